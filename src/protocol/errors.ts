@@ -1,0 +1,48 @@
+/**
+ * Errors of the protocol. Each has a stable `code`; none ever carries key material or payload.
+ */
+
+/** Base class of every error this package throws on purpose. */
+export class SpipedError extends Error {
+  /** Stable, machine-readable reason, such as `ERR_SPIPED_BAD_MAC`. */
+  readonly code: string;
+
+  constructor(code: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+    this.code = code;
+  }
+}
+
+/** Why a handshake ended without session keys. */
+export type HandshakeErrorCode =
+  | "ERR_SPIPED_HANDSHAKE_MAC"
+  | "ERR_SPIPED_HANDSHAKE_RANGE"
+  | "ERR_SPIPED_HANDSHAKE_WEAK"
+  | "ERR_SPIPED_HANDSHAKE_EOF"
+  | "ERR_SPIPED_HANDSHAKE_TIMEOUT";
+
+/** The peer did not prove knowledge of the key, or sent a value that must be refused (sections 1.3 to 1.5). */
+export class HandshakeError extends SpipedError {
+  declare readonly code: HandshakeErrorCode;
+
+  // biome-ignore lint/complexity/noUselessConstructor: narrows the type of `code` for callers
+  constructor(code: HandshakeErrorCode, message: string, options?: ErrorOptions) {
+    super(code, message, options);
+  }
+}
+
+/** Why a stream of packets was refused. */
+export type PacketErrorCode = "ERR_SPIPED_BAD_MAC" | "ERR_SPIPED_BAD_LENGTH" | "ERR_SPIPED_TRUNCATED";
+
+/** A packet was forged, damaged, out of order, malformed or cut short (section 1.8). */
+export class PacketError extends SpipedError {
+  declare readonly code: PacketErrorCode;
+  /** Number of the packet at fault, counted from 0 in its direction. */
+  readonly packetNumber: bigint;
+
+  constructor(code: PacketErrorCode, packetNumber: bigint, message: string) {
+    super(code, message);
+    this.packetNumber = packetNumber;
+  }
+}

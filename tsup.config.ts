@@ -1,0 +1,23 @@
+import { defineConfig } from "tsup";
+
+const common = { target: "node20", sourcemap: true, clean: false } as const;
+
+export default defineConfig([
+  {
+    ...common,
+    entry: { index: "src/index.ts" },
+    format: ["esm", "cjs"],
+    dts: true,
+  },
+  {
+    // The commands carry their dependencies inside, in one file each: what a program loads is most of its
+    // start-up time, and spipe starts once for every SSH session.
+    ...common,
+    entry: { "bin/spiped": "bin/spiped.ts", "bin/spipe": "bin/spipe.ts" },
+    format: ["cjs"],
+    outExtension: () => ({ js: ".cjs" }),
+    noExternal: [/^@noble\//],
+    splitting: false,
+    banner: { js: "#!/usr/bin/env node" },
+  },
+]);
