@@ -26,7 +26,6 @@ export type HandshakeErrorCode =
 export class HandshakeError extends SpipedError {
   declare readonly code: HandshakeErrorCode;
 
-  // biome-ignore lint/complexity/noUselessConstructor: narrows the type of `code` for callers
   constructor(code: HandshakeErrorCode, message: string, options?: ErrorOptions) {
     super(code, message, options);
   }

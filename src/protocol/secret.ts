@@ -1,0 +1,38 @@
+/**
+ * The shared secret K (section 1.1 of the protocol): SHA-256 over every byte of the key file.
+ */
+import { sha256 } from "@noble/hashes/sha2.js";
+
+/**
+ * Holds K. It has no enumerable or own public property, so that neither `util.inspect` nor `JSON.stringify` of
+ * anything that refers to it can show the key.
+ */
+export class Secret {
+  readonly #key: Uint8Array;
+  #destroyed = false;
+
+  private constructor(key: Uint8Array) {
+    this.#key = key;
+  }
+
+  /** Makes K from the whole contents of a key file. Nothing is trimmed; empty contents are valid. */
+  static fromKeyFile(contents: Uint8Array): Secret {
+    return new Secret(sha256(contents));
+  }
+
+  /**
+   * K itself, 32 bytes, for the key schedule only. The caller must neither keep nor change it.
+   *
+   * @throws Error after `destroy()`.
+   */
+  static reveal(secret: Secret): Uint8Array {
+    if (secret.#destroyed) throw new Error("the secret has been destroyed");
+    return secret.#key;
+  }
+
+  /** Overwrites K. Handshakes that have not derived their session keys yet will throw. */
+  destroy(): void {
+    this.#key.fill(0);
+    this.#destroyed = true;
+  }
+}

@@ -1,0 +1,76 @@
+import { randomBytes } from "node:crypto";
+import { describe, expect, it } from "vitest";
+import {
+  classicBackend,
+  keyObjectBackend,
+  PRIME,
+  publicValue,
+  sharedValue,
+  VALUE_SIZE,
+} from "../../src/protocol/diffie-hellman.ts";
+import { hex, modes, vectors } from "../vectors/vectors.ts";
+
+const number = (bytes: Uint8Array) => BigInt(`0x${Buffer.from(bytes).toString("hex")}`);
+const bytes = (n: bigint) => hex(n.toString(16).padStart(2 * VALUE_SIZE, "0"));
+const p = number(PRIME);
+
+/** Square and multiply: slow and plain, to compare with. */
+function power(base: bigint, exponent: bigint): bigint {
+  let result = 1n;
+  for (let e = exponent, b = base; e > 0n; e >>= 1n, b = (b * b) % p) if (e & 1n) result = (result * b) % p;
+  return result;
+}
+const exponentOf = (x: Uint8Array) => 2n ** 258n + number(x);
+
+describe("Diffie-Hellman over group 14", () => {
+  it("uses the prime of RFC 3526", () => {
+    expect(Buffer.from(PRIME).toString("hex")).toBe(vectors.group14_prime);
+  });
+
+  it("gives the values of the vectors", () => {
+    for (const [, { client, server, y_sc }] of modes) {
+      if (client.private_x === null || server.private_x === null) continue;
+      expect(publicValue(hex(client.private_x))).toEqual(hex(client.y));
+      expect(sharedValue(hex(server.y), hex(client.private_x))).toEqual(hex(y_sc));
+      expect(sharedValue(hex(client.y), hex(server.private_x))).toEqual(hex(y_sc));
+    }
+  });
+
+  it("agrees with BigInt arithmetic, for the values that OpenSSL refuses too", () => {
+    for (const low of [0, 1]) {
+      const x = randomBytes(32);
+      x[31] = (x[31]! & 0xfe) | low;
+      for (const peer of [
+        0n,
+        1n,
+        2n,
+        255n,
+        p - 2n,
+        p - 1n,
+        number(randomBytes(256)) % p,
+        number(randomBytes(128)),
+      ]) {
+        expect(sharedValue(bytes(peer), x)).toEqual(bytes(power(peer, exponentOf(x))));
+      }
+      expect(publicValue(x)).toEqual(bytes(power(2n, exponentOf(x))));
+    }
+  });
+
+  it("gives the same result both ways", () => {
+    const exponent = Uint8Array.of(4, ...randomBytes(32));
+    const [classic, keys] = [classicBackend(), keyObjectBackend()];
+    expect(number(keys.power(exponent))).toBe(number(classic.power(exponent)));
+    const peer = bytes(number(randomBytes(256)) % p);
+    expect(number(keys.agree(peer, exponent))).toBe(number(classic.agree(peer, exponent)));
+  });
+
+  it("pads short results", () => {
+    let short = false;
+    for (let round = 0; round < 3000 && !short; round += 1) {
+      const y = publicValue(randomBytes(32));
+      expect(y).toHaveLength(VALUE_SIZE);
+      short = y[0] === 0;
+    }
+    expect(short).toBe(true);
+  });
+});
