@@ -1,0 +1,4 @@
+/** A placeholder until the log lands. */
+export interface Log {
+  warn(message: string): void;
+}

@@ -1,0 +1,199 @@
+/**
+ * The daemon's work (Tarsnap's `dispatch` and `conn`): accept connections, connect each to the target with one side
+ * encrypted, limit how many there are, and let them drain.
+ */
+import type { Socket } from "node:net";
+import type { Engine } from "../protocol/engine.ts";
+import { defaultEngine } from "../protocol/engines.ts";
+import type { Secret } from "../protocol/secret.ts";
+import { Acceptor } from "../tunnel/acceptor.ts";
+import type { ResolvedAddress } from "../tunnel/address.ts";
+import { openWire } from "../tunnel/connect.ts";
+import { dial } from "../tunnel/dial.ts";
+import { Listener } from "../tunnel/listener.ts";
+import { pipe, type Traffic } from "../tunnel/pipe.ts";
+import { Slots } from "../tunnel/slots.ts";
+import type { Log } from "./log.ts";
+
+/** How many accepted connections may wait for a slot of `-n`, beyond which new ones are closed. */
+const QUEUE_CAPACITY = 1024;
+
+/** What a server does. */
+export interface ServerOptions {
+  /** `encrypt`: plain connections come in, encrypted ones go out (`-e`). `decrypt`: the other way round (`-d`). */
+  readonly mode: "encrypt" | "decrypt";
+  /** Where connections go. Asked for its addresses anew for each connection. */
+  readonly target: { readonly addresses: readonly ResolvedAddress[] };
+  readonly secret: Secret;
+  /** `Infinity` for no limit. */
+  readonly maxConnections: number;
+  /** For the connect, and again for the handshake, ms; `Infinity` waits for ever. */
+  readonly timeout: number;
+  readonly weak: boolean;
+  readonly requireForwardSecrecy: boolean;
+  readonly keepAlive: boolean;
+  /** Local address for connections to the target. */
+  readonly bind?: ResolvedAddress | undefined;
+  readonly log: Log;
+  readonly engine?: Engine;
+}
+
+/** Listens on one address and serves its connections. No failure of a connection ever ends it. */
+export class TunnelServer {
+  readonly #options: ServerOptions;
+  readonly #engine: Engine;
+  readonly #listener: Listener;
+  readonly #acceptor: Acceptor;
+  readonly #slots: Slots;
+  /** All accepted sockets that are not closed yet. */
+  readonly #sockets = new Set<Socket>();
+  /** Sockets accepted before `start()`. */
+  #early: Socket[] | undefined = [];
+  /** Ends the waiting of those who have no slot. */
+  readonly #queue = new Set<() => void>();
+  #closed: (() => void) | undefined;
+
+  constructor(options: ServerOptions) {
+    const { secret, maxConnections, log } = options;
+    this.#options = options;
+    this.#engine = options.engine ?? defaultEngine();
+    this.#acceptor = new Acceptor({ ...options, candidates: () => [secret] });
+    this.#slots = new Slots(maxConnections, () =>
+      log.warn(`Maximum number of connections (${maxConnections}) reached`),
+    );
+    this.#listener = new Listener(
+      (socket) => this.#accept(socket),
+      (error) => log.warn(`Error accepting a connection: ${error.message}`),
+    );
+  }
+
+  /**
+   * Binds and listens. Clients can connect from now on; they are served after `start()`.
+   *
+   * @throws the system's error.
+   */
+  listen(address: ResolvedAddress): Promise<void> {
+    return this.#listener.listen(address);
+  }
+
+  /** Where the server listens. */
+  address(): ReturnType<Listener["address"]> {
+    return this.#listener.address();
+  }
+
+  /** Begins to serve. */
+  start(): void {
+    const early = this.#early ?? [];
+    this.#early = undefined;
+    for (const socket of early) this.#serve(socket);
+  }
+
+  /**
+   * Drains: stops listening at once, closes who has no slot yet, and lets the others run to their end.
+   *
+   * @returns a promise that resolves when no connection is left.
+   */
+  close(): Promise<void> {
+    this.#listener.close();
+    for (const dismiss of this.#queue) dismiss();
+    for (const socket of this.#early ?? []) socket.destroy();
+    return new Promise((resolve) => {
+      if (this.#sockets.size === 0) resolve();
+      else this.#closed = resolve;
+    });
+  }
+
+  /** Ends everything now. */
+  destroy(): void {
+    this.#listener.close();
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #accept(socket: Socket): void {
+    // Errors are seen through `socket.errored` and 'close'; unlistened they would end the process.
+    socket.on("error", () => {});
+    this.#sockets.add(socket);
+    socket.once("close", () => {
+      this.#sockets.delete(socket);
+      if (this.#sockets.size === 0) this.#closed?.();
+    });
+    if (this.#early !== undefined) this.#early.push(socket);
+    else this.#serve(socket);
+  }
+
+  #serve(socket: Socket): void {
+    const work = this.#options.mode === "encrypt" ? this.#encrypt(socket) : this.#decrypt(socket);
+    work.catch(() => socket.destroy());
+  }
+
+  /** `-e`: a slot, the target, the handshake with it, the pipe. */
+  async #encrypt(plain: Socket): Promise<void> {
+    await this.#slot(plain);
+    const gone = abortOnClose(plain);
+    const { wire, session } = await openWire({
+      ...this.#options,
+      addresses: this.#options.target.addresses,
+      signal: gone.signal,
+    });
+    gone.stop();
+    await pipe({ ...this.#pipeOptions(), plain, wire, session });
+  }
+
+  /** `-d`: the client's proof, a slot, the target, our part of the handshake, the pipe. */
+  async #decrypt(wire: Socket): Promise<void> {
+    const { handshake } = await this.#acceptor.verify(wire);
+    await this.#slot(wire);
+    const gone = abortOnClose(wire);
+    // The connect is under way while the exponentiations are computed. Our message is sent when it has succeeded: so a
+    // client learns of a target that refuses from a handshake that fails, as with the original.
+    const connecting = dial({
+      ...this.#options,
+      addresses: this.#options.target.addresses,
+      signal: gone.signal,
+    });
+    const { send, session } = handshake.respond();
+    const plain = await connecting;
+    plain.on("error", () => {});
+    gone.stop();
+    wire.write(send);
+    await pipe({ ...this.#pipeOptions(), plain, wire, session });
+  }
+
+  #pipeOptions() {
+    const traffic: Traffic = { sealed: 0, opened: 0 };
+    return { engine: this.#engine, keepAlive: this.#options.keepAlive, traffic };
+  }
+
+  /** Waits for a slot of `-n`, which is given back when the socket closes. */
+  #slot(socket: Socket): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (socket.destroyed || this.#slots.waiting >= QUEUE_CAPACITY) {
+        reject(new Error(socket.destroyed ? "closed" : "too many connections wait for a slot"));
+        return;
+      }
+      const leave = () => {
+        this.#queue.delete(dismiss);
+        stopWaiting();
+        reject(new Error("closed while waiting for a slot"));
+      };
+      const dismiss = () => socket.destroy();
+      socket.once("close", leave);
+      this.#queue.add(dismiss);
+      const stopWaiting = this.#slots.take(() => {
+        this.#queue.delete(dismiss);
+        socket.off("close", leave);
+        socket.once("close", () => this.#slots.release());
+        resolve();
+      });
+    });
+  }
+}
+
+/** A signal that fires when a socket closes before `stop` is called. */
+function abortOnClose(socket: Socket): { signal: AbortSignal; stop: () => void } {
+  const controller = new AbortController();
+  const abort = () => controller.abort(new Error("client closed"));
+  if (socket.destroyed) abort();
+  socket.once("close", abort);
+  return { signal: controller.signal, stop: () => socket.off("close", abort) };
+}

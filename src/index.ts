@@ -1,0 +1,43 @@
+/**
+ * The library: the same encrypted pipe that `spiped` and `spipe` speak, inside a Node program.
+ *
+ * @example
+ * ```ts
+ * import { connect, loadKey } from "spiped";
+ *
+ * const socket = await connect({ host: "mail.example.org", port: 8025, key: await loadKey("/etc/spiped/mail.key") });
+ * socket.end("EHLO\r\n");
+ * socket.pipe(process.stdout);
+ * ```
+ *
+ * @module
+ */
+import { readFile } from "node:fs/promises";
+import { Secret } from "./protocol/secret.ts";
+
+export {
+  HandshakeError,
+  type HandshakeErrorCode,
+  PacketError,
+  type PacketErrorCode,
+  SpipedError,
+} from "./protocol/errors.ts";
+export { Secret } from "./protocol/secret.ts";
+export { type ConnectOptions, connect } from "./tunnel/client.ts";
+export { ConnectError, type ConnectErrorCode } from "./tunnel/errors.ts";
+export { createServer, type ServerOptions, type SpipedServer } from "./tunnel/server.ts";
+export type { SpipedSocket } from "./tunnel/spiped-socket.ts";
+
+/**
+ * Reads a key file. All its bytes count, as with `spiped -k`.
+ *
+ * @param file path of the file.
+ * @returns the secret, for `connect()` and `createServer()`.
+ * @throws the system's error if the file can't be read.
+ */
+export async function loadKey(file: string | URL): Promise<Secret> {
+  const contents = await readFile(file);
+  const secret = Secret.fromKeyFile(contents);
+  contents.fill(0);
+  return secret;
+}

@@ -1,0 +1,65 @@
+/** Opening an encrypted connection: dial, handshake, and a stream. */
+import type { Socket } from "node:net";
+import type { Engine } from "../protocol/engine.ts";
+import { defaultEngine } from "../protocol/engines.ts";
+import { HandshakeError } from "../protocol/errors.ts";
+import { ClientHandshake, type HandshakeOptions } from "../protocol/handshake.ts";
+import type { SessionKeys } from "../protocol/key-schedule.ts";
+import type { Secret } from "../protocol/secret.ts";
+import { deadline } from "./deadline.ts";
+import { type DialOptions, dial } from "./dial.ts";
+import { handshakeAsClient } from "./handshake.ts";
+import { SpipedSocket } from "./spiped-socket.ts";
+
+/** What opening a connection needs. `timeout` holds for the connect and again for the handshake, ms. */
+export interface OpenOptions extends DialOptions, HandshakeOptions {
+  readonly secret: Secret;
+}
+
+/**
+ * Connects to a server and handshakes with it.
+ *
+ * @returns the connected socket, paused, with a listener for errors, and the session keys.
+ * @throws what `dial` throws, HandshakeError, or the socket's error.
+ */
+export async function openWire(options: OpenOptions): Promise<{ wire: Socket; session: SessionKeys }> {
+  const wire = await dial(options);
+  // Errors are seen through `wire.errored` and 'close' by who uses the socket; unlistened they would end the process.
+  wire.on("error", () => {});
+  const { signal, timeout } = options;
+  const abort = () => wire.destroy(signal?.reason);
+  const cancelDeadline = deadline(timeout, () =>
+    wire.destroy(
+      new HandshakeError("ERR_SPIPED_HANDSHAKE_TIMEOUT", `no handshake within ${timeout / 1000} s`),
+    ),
+  );
+  signal?.addEventListener("abort", abort);
+  try {
+    const session = await handshakeAsClient(wire, new ClientHandshake(options.secret, options));
+    return { wire, session };
+  } catch (error) {
+    wire.destroy();
+    throw error;
+  } finally {
+    cancelDeadline();
+    signal?.removeEventListener("abort", abort);
+  }
+}
+
+/** What `connectAddresses` needs. */
+export interface ConnectAddressesOptions extends OpenOptions {
+  /** Set SO_KEEPALIVE. */
+  readonly keepAlive: boolean;
+  readonly engine?: Engine | undefined;
+}
+
+/**
+ * Opens an encrypted stream to a server.
+ *
+ * @throws as `openWire`.
+ */
+export async function connectAddresses(options: ConnectAddressesOptions): Promise<SpipedSocket> {
+  const { wire, session } = await openWire(options);
+  const socket = new SpipedSocket(wire, session, options.engine ?? defaultEngine());
+  return socket.setKeepAlive(options.keepAlive);
+}

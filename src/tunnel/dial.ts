@@ -1,0 +1,75 @@
+/** Connecting to a target (Tarsnap's `sock_connect`): its addresses in order, the next one when one fails. */
+import { connect, type Socket } from "node:net";
+import type { ResolvedAddress } from "./address.ts";
+import { deadline } from "./deadline.ts";
+import { ConnectError } from "./errors.ts";
+
+/** Where and how to connect. */
+export interface DialOptions {
+  /** Tried in this order. */
+  readonly addresses: readonly ResolvedAddress[];
+  /** For all attempts together, ms; `Infinity` waits for ever. */
+  readonly timeout: number;
+  /** Local address to connect from. */
+  readonly bind?: ResolvedAddress | undefined;
+  /** Ends the attempt with the signal's reason. */
+  readonly signal?: AbortSignal | undefined;
+  /** Told of each address that failed. */
+  readonly onAttemptFailed?: (address: ResolvedAddress, error: NodeJS.ErrnoException) => void;
+}
+
+/**
+ * Connects to the first address that lets us.
+ *
+ * @returns the connected socket, half-open capable. The caller must listen for its errors at once.
+ * @throws ConnectError `ERR_SPIPED_CONNECT` when every address failed, `ERR_SPIPED_CONNECT_TIMEOUT` when time ran out.
+ */
+export function dial(options: DialOptions): Promise<Socket> {
+  const { addresses, timeout, signal } = options;
+  return new Promise((resolve, reject) => {
+    let socket: Socket | undefined;
+    const settle = (outcome: () => void) => {
+      cancelDeadline();
+      signal?.removeEventListener("abort", abort);
+      outcome();
+    };
+    const giveUp = (error: unknown) => {
+      settle(() => reject(error));
+      socket?.destroy();
+    };
+    const abort = () => giveUp(signal?.reason);
+    const cancelDeadline = deadline(timeout, () =>
+      giveUp(new ConnectError("ERR_SPIPED_CONNECT_TIMEOUT", `no connection within ${timeout / 1000} s`)),
+    );
+    signal?.addEventListener("abort", abort);
+
+    const attempt = (index: number, cause?: Error) => {
+      const address = addresses[index];
+      if (address === undefined) {
+        giveUp(new ConnectError("ERR_SPIPED_CONNECT", "could not connect", { cause }));
+        return;
+      }
+      const current = open(address, options.bind);
+      socket = current;
+      const failed = (error: NodeJS.ErrnoException) => {
+        options.onAttemptFailed?.(address, error);
+        attempt(index + 1, error);
+      };
+      current.once("error", failed);
+      current.once("connect", () => {
+        current.off("error", failed);
+        settle(() => resolve(current));
+      });
+    };
+
+    if (signal?.aborted) abort();
+    else attempt(0);
+  });
+}
+
+function open(address: ResolvedAddress, bind: ResolvedAddress | undefined): Socket {
+  if (address.kind === "unix") return connect({ path: address.path, allowHalfOpen: true });
+  const { host, port, family } = address;
+  const local = bind?.kind === "tcp" ? { localAddress: bind.host, localPort: bind.port } : {};
+  return connect({ host, port, family, allowHalfOpen: true, ...local });
+}

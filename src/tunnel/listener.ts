@@ -1,0 +1,87 @@
+/** A listening socket (Tarsnap's `sock_listener`). */
+import { lstat, unlink } from "node:fs/promises";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { dirname } from "node:path";
+import type { ResolvedAddress } from "./address.ts";
+
+/** As long as the kernel allows; it cuts this to `net.core.somaxconn`. */
+const BACKLOG = 65_535;
+
+/**
+ * Accepts connections on one address. They come paused: nothing is read from a socket before it is resumed, so that
+ * one who has to wait costs no memory.
+ */
+export class Listener {
+  readonly #server: Server;
+
+  /**
+   * @param onSocket called with each accepted socket, which is half-open capable and paused.
+   * @param onError called when accepting fails, for want of file descriptors for example; the listener goes on.
+   */
+  constructor(onSocket: (socket: Socket) => void, onError: (error: Error) => void) {
+    this.#server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
+    this.#server.on("connection", onSocket);
+    this.#server.on("error", (error) => {
+      if (this.#server.listening) onError(error);
+    });
+  }
+
+  /**
+   * Binds and listens. The file of a UNIX socket that nobody listens on any more is replaced.
+   *
+   * @throws the system's error, with `code` EADDRINUSE, EACCES, ENOENT and so on.
+   */
+  async listen(address: ResolvedAddress): Promise<void> {
+    if (address.kind === "tcp") {
+      const { host, port } = address;
+      await this.#bind({ host, port });
+      return;
+    }
+    try {
+      await this.#bind({ path: address.path });
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === "EADDRINUSE" && (await isStale(address.path))) {
+        await unlink(address.path);
+        await this.#bind({ path: address.path });
+        return;
+      }
+      // libuv reports a missing directory as EACCES.
+      if (code === "EACCES") await lstat(dirname(address.path));
+      throw error;
+    }
+  }
+
+  /** Where the listener is bound: the port that the kernel chose if 0 was asked for. */
+  address(): ReturnType<Server["address"]> {
+    return this.#server.address();
+  }
+
+  /** Stops listening at once; a UNIX socket's file is removed. Accepted sockets are not touched. */
+  close(): void {
+    this.#server.close();
+  }
+
+  #bind(where: { host: string; port: number } | { path: string }): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#server.once("error", reject);
+      this.#server.listen({ ...where, backlog: BACKLOG }, () => {
+        this.#server.off("error", reject);
+        resolve();
+      });
+    });
+  }
+}
+
+/** True if the path is a socket that refuses connections because its process is gone. */
+async function isStale(path: string): Promise<boolean> {
+  if (!(await lstat(path)).isSocket()) return false;
+  return new Promise((resolve) => {
+    const probe = connect(path);
+    probe.once("connect", () => {
+      probe.destroy();
+      resolve(false);
+    });
+    probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code === "ECONNREFUSED"));
+  });
+}

@@ -1,0 +1,109 @@
+/**
+ * The pipe itself: two pumps between a plain socket and an encrypted one, and the end of both.
+ *
+ * Each direction ends by itself. When both have ended, the connection is over; on any error it is over at once, and
+ * both peers get a reset instead of an orderly end, so that neither takes a broken stream for a complete one.
+ */
+import type { Socket } from "node:net";
+import type { Engine, Opener, Sealer } from "../protocol/engine.ts";
+import type { SessionKeys } from "../protocol/key-schedule.ts";
+import { type Converter, pump } from "./pump.ts";
+import { reset } from "./reset.ts";
+
+/** How much went through a pipe, bytes of data. */
+export interface Traffic {
+  /** From the plain socket to the encrypted one. */
+  sealed: number;
+  /** From the encrypted socket to the plain one. */
+  opened: number;
+}
+
+/** What a pipe needs. Both sockets must be connected, half-open capable, and have a listener for errors. */
+export interface PipeOptions {
+  readonly plain: Socket;
+  readonly wire: Socket;
+  /** Overwritten before this function returns. */
+  readonly session: SessionKeys;
+  readonly engine: Engine;
+  readonly keepAlive: boolean;
+  /** Counts as the data flows. */
+  readonly traffic: Traffic;
+}
+
+/**
+ * Starts to move data both ways.
+ *
+ * @returns a promise that resolves when both directions have ended in order, and rejects with the first error: a
+ * PacketError or a socket's. Both sockets are closed by then.
+ */
+export function pipe(options: PipeOptions): Promise<void> {
+  const { plain, wire, session, engine, keepAlive, traffic } = options;
+  const sealer = engine.createSealer(session.seal);
+  const opener = engine.createOpener(session.open);
+  session.destroy();
+
+  for (const socket of [plain, wire]) {
+    socket.setNoDelay(true);
+    socket.setKeepAlive(keepAlive);
+  }
+
+  return new Promise<void>((resolve, reject) => {
+    let running = 2;
+    const finish = (error?: Error) => {
+      running = 0;
+      for (const stop of stops) stop();
+      for (const socket of [plain, wire]) {
+        socket.off("close", onClose);
+        if (error === undefined) socket.destroy();
+        else reset(socket);
+      }
+      sealer.destroy();
+      opener.destroy();
+      if (error === undefined) resolve();
+      else reject(error);
+    };
+    const directionEnded = (failure?: Error) => {
+      if (running === 0) return;
+      running -= 1;
+      if (failure !== undefined || running === 0) finish(failure);
+    };
+    function onClose(this: Socket) {
+      // A socket whose two directions have ended closes by itself, maybe before the other one has taken everything.
+      const orderly = this.readableEnded && this.writableFinished && this.errored === null;
+      if (!orderly) finish(this.errored ?? new Error("socket closed"));
+    }
+    const stops: (() => void)[] = [];
+    const gone = [plain, wire].find((socket) => socket.destroyed);
+    if (gone !== undefined) {
+      finish(gone.errored ?? new Error("socket closed"));
+      return;
+    }
+    plain.once("close", onClose);
+    wire.once("close", onClose);
+    stops.push(
+      pump(plain, wire, sealing(sealer, traffic), directionEnded),
+      pump(wire, plain, opening(opener, traffic), directionEnded),
+    );
+  });
+}
+
+function sealing(sealer: Sealer, traffic: Traffic): Converter {
+  return {
+    convert(input, output) {
+      traffic.sealed += input.length;
+      return sealer.seal(input, output);
+    },
+    failure: () => undefined,
+  };
+}
+
+function opening(opener: Opener, traffic: Traffic): Converter {
+  return {
+    convert(input, output) {
+      const length = opener.open(input, output);
+      traffic.opened += length;
+      return length;
+    },
+    failure: (ended) => (ended ? opener.end() : opener.failure),
+  };
+}

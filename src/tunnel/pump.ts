@@ -1,0 +1,72 @@
+/**
+ * One direction of a pipe (Tarsnap's `proto_pipe`): read from one socket, seal or open, write to the other.
+ *
+ * At most one converted read is in flight: while the sink has not taken it, the source is not read. So a slow
+ * reader slows its sender, and never grows our memory.
+ */
+import type { Socket } from "node:net";
+import { giveBuffer, takeBuffer } from "./buffer-pool.ts";
+
+/** How bytes change on their way. */
+export interface Converter {
+  /** Writes what `input` (up to 64 KiB) becomes to the start of `output`; returns how many bytes that is. */
+  convert(input: Uint8Array, output: Uint8Array): number;
+  /** Why the source can't be trusted any more, asked after each `convert`, and once it has ended. */
+  failure(ended: boolean): Error | undefined;
+}
+
+/**
+ * Starts to move bytes from `source` to `sink` and goes on until the source's end, which is passed on as a half-close.
+ *
+ * @param finished called when the half-close is done, or with the converter's failure. Errors of the sockets are not
+ * reported here.
+ * @returns a function that stops the pump; `finished` may still be called after it if the source had ended.
+ */
+export function pump(
+  source: Socket,
+  sink: Socket,
+  converter: Converter,
+  finished: (failure?: Error) => void,
+): () => void {
+  let waiting = false;
+
+  const onData = (chunk: Buffer) => {
+    const buffer = takeBuffer();
+    const length = converter.convert(chunk, buffer);
+    if (length === 0) {
+      giveBuffer(buffer);
+    } else {
+      sink.write(buffer.subarray(0, length), () => {
+        giveBuffer(buffer);
+        if (waiting) {
+          waiting = false;
+          source.resume();
+        }
+      });
+      if (sink.writableLength > 0) {
+        waiting = true;
+        source.pause();
+      }
+    }
+    fail(converter.failure(false));
+  };
+  const onEnd = () => {
+    const failure = converter.failure(true);
+    if (failure === undefined) sink.end(() => finished());
+    else fail(failure);
+  };
+  const fail = (failure: Error | undefined) => {
+    if (failure === undefined) return;
+    stop();
+    finished(failure);
+  };
+  const stop = () => {
+    source.off("data", onData);
+    source.off("end", onEnd);
+  };
+
+  source.on("data", onData);
+  source.on("end", onEnd);
+  source.resume();
+  return stop;
+}

@@ -1,0 +1,119 @@
+/** The library's `createServer()`: encrypted connections as streams, with no daemon in between. */
+import { EventEmitter } from "node:events";
+import type { Socket } from "node:net";
+import { defaultEngine } from "../protocol/engines.ts";
+import type { ServerHandshake } from "../protocol/handshake.ts";
+import type { Secret } from "../protocol/secret.ts";
+import { Acceptor } from "./acceptor.ts";
+import { DEFAULT_TIMEOUT } from "./client.ts";
+import { Listener } from "./listener.ts";
+import { SpipedSocket } from "./spiped-socket.ts";
+
+/** How to serve. */
+export interface ServerOptions {
+  /** The shared key. */
+  readonly key: Secret;
+  /** How long a client may take to prove that it holds the key, ms. 5000 if absent. */
+  readonly timeout?: number;
+  /** As `spiped -f`. */
+  readonly weak?: boolean;
+  /** As `spiped -g`. */
+  readonly requireForwardSecrecy?: boolean;
+  /** TCP keep-alive; on if absent. */
+  readonly keepAlive?: boolean;
+}
+
+/** What a server tells. */
+export interface SpipedServerEvents {
+  /** A client has proved that it holds the key. */
+  connection: [socket: SpipedSocket];
+  /** A peer was turned away, with the reason; nothing was sent to it. Without a listener this is silent. */
+  refused: [error: Error, peer: { address: string | undefined; port: number | undefined }];
+  /** Accepting failed, for want of file descriptors for example; the server goes on. */
+  warning: [error: Error];
+}
+
+/** Accepts encrypted connections from `spiped -e`, `spipe` and `connect()`. */
+export class SpipedServer extends EventEmitter<SpipedServerEvents> {
+  readonly #options: ServerOptions;
+  readonly #listener: Listener;
+  readonly #acceptor: Acceptor;
+  readonly #sockets = new Set<Socket>();
+
+  /** @internal Made by `createServer()`. */
+  constructor(options: ServerOptions) {
+    super();
+    const { key, timeout = DEFAULT_TIMEOUT } = options;
+    this.#options = options;
+    this.#acceptor = new Acceptor({ ...options, timeout, candidates: () => [key] });
+    this.#listener = new Listener(
+      (socket) => this.#accept(socket),
+      (error) => this.emit("warning", error),
+    );
+  }
+
+  /**
+   * Binds and listens.
+   *
+   * @param where a TCP port on an IP address (all IPv4 addresses if none is given; port 0 lets the system choose), or
+   * the absolute path of a UNIX socket.
+   * @throws the system's error.
+   */
+  async listen(
+    where: { readonly port: number; readonly host?: string } | { readonly path: string },
+  ): Promise<void> {
+    if ("path" in where) {
+      await this.#listener.listen({ kind: "unix", path: where.path });
+    } else {
+      const { host = "0.0.0.0", port } = where;
+      await this.#listener.listen({ kind: "tcp", host, port, family: host.includes(":") ? 6 : 4 });
+    }
+  }
+
+  /** As `net.Server.address()`. */
+  address(): ReturnType<Listener["address"]> {
+    return this.#listener.address();
+  }
+
+  /** Stops listening; resolves when the last connection is closed. */
+  close(): Promise<void> {
+    this.#listener.close();
+    const closed = [...this.#sockets].map(
+      (socket) => new Promise((resolve) => socket.once("close", resolve)),
+    );
+    return Promise.all(closed).then(() => {});
+  }
+
+  #accept(socket: Socket): void {
+    const peer = { address: socket.remoteAddress, port: socket.remotePort };
+    socket.on("error", () => {});
+    this.#sockets.add(socket);
+    socket.once("close", () => this.#sockets.delete(socket));
+    this.#acceptor.verify(socket).then(
+      ({ handshake }) => this.#welcome(socket, handshake),
+      (error: Error) => this.emit("refused", error, peer),
+    );
+  }
+
+  #welcome(wire: Socket, handshake: ServerHandshake): void {
+    const { send, session } = handshake.respond();
+    wire.write(send);
+    const socket = new SpipedSocket(wire, session, defaultEngine());
+    socket.setKeepAlive(this.#options.keepAlive ?? true);
+    this.emit("connection", socket);
+  }
+}
+
+/**
+ * Makes a server for encrypted connections; `listen()` starts it.
+ *
+ * @param onConnection called with the stream of each client that has proved to hold the key.
+ */
+export function createServer(
+  options: ServerOptions,
+  onConnection?: (socket: SpipedSocket) => void,
+): SpipedServer {
+  const server = new SpipedServer(options);
+  if (onConnection !== undefined) server.on("connection", onConnection);
+  return server;
+}
