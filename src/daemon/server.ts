@@ -11,9 +11,11 @@ import type { ResolvedAddress } from "../tunnel/address.ts";
 import { openWire } from "../tunnel/connect.ts";
 import { dial } from "../tunnel/dial.ts";
 import { Listener } from "../tunnel/listener.ts";
-import { pipe, type Traffic } from "../tunnel/pipe.ts";
+import { type PipeOptions, pipe } from "../tunnel/pipe.ts";
 import { Slots } from "../tunnel/slots.ts";
 import type { Log } from "./log.ts";
+import type { ConnectionInfo, Observer } from "./observer.ts";
+import { reasonFor } from "./reason.ts";
 
 /** How many accepted connections may wait for a slot of `-n`, beyond which new ones are closed. */
 const QUEUE_CAPACITY = 1024;
@@ -35,6 +37,7 @@ export interface ServerOptions {
   /** Local address for connections to the target. */
   readonly bind?: ResolvedAddress | undefined;
   readonly log: Log;
+  readonly observer?: Observer;
   readonly engine?: Engine;
 }
 
@@ -52,6 +55,7 @@ export class TunnelServer {
   /** Ends the waiting of those who have no slot. */
   readonly #queue = new Set<() => void>();
   #closed: (() => void) | undefined;
+  #count = 0;
 
   constructor(options: ServerOptions) {
     const { secret, maxConnections, log } = options;
@@ -85,7 +89,7 @@ export class TunnelServer {
   start(): void {
     const early = this.#early ?? [];
     this.#early = undefined;
-    for (const socket of early) this.#serve(socket);
+    for (const socket of early) void this.#serve(socket);
   }
 
   /**
@@ -118,17 +122,34 @@ export class TunnelServer {
       if (this.#sockets.size === 0) this.#closed?.();
     });
     if (this.#early !== undefined) this.#early.push(socket);
-    else this.#serve(socket);
+    else void this.#serve(socket);
   }
 
-  #serve(socket: Socket): void {
-    const work = this.#options.mode === "encrypt" ? this.#encrypt(socket) : this.#decrypt(socket);
-    work.catch(() => socket.destroy());
+  async #serve(socket: Socket): Promise<void> {
+    const { mode, observer } = this.#options;
+    const connection: ConnectionInfo = {
+      id: ++this.#count,
+      peer: nameOf(socket.remoteAddress, socket.remotePort),
+      acceptedAt: performance.now(),
+      state: mode === "encrypt" ? "waiting" : "stranger",
+      traffic: { sealed: 0, opened: 0 },
+    };
+    observer?.accepted?.(connection);
+    let reason = "closed";
+    try {
+      if (mode === "encrypt") await this.#encrypt(socket, connection);
+      else await this.#decrypt(socket, connection);
+    } catch (error) {
+      reason = reasonFor(error);
+      socket.destroy();
+    }
+    connection.state = "closed";
+    observer?.closed?.(connection, reason);
   }
 
   /** `-e`: a slot, the target, the handshake with it, the pipe. */
-  async #encrypt(plain: Socket): Promise<void> {
-    await this.#slot(plain);
+  async #encrypt(plain: Socket, connection: ConnectionInfo): Promise<void> {
+    await this.#slot(plain, connection);
     const gone = abortOnClose(plain);
     const { wire, session } = await openWire({
       ...this.#options,
@@ -136,13 +157,13 @@ export class TunnelServer {
       signal: gone.signal,
     });
     gone.stop();
-    await pipe({ ...this.#pipeOptions(), plain, wire, session });
+    await this.#pipe({ plain, wire, session }, wire, connection);
   }
 
   /** `-d`: the client's proof, a slot, the target, our part of the handshake, the pipe. */
-  async #decrypt(wire: Socket): Promise<void> {
+  async #decrypt(wire: Socket, connection: ConnectionInfo): Promise<void> {
     const { handshake } = await this.#acceptor.verify(wire);
-    await this.#slot(wire);
+    await this.#slot(wire, connection);
     const gone = abortOnClose(wire);
     // The connect is under way while the exponentiations are computed. Our message is sent when it has succeeded: so a
     // client learns of a target that refuses from a handshake that fails, as with the original.
@@ -156,16 +177,25 @@ export class TunnelServer {
     plain.on("error", () => {});
     gone.stop();
     wire.write(send);
-    await pipe({ ...this.#pipeOptions(), plain, wire, session });
+    await this.#pipe({ plain, wire, session }, plain, connection);
   }
 
-  #pipeOptions() {
-    const traffic: Traffic = { sealed: 0, opened: 0 };
-    return { engine: this.#engine, keepAlive: this.#options.keepAlive, traffic };
+  #pipe(
+    ends: Pick<PipeOptions, "plain" | "wire" | "session">,
+    target: Socket,
+    connection: ConnectionInfo,
+  ): Promise<void> {
+    connection.state = "open";
+    connection.target = nameOf(target.remoteAddress, target.remotePort);
+    connection.openedAt = performance.now();
+    this.#options.observer?.opened?.(connection);
+    const { keepAlive } = this.#options;
+    return pipe({ ...ends, engine: this.#engine, keepAlive, traffic: connection.traffic });
   }
 
   /** Waits for a slot of `-n`, which is given back when the socket closes. */
-  #slot(socket: Socket): Promise<void> {
+  #slot(socket: Socket, connection: ConnectionInfo): Promise<void> {
+    connection.state = "waiting";
     return new Promise((resolve, reject) => {
       if (socket.destroyed || this.#slots.waiting >= QUEUE_CAPACITY) {
         reject(new Error(socket.destroyed ? "closed" : "too many connections wait for a slot"));
@@ -183,6 +213,7 @@ export class TunnelServer {
         this.#queue.delete(dismiss);
         socket.off("close", leave);
         socket.once("close", () => this.#slots.release());
+        connection.state = "connecting";
         resolve();
       });
     });
@@ -196,4 +227,9 @@ function abortOnClose(socket: Socket): { signal: AbortSignal; stop: () => void }
   if (socket.destroyed) abort();
   socket.once("close", abort);
   return { signal: controller.signal, stop: () => socket.off("close", abort) };
+}
+
+function nameOf(address: string | undefined, port: number | undefined): string {
+  if (address === undefined) return "unix";
+  return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }

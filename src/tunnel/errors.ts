@@ -12,3 +12,14 @@ export class ConnectError extends SpipedError {
     super(code, message, options);
   }
 }
+
+/** A socket broke while data was flowing; `cause` is the system's error. */
+export class BrokenPipeError extends SpipedError {
+  /** Which of the two sockets it was: the encrypted one (`wire`) or the other (`plain`). */
+  readonly side: "wire" | "plain";
+
+  constructor(side: "wire" | "plain", cause: Error | null) {
+    super("ERR_SPIPED_BROKEN", cause?.message ?? "socket closed", { cause });
+    this.side = side;
+  }
+}

@@ -7,6 +7,7 @@
 import type { Socket } from "node:net";
 import type { Engine, Opener, Sealer } from "../protocol/engine.ts";
 import type { SessionKeys } from "../protocol/key-schedule.ts";
+import { BrokenPipeError } from "./errors.ts";
 import { type Converter, pump } from "./pump.ts";
 import { reset } from "./reset.ts";
 
@@ -34,7 +35,7 @@ export interface PipeOptions {
  * Starts to move data both ways.
  *
  * @returns a promise that resolves when both directions have ended in order, and rejects with the first error: a
- * PacketError or a socket's. Both sockets are closed by then.
+ * PacketError or a BrokenPipeError. Both sockets are closed by then.
  */
 export function pipe(options: PipeOptions): Promise<void> {
   const { plain, wire, session, engine, keepAlive, traffic } = options;
@@ -70,12 +71,14 @@ export function pipe(options: PipeOptions): Promise<void> {
     function onClose(this: Socket) {
       // A socket whose two directions have ended closes by itself, maybe before the other one has taken everything.
       const orderly = this.readableEnded && this.writableFinished && this.errored === null;
-      if (!orderly) finish(this.errored ?? new Error("socket closed"));
+      if (!orderly) broken(this);
     }
     const stops: (() => void)[] = [];
+    const broken = (socket: Socket) =>
+      finish(new BrokenPipeError(socket === wire ? "wire" : "plain", socket.errored));
     const gone = [plain, wire].find((socket) => socket.destroyed);
     if (gone !== undefined) {
-      finish(gone.errored ?? new Error("socket closed"));
+      broken(gone);
       return;
     }
     plain.once("close", onClose);

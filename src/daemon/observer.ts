@@ -1,0 +1,38 @@
+/** What the daemon tells about its connections: to the log, and to metrics. */
+import type { Traffic } from "../tunnel/pipe.ts";
+
+/** A connection, from accept to close. */
+export interface ConnectionInfo {
+  /** Counted from 1 in each process. */
+  readonly id: number;
+  /** Who connected: `ADDRESS:PORT`, or `unix`. */
+  readonly peer: string;
+  /** When it was accepted, ms on the monotonic clock. */
+  readonly acceptedAt: number;
+  /**
+   * `stranger`: the client has not proved that it holds the key; `waiting`: no slot is free; `connecting`: the target
+   * or the handshake with it is due; `open`: data flows.
+   */
+  state: "stranger" | "waiting" | "connecting" | "open" | "closed";
+  /** Name of the key that the client holds, if keys have names. */
+  keyName?: string;
+  /** The target's address, once connected. */
+  target?: string;
+  /** When data began to flow, ms on the monotonic clock. */
+  openedAt?: number;
+  readonly traffic: Traffic;
+}
+
+/** Told of each connection's way. */
+export interface Observer {
+  /** Accepted. */
+  accepted?(connection: ConnectionInfo): void;
+  /** Handshake and connect are complete. */
+  opened?(connection: ConnectionInfo): void;
+  /**
+   * Over. A connection that never opened is reported here too.
+   *
+   * @param reason one line: `closed` for an orderly end, or what went wrong, such as `handshake: wrong key`.
+   */
+  closed?(connection: ConnectionInfo, reason: string): void;
+}
