@@ -1,0 +1,151 @@
+/**
+ * The main job on one machine, as `npm start` runs it: a service, a decrypting daemon in front of it, an encrypting
+ * daemon in front of that, and data through all three. It stays up until Ctrl-C.
+ */
+import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const SPIPED = fileURLToPath(new URL("../dist/bin/spiped.cjs", import.meta.url));
+const say = (text = "") => process.stdout.write(`${text}\n`);
+
+const directory = mkdtempSync(join(tmpdir(), "spiped-demo-"));
+const keyFile = join(directory, "demo.key");
+const daemons = [];
+process.on("exit", () => {
+  for (const daemon of daemons) daemon.kill();
+  rmSync(directory, { recursive: true, force: true });
+});
+for (const signal of ["SIGINT", "SIGTERM"]) {
+  process.on(signal, () => {
+    say("\nStopped: the daemons are ended and the key is deleted.");
+    process.exit(0);
+  });
+}
+
+/** The service to protect: it sends back what it gets, and answers HTTP so that curl has something to show. */
+function startService() {
+  const service = createServer({ allowHalfOpen: true }, (socket) => {
+    socket.on("error", () => {});
+    socket.once("data", (first) => {
+      if (/^(GET|HEAD) /.test(first.toString("latin1"))) {
+        const body = "Hello from the service behind the encrypted pipe.\n";
+        socket.end(
+          `HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: ${body.length}\r\nConnection: close\r\n\r\n${body}`,
+        );
+        return;
+      }
+      socket.write(first);
+      socket.pipe(socket);
+    });
+  });
+  return once(service.listen(0, "127.0.0.1"), "listening").then(() => service.address().port);
+}
+
+/** A port that nobody uses at the moment. */
+async function freePort() {
+  const probe = createServer().listen(0, "127.0.0.1");
+  await once(probe, "listening");
+  const { port } = probe.address();
+  await new Promise((resolve) => probe.close(resolve));
+  return port;
+}
+
+/** Starts a daemon in the foreground and waits until it accepts connections. */
+async function startSpiped(...args) {
+  const daemon = spawn(process.execPath, [SPIPED, "-F", ...args], {
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  daemons.push(daemon);
+  daemon.on("exit", (status) => {
+    if (status !== 0 && status !== null) {
+      say(`spiped ${args.join(" ")} ended with status ${status}`);
+      process.exit(1);
+    }
+  });
+  const port = Number(args[args.indexOf("-s") + 1].split(":").pop());
+  for (;;) {
+    const probe = connect(port, "127.0.0.1");
+    const connected = await new Promise((resolve) => {
+      probe.once("connect", () => resolve(true));
+      probe.once("error", () => resolve(false));
+    });
+    probe.destroy();
+    if (connected) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Sends `data`, half-closes, and returns what came back. */
+async function roundTrip(port, data) {
+  const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+  const received = [];
+  socket.on("data", (chunk) => received.push(chunk));
+  socket.end(data);
+  await once(socket, "end");
+  return Buffer.concat(received);
+}
+
+/** Listens between the two daemons once, to show what an eavesdropper sees. */
+async function eavesdrop(target, send) {
+  const seen = [];
+  const tap = createServer((client) => {
+    const server = connect(target, "127.0.0.1");
+    client.on("data", (chunk) => seen.push(chunk));
+    client.pipe(server).pipe(client);
+    for (const socket of [client, server]) socket.on("error", () => {});
+  }).listen(0, "127.0.0.1");
+  await once(tap, "listening");
+  await send(tap.address().port);
+  tap.close();
+  return Buffer.concat(seen);
+}
+
+writeFileSync(keyFile, randomBytes(32), { mode: 0o600 });
+const service = await startService();
+const middle = await freePort();
+const entrance = await freePort();
+
+say("spiped: an encrypted pipe on this machine\n");
+say(`1. key       32 random bytes in ${keyFile}`);
+say(`2. service   echoes what it gets, on 127.0.0.1:${service}`);
+await startSpiped("-d", "-s", `[127.0.0.1]:${middle}`, "-t", `[127.0.0.1]:${service}`, "-k", keyFile);
+say(`3. server    spiped -d -s '[127.0.0.1]:${middle}' -t '[127.0.0.1]:${service}' -k demo.key`);
+await startSpiped("-e", "-s", `[127.0.0.1]:${entrance}`, "-t", `[127.0.0.1]:${middle}`, "-k", keyFile);
+say(`4. client    spiped -e -s '[127.0.0.1]:${entrance}' -t '[127.0.0.1]:${middle}' -k demo.key\n`);
+
+const message = "attack at dawn\n";
+const reply = await roundTrip(entrance, message);
+if (reply.toString() !== message)
+  throw new Error(`sent ${JSON.stringify(message)}, got ${JSON.stringify(String(reply))}`);
+say(
+  `Sent ${JSON.stringify(message)} into the client's end; the service sent it back through both daemons, unchanged.`,
+);
+
+const megabytes = randomBytes(8 * 1024 * 1024);
+const back = await roundTrip(entrance, megabytes);
+if (!back.equals(megabytes)) throw new Error("8 MiB of random data came back changed");
+say("Sent 8 MiB of random data the same way; every byte came back.");
+
+const tapped = await eavesdrop(middle, async (port) => {
+  const { connect: open, loadKey } = await import("../dist/index.js");
+  const socket = await open({ host: "127.0.0.1", port, key: await loadKey(keyFile) });
+  socket.end(message);
+  await socket.resume();
+  await once(socket, "end");
+});
+if (tapped.includes(message.trim())) throw new Error("the message was readable on the wire");
+const packet = tapped.subarray(320);
+say(
+  `On the wire between them it is ${packet.length} bytes that begin ${packet.subarray(0, 12).toString("hex")}...\n`,
+);
+
+say("It stays up until you press Ctrl-C. Try, in another terminal:\n");
+say(`    curl http://127.0.0.1:${entrance}/`);
+say(`    nc 127.0.0.1 ${entrance}          (type a line, it comes back)`);
+say(`    node dist/bin/spipe.cjs -t '[127.0.0.1]:${middle}' -k ${keyFile}\n`);
