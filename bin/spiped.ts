@@ -1,0 +1,3 @@
+import { spiped } from "../src/cli/spiped.ts";
+
+void spiped(process.argv.slice(2)).then((status) => process.exit(status));

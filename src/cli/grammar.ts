@@ -1,0 +1,96 @@
+/**
+ * The grammar of the command line, as the original's `getopt` has it: packed flags (`-Fj`), values attached or next
+ * (`-kfile`, `-k file`; a value may begin with a dash), no option twice, and no other arguments. Long names are ours.
+ *
+ * Node's `parseArgs` cuts the arguments into tokens; this file walks them in order, because what is met first decides:
+ * `-x -v` is an error, `-v -x` prints the version.
+ */
+import { parseArgs } from "node:util";
+
+/** One option of a program. */
+export interface OptionSpec {
+  /** Its letter, if the original has one. */
+  readonly short?: string;
+  /** Its long name, without dashes. */
+  readonly long: string;
+  /** Name of its value in the help text; absent for a flag. */
+  readonly value?: string;
+  /** One or more lines for the help text. */
+  readonly help: string;
+}
+
+/** A command line that makes no sense: the usage text is due, and exit status 1. */
+export class UsageError extends Error {
+  /** The original's own line before the usage text, where it has one. */
+  readonly complaint: string | undefined;
+
+  /** @param hint which argument was wrong, for a line after the usage text. */
+  constructor(hint: string, complaint?: string) {
+    super(hint);
+    this.complaint = complaint;
+  }
+}
+
+/** An option that was met, as typed (`-k`, `--key`), and its value (empty for a flag). */
+export interface Met {
+  readonly spec: OptionSpec;
+  readonly typed: string;
+  readonly value: string;
+}
+
+/**
+ * Yields the options in the order of the command line.
+ *
+ * @throws UsageError when it meets what the grammar does not allow.
+ */
+export function* readOptions(specs: readonly OptionSpec[], argv: readonly string[]): Generator<Met> {
+  const options = Object.fromEntries(
+    specs.map(({ long, short, value }) => [
+      long,
+      { type: value === undefined ? ("boolean" as const) : ("string" as const), ...(short && { short }) },
+    ]),
+  );
+  const { tokens } = parseArgs({
+    args: [...argv],
+    options,
+    strict: false,
+    allowPositionals: true,
+    tokens: true,
+  });
+  const seen = new Set<OptionSpec>();
+  for (const token of tokens) {
+    if (token.kind === "option-terminator") continue;
+    if (token.kind === "positional") throw new UsageError(`unexpected argument: ${token.value}`);
+    const spec = specs.find(({ long }) => long === token.name);
+    const typed = token.rawName;
+    const isFlag = spec?.value === undefined;
+    // `--v` is not `-v`: an unknown name of one letter has the name that parseArgs gives to a known letter.
+    const known = spec !== undefined && (typed === `--${spec.long}` || typed === `-${spec.short}`);
+    if (!known || (isFlag && token.value !== undefined)) {
+      throw new UsageError(
+        `there is no option ${typed}${isFlag && known ? " with a value" : ""}`,
+        `illegal option -- ${typed}`,
+      );
+    }
+    if (!isFlag && token.value === undefined) {
+      throw new UsageError(`${typed} needs a value: ${spec.value}`, `Missing argument to ${typed}`);
+    }
+    if (seen.has(spec)) throw new UsageError(`${typed} was given twice`);
+    seen.add(spec);
+    yield { spec, typed, value: token.value ?? "" };
+  }
+}
+
+/** The options' part of the help text: letters, long names, and what they do. */
+export function describeOptions(specs: readonly OptionSpec[]): string {
+  const rows = specs.map(({ short, long, value, help }) => {
+    const letter = short === undefined ? "    " : `-${short}, `;
+    return [`  ${letter}--${long}${value === undefined ? "" : ` ${value}`}`, help.split("\n")] as const;
+  });
+  const width = Math.max(...rows.map(([names]) => names.length)) + 2;
+  return rows
+    .flatMap(([names, lines]) =>
+      lines.map((line, i) => (i === 0 ? names.padEnd(width) : " ".repeat(width)) + line),
+    )
+    .join("\n");
+}

@@ -1,0 +1,205 @@
+/** `spipe`: standard input and output through an encrypted connection. */
+
+import { HandshakeError, PacketError } from "../protocol/errors.ts";
+import type { Secret } from "../protocol/secret.ts";
+import { parseAddress, parseBindAddress, type ResolvedAddress } from "../tunnel/address.ts";
+import { connectAddresses } from "../tunnel/connect.ts";
+import { ConnectError } from "../tunnel/errors.ts";
+import type { SpipedSocket } from "../tunnel/spiped-socket.ts";
+import { systemErrorText } from "../tunnel/system-error.ts";
+import { CommandError } from "./command-error.ts";
+import {
+  addressOf,
+  DEFAULT_TIMEOUT,
+  Exit,
+  firstAddress,
+  runProgram,
+  SHARED_OPTIONS,
+  secondsOf,
+} from "./common-options.ts";
+import { describeOptions, type OptionSpec, readOptions, UsageError } from "./grammar.ts";
+import { showProcessAs } from "./process-name.ts";
+import { readKey } from "./read-key.ts";
+import { VERSION } from "./version.ts";
+
+const PROGRAM = "spipe";
+
+const OPTIONS = {
+  target: SHARED_OPTIONS.target,
+  key: SHARED_OPTIONS.key,
+  bind: SHARED_OPTIONS.bind,
+  weak: SHARED_OPTIONS.weak,
+  strict: SHARED_OPTIONS.strict,
+  fragile: { long: "fragile", help: "end when the peer has ended, even if standard input stays open" },
+  noKeepAlive: SHARED_OPTIONS.noKeepAlive,
+  timeout: SHARED_OPTIONS.timeout,
+  version: SHARED_OPTIONS.version,
+  help: SHARED_OPTIONS.help,
+} as const satisfies Record<string, OptionSpec>;
+
+const USAGE = `usage: spipe -t <target socket> -k <key file> [-b <bind address>]
+    [-f | -g] [-j] [-o <connection timeout>] [--fragile]
+       spipe -v | -h
+`;
+
+/** What the command line says. */
+interface SpipeArguments {
+  target: string;
+  key: string;
+  bind?: string;
+  weak: boolean;
+  requireForwardSecrecy: boolean;
+  keepAlive: boolean;
+  fragile: boolean;
+  /** s */
+  timeout: number;
+}
+
+/** Runs `spipe` with its arguments; returns the exit status. */
+export function spipe(argv: readonly string[]): Promise<number> {
+  return runProgram(PROGRAM, USAGE, async () => {
+    const args = readArguments(argv);
+    showProcessAs(PROGRAM, argv);
+    process.once("SIGTERM", () => process.exit(0));
+    const { addresses } = await addressOf(args.target, "-t", parseAddress);
+    const bind = args.bind === undefined ? undefined : await bindAddress(args.bind);
+    const secret = await readKey(args.key);
+    const socket = await open(args, addresses, bind, secret);
+    return transfer(socket, args.fragile);
+  });
+}
+
+function readArguments(argv: readonly string[]): SpipeArguments {
+  const args: Partial<SpipeArguments> & Omit<SpipeArguments, "target" | "key"> = {
+    weak: false,
+    requireForwardSecrecy: false,
+    keepAlive: true,
+    fragile: false,
+    timeout: DEFAULT_TIMEOUT,
+  };
+  for (const met of readOptions(Object.values(OPTIONS), argv)) {
+    switch (met.spec) {
+      case OPTIONS.target:
+        args.target = met.value;
+        break;
+      case OPTIONS.key:
+        args.key = met.value;
+        break;
+      case OPTIONS.bind:
+        args.bind = met.value;
+        break;
+      case OPTIONS.weak:
+        args.weak = true;
+        break;
+      case OPTIONS.strict:
+        args.requireForwardSecrecy = true;
+        break;
+      case OPTIONS.fragile:
+        args.fragile = true;
+        break;
+      case OPTIONS.noKeepAlive:
+        args.keepAlive = false;
+        break;
+      case OPTIONS.timeout:
+        args.timeout = secondsOf(met, DEFAULT_TIMEOUT);
+        break;
+      case OPTIONS.version:
+        process.stderr.write(`${PROGRAM} ${VERSION}\n`);
+        throw new Exit(0);
+      case OPTIONS.help:
+        process.stdout.write(`${USAGE}\n${describeOptions(Object.values(OPTIONS))}\n`);
+        throw new Exit(0);
+    }
+  }
+  const { target, key } = args;
+  if (target === undefined) throw new UsageError("-t is missing: where to connect");
+  if (key === undefined) throw new UsageError("-k is missing: the file with the shared key");
+  if (args.weak && args.requireForwardSecrecy) throw new UsageError("-f and -g exclude each other");
+  return { ...args, target, key };
+}
+
+async function bindAddress(text: string): Promise<ResolvedAddress> {
+  try {
+    const { addresses } = await addressOf(text, "-b", parseBindAddress);
+    return firstAddress(addresses, text, (message) => process.stderr.write(`${PROGRAM}: ${message}\n`));
+  } catch (error) {
+    if (error instanceof CommandError) throw new CommandError(...error.lines, "Failed to get bind address");
+    throw error;
+  }
+}
+
+async function open(
+  args: SpipeArguments,
+  addresses: readonly ResolvedAddress[],
+  bind: ResolvedAddress | undefined,
+  secret: Secret,
+): Promise<SpipedSocket> {
+  const onAttemptFailed = (_address: ResolvedAddress, error: NodeJS.ErrnoException) => {
+    if (error.syscall === "bind")
+      process.stderr.write(`${PROGRAM}: Error binding socket: ${systemErrorText(error)}\n`);
+  };
+  try {
+    return await connectAddresses({
+      ...args,
+      timeout: args.timeout * 1000,
+      addresses,
+      bind,
+      secret,
+      onAttemptFailed,
+    });
+  } catch (error) {
+    const timedOut = error instanceof HandshakeError && error.code === "ERR_SPIPED_HANDSHAKE_TIMEOUT";
+    if (error instanceof ConnectError && error.code === "ERR_SPIPED_CONNECT")
+      throw new CommandError("Could not connect");
+    if (error instanceof HandshakeError && !timedOut) throw new CommandError("Handshake failed");
+    throw new CommandError("Connection error");
+  } finally {
+    secret.destroy();
+  }
+}
+
+/**
+ * Moves data both ways until both directions have ended.
+ *
+ * @returns the exit status.
+ */
+async function transfer(socket: SpipedSocket, fragile: boolean): Promise<number> {
+  const { stdin, stdout } = process;
+  const sent = new Promise<void>((resolve) => {
+    socket.once("finish", resolve);
+  });
+  const received = new Promise<void>((resolve) => {
+    socket.once("end", () => {
+      // 'end' comes when the last chunk has been written to standard output; the callback, when it has gone out.
+      stdout.write("", () => resolve());
+    });
+  });
+  const failed = new Promise<never>((_resolve, reject) => {
+    stdin.once("error", (error) => reject(new CommandError(`Error reading: ${systemErrorText(error)}`)));
+    stdout.once("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "EPIPE") dieOfBrokenPipe();
+      reject(new CommandError(`Error writing: ${systemErrorText(error)}`));
+    });
+    socket.once("error", (error) => {
+      const cut = error instanceof PacketError && error.code === "ERR_SPIPED_TRUNCATED";
+      reject(
+        new CommandError(
+          ...(cut ? ["The stream ended inside a packet: data is missing"] : []),
+          "Connection error",
+        ),
+      );
+    });
+  });
+  stdin.pipe(socket);
+  socket.pipe(stdout, { end: false });
+  await Promise.race([failed, fragile ? received : Promise.all([sent, received])]);
+  return 0;
+}
+
+/** Ends the process by SIGPIPE, which Node ignores, as the original ends: a listener's removal restores the default. */
+function dieOfBrokenPipe(): void {
+  const ignore = () => {};
+  process.on("SIGPIPE", ignore);
+  process.removeListener("SIGPIPE", ignore);
+  process.kill(process.pid, "SIGPIPE");
+}

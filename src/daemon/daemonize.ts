@@ -1,0 +1,59 @@
+/**
+ * Becoming a daemon without `fork`: the parent starts the same program again in a session of its own, with the same
+ * standard streams, and waits until it reports that it serves. So the child finds and tells all that can go wrong, and
+ * the parent's exit status is the truth.
+ */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, writeSync } from "node:fs";
+
+/** Names the descriptor on which the child reports. It says nothing else, and the child removes it at once. */
+const READY_FD = "SPIPED_READY_FD";
+
+/**
+ * In the child, the function that reports readiness; undefined in a process that was not started by `daemonize`.
+ * The variable is removed, so that no process we start takes itself for the child.
+ */
+export function takeReadyReport(): (() => void) | undefined {
+  const fd = Number(process.env[READY_FD]);
+  delete process.env[READY_FD];
+  if (!Number.isInteger(fd) || fd <= 2) return undefined;
+  return () => {
+    try {
+      writeSync(fd, "1");
+    } catch {
+      // The parent has been ended; the daemon goes on, as it would after a fork.
+    }
+    closeSync(fd);
+  };
+}
+
+/**
+ * Starts this program again as a daemon.
+ *
+ * @param args its arguments.
+ * @returns true once the daemon reported that it is ready; false if it ended before, after telling why.
+ */
+export async function daemonize(args: readonly string[]): Promise<boolean> {
+  const child = spawn(process.execPath, [...process.execArgv, process.argv[1]!, ...args], {
+    detached: true,
+    stdio: ["inherit", "inherit", "inherit", "pipe"],
+    env: { ...process.env, [READY_FD]: "3" },
+  });
+  // Who interrupts the start means the daemon, which is in a session of its own and does not hear the terminal.
+  const interrupt = (signal: NodeJS.Signals) => {
+    child.kill(signal);
+    process.exit(1);
+  };
+  process.on("SIGINT", interrupt);
+  process.on("SIGTERM", interrupt);
+  const report = child.stdio[3]!;
+  const ready = await Promise.race([
+    once(report, "data").then(() => true),
+    once(child, "exit").then(() => false),
+    once(child, "error").then(() => false),
+  ]);
+  report.destroy();
+  child.unref();
+  return ready;
+}

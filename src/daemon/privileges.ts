@@ -1,0 +1,108 @@
+/**
+ * Changing to another user (`-u`). What is named decides what happens:
+ *
+ *     user         its primary group and its supplementary groups, then the user
+ *     user:group   no supplementary groups, the group, then the user
+ *     :group       no supplementary groups, the group
+ *
+ * The original leaves the group of `-u user` as it is, and goes on if it can't leave the supplementary groups.
+ */
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { SpipedError } from "../protocol/errors.ts";
+
+/** Privileges could not be dropped; nothing may be served. */
+export class PrivilegeError extends SpipedError {
+  constructor(message: string) {
+    super("ERR_SPIPED_PRIVILEGES", message);
+  }
+}
+
+/**
+ * Drops privileges for good. To be called once, before any other thread could hold them.
+ *
+ * @param spec `user`, `user:group` or `:group`; names, or ids where there is no such name.
+ * @throws PrivilegeError, or the system's error.
+ */
+export function dropPrivileges(spec: string): void {
+  const colon = spec.indexOf(":");
+  const userName = colon < 0 ? spec : spec.slice(0, colon);
+  const groupName = colon < 0 ? undefined : spec.slice(colon + 1);
+  if (spec === "") throw new PrivilegeError('Need to specify user and/or group: ""');
+  if (groupName === "") throw new PrivilegeError(`Empty group name: "${spec}"`);
+
+  const user = userName === "" ? undefined : lookUp("passwd", userName);
+  const group = groupName === undefined ? undefined : lookUp("group", groupName);
+  if (userName !== "" && user === undefined) throw new PrivilegeError(`No such user: ${userName}`);
+  if (groupName !== undefined && group === undefined) throw new PrivilegeError(`No such group: ${groupName}`);
+
+  if (group !== undefined) {
+    process.setgroups!([]);
+    process.setgid!(group.id);
+  } else if (user !== undefined) {
+    if (user.name === undefined || user.gid === undefined) {
+      throw new PrivilegeError(
+        `No primary group known for user ${userName}: name a group with -u ${userName}:GROUP`,
+      );
+    }
+    initgroups(user.name, user.gid);
+    process.setgid!(user.gid);
+  }
+  if (user !== undefined) process.setuid!(user.id);
+  verify(user?.id, group?.id ?? user?.gid);
+}
+
+/** Node's types leave this one out. */
+const { initgroups } = process as unknown as { initgroups(user: string, extraGroup: number): void };
+
+/** Checks that the change took effect and can't be undone. */
+function verify(uid: number | undefined, gid: number | undefined): void {
+  const kept =
+    (uid !== undefined && (process.getuid!() !== uid || process.geteuid!() !== uid)) ||
+    (gid !== undefined && (process.getgid!() !== gid || process.getegid!() !== gid));
+  if (kept || (uid !== undefined && uid !== 0 && canBecomeRoot())) {
+    throw new PrivilegeError("Privileges are still held after dropping them");
+  }
+}
+
+function canBecomeRoot(): boolean {
+  try {
+    process.setuid!(0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** A user or group: without a name if it is known by its number only. */
+interface Entry {
+  readonly id: number;
+  readonly name?: string;
+  /** A user's primary group. */
+  readonly gid?: number;
+}
+
+/** Looks a name or number up in the system's databases. */
+function lookUp(database: "passwd" | "group", name: string): Entry | undefined {
+  const line = databaseLine(database, name);
+  if (line !== undefined) {
+    const [entryName, , id, gid] = line.split(":");
+    const entry = { id: Number(id), name: entryName! };
+    return database === "passwd" ? { ...entry, gid: Number(gid) } : entry;
+  }
+  return /^\d+$/.test(name) ? { id: Number(name) } : undefined;
+}
+
+/** `getent` asks every source that the system is set up for; without it there is still the file. */
+function databaseLine(database: "passwd" | "group", key: string): string | undefined {
+  const { error, stdout } = spawnSync("getent", [database, "--", key], {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  if (error === undefined) return stdout.split("\n")[0] || undefined;
+  const lines = readFileSync(`/etc/${database}`, "utf8").split("\n");
+  return lines.find((line) => {
+    const [name, , id] = line.split(":");
+    return name === key || id === key;
+  });
+}

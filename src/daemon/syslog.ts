@@ -1,0 +1,53 @@
+/**
+ * Messages to syslog. Node has no UNIX datagram sockets, so they go through the system's `logger`: one process that
+ * reads lines as long as we live, with the original's facility, priority and tag.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import type { Log } from "./log.ts";
+
+/** The longest message, bytes, as with the original. */
+const LONGEST = 4095;
+
+/** A log that ends in syslog. */
+export class Syslog implements Log {
+  readonly #program: string;
+  readonly #onFailure: (reason: string) => void;
+  #logger: ChildProcess | undefined;
+
+  /** @param onFailure told once for each `logger` that can't be started or dies. */
+  constructor(program: string, onFailure: (reason: string) => void) {
+    this.#program = program;
+    this.#onFailure = onFailure;
+  }
+
+  warn(message: string): void {
+    this.#logger ??= this.#start();
+    this.#logger.stdin?.write(`${message.replaceAll("\n", " ")}\n`);
+  }
+
+  /** Ends `logger` when it has passed on what it was given. */
+  async close(): Promise<void> {
+    const logger = this.#logger;
+    if (logger === undefined) return;
+    await new Promise((resolve) => {
+      logger.once("close", resolve);
+      logger.stdin?.end();
+    });
+  }
+
+  #start(): ChildProcess {
+    const args = ["-t", this.#program, "-p", "user.warning", "--size", String(LONGEST)];
+    const logger = spawn("logger", args, { stdio: ["pipe", "ignore", "ignore"] });
+    const gone = (reason: string) => {
+      if (this.#logger !== logger) return;
+      this.#logger = undefined;
+      this.#onFailure(reason);
+    };
+    logger.stdin.on("error", () => {});
+    logger.on("error", (error) => gone(`Cannot run logger: ${error.message}`));
+    logger.on("exit", (status, signal) => {
+      if (status !== 0) gone(`logger ended with ${signal ?? `status ${status}`}`);
+    });
+    return logger;
+  }
+}
