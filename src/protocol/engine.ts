@@ -1,8 +1,11 @@
 /**
  * The port between the packet layer and the cryptography that carries it in bulk. Two engines stand behind it:
  * `native` (Node's OpenSSL) and `portable` (@noble); both give the same bytes.
+ *
+ * An engine works on one batch at a time, in a workspace that all its ciphers share: whoever fills `input` calls the
+ * cipher and empties `output` before anyone else can.
  */
-import type { PacketError } from "./errors.ts";
+import type { PacketNumber } from "./packet-number.ts";
 
 /** Keys of one direction of a session: AES-256 (E) and HMAC-SHA256 (H), 32 bytes each (section 1.7). */
 export interface DirectionKeys {
@@ -10,47 +13,44 @@ export interface DirectionKeys {
   readonly mac: Uint8Array;
 }
 
-/** Turns data into packets. */
-export interface Sealer {
+/** A batch on its way: up to 64 packets, or the data of as many. Neither array is ever replaced. */
+export interface Workspace {
+  readonly input: Uint8Array;
+  readonly output: Uint8Array;
+}
+
+/** What came of a batch of packets. */
+export interface OpenedBatch {
+  /** Bytes of data in the workspace's output, from all packets before the first that was refused. */
+  length: number;
+  /** How many packets were genuine and well-formed, counted up to the first that was not. */
+  packets: number;
+  /** Why the next packet was refused, if one was. */
+  refused: "mac" | "length" | undefined;
+}
+
+/** Seals and opens batches with the keys of one direction. */
+export interface PacketCipher {
   /**
-   * Seals `data` (any length; cut into packets of up to 1024 bytes at once, nothing is held back) and writes
-   * the packets to the start of `out`, which must have room for `sealedSize(data.length)` bytes.
-   *
-   * @returns the number of bytes written.
-   * @throws RangeError if `out` is too small, Error after `destroy()` or once 2^64 packets have been sealed.
+   * Seals the first `length` bytes of the workspace's input (1 to 65,536; what follows may be overwritten with zeros).
+   * The packets, numbered from `first`, are in its output.
    */
-  seal(data: Uint8Array, out: Uint8Array): number;
-  /** Overwrites the keys. The sealer can't be used afterwards. */
+  seal(length: number, first: PacketNumber): void;
+  /**
+   * Opens the first `count` packets of the workspace's input (1 to 64), numbered from `first`. All tags are verified
+   * before anything is decrypted.
+   *
+   * @returns an object that the next call overwrites.
+   */
+  open(count: number, first: PacketNumber): OpenedBatch;
+  /** Overwrites the keys. */
   destroy(): void;
 }
 
-/** Turns a byte stream of packets, cut anywhere, back into data. */
-export interface Opener {
-  /**
-   * Takes the next bytes of the stream and writes the data of all packets that became complete to the start of
-   * `out`, which must have room for `openedSize(wire.length)` bytes. Every packet's tag is verified before it is
-   * decrypted. At the first packet that is not genuine, the data before it has been written, `failure` is set,
-   * and the opener refuses everything that follows (it returns 0).
-   *
-   * @returns the number of bytes written.
-   * @throws RangeError if `out` is too small, Error after `destroy()`.
-   */
-  open(wire: Uint8Array, out: Uint8Array): number;
-  /**
-   * To be called when the stream has ended: sets `failure` to `ERR_SPIPED_TRUNCATED` if it ended inside a packet.
-   *
-   * @returns `failure`.
-   */
-  end(): PacketError | undefined;
-  /** Why the stream was refused, once it was. */
-  readonly failure: PacketError | undefined;
-  /** Overwrites the keys and any unfinished packet. The opener can't be used afterwards. */
-  destroy(): void;
-}
-
-/** Makes sealers and openers. `firstPacket` is the number of the first packet, 0 in every real session. */
+/** A way to do the cryptography. */
 export interface Engine {
   readonly name: "native" | "portable";
-  createSealer(keys: DirectionKeys, firstPacket?: bigint): Sealer;
-  createOpener(keys: DirectionKeys, firstPacket?: bigint): Opener;
+  readonly workspace: Workspace;
+  /** The keys are copied. */
+  createCipher(keys: DirectionKeys): PacketCipher;
 }

@@ -5,8 +5,10 @@
  * both peers get a reset instead of an orderly end, so that neither takes a broken stream for a complete one.
  */
 import type { Socket } from "node:net";
-import type { Engine, Opener, Sealer } from "../protocol/engine.ts";
+import type { Engine } from "../protocol/engine.ts";
 import type { SessionKeys } from "../protocol/key-schedule.ts";
+import { Opener } from "../protocol/opener.ts";
+import { Sealer } from "../protocol/sealer.ts";
 import { BrokenPipeError } from "./errors.ts";
 import { type Converter, pump } from "./pump.ts";
 import { reset } from "./reset.ts";
@@ -39,8 +41,8 @@ export interface PipeOptions {
  */
 export function pipe(options: PipeOptions): Promise<void> {
   const { plain, wire, session, engine, keepAlive, traffic } = options;
-  const sealer = engine.createSealer(session.seal);
-  const opener = engine.createOpener(session.open);
+  const sealer = new Sealer(engine, session.seal);
+  const opener = new Opener(engine, session.open);
   session.destroy();
 
   for (const socket of [plain, wire]) {

@@ -3,9 +3,11 @@
  */
 import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
-import type { Engine, Opener, Sealer } from "../protocol/engine.ts";
+import type { Engine } from "../protocol/engine.ts";
 import type { SessionKeys } from "../protocol/key-schedule.ts";
+import { Opener } from "../protocol/opener.ts";
 import { openedSize, PACKET_DATA, PACKET_SIZE } from "../protocol/packet.ts";
+import { Sealer } from "../protocol/sealer.ts";
 import { giveBuffer, POOLED_SIZE, takeBuffer } from "./buffer-pool.ts";
 import { reset } from "./reset.ts";
 
@@ -28,8 +30,8 @@ export class SpipedSocket extends Duplex {
   constructor(wire: Socket, session: SessionKeys, engine: Engine) {
     super({ allowHalfOpen: true });
     this.#wire = wire;
-    this.#sealer = engine.createSealer(session.seal);
-    this.#opener = engine.createOpener(session.open);
+    this.#sealer = new Sealer(engine, session.seal);
+    this.#opener = new Opener(engine, session.open);
     session.destroy();
 
     wire.setNoDelay(true);

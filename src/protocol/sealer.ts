@@ -1,0 +1,56 @@
+/** Turns data into packets (section 1.8 of the protocol; one half of Tarsnap's `proto_crypt`). */
+import type { DirectionKeys, Engine, PacketCipher, Workspace } from "./engine.ts";
+import { BATCH_PACKETS, PACKET_DATA, PACKET_SIZE, sealedSize } from "./packet.ts";
+import { PacketNumber } from "./packet-number.ts";
+
+const BATCH_DATA = BATCH_PACKETS * PACKET_DATA;
+
+/** The sending end of one direction. */
+export class Sealer {
+  readonly #workspace: Workspace;
+  readonly #cipher: PacketCipher;
+  readonly #next: PacketNumber;
+  #destroyed = false;
+
+  /**
+   * @param keys are copied.
+   * @param first number of the first packet: 0 in every session.
+   */
+  constructor(engine: Engine, keys: DirectionKeys, first?: bigint) {
+    this.#workspace = engine.workspace;
+    this.#cipher = engine.createCipher(keys);
+    this.#next = new PacketNumber(first);
+  }
+
+  /**
+   * Seals `data`, of any length. It is cut at once into packets of up to 1024 bytes; nothing is held back.
+   *
+   * @param out receives the packets; at least `sealedSize(data.length)` bytes.
+   * @returns how many bytes were written.
+   * @throws RangeError if `out` is too small; Error after `destroy()`, or when all 2^64 packet numbers are used up.
+   */
+  seal(data: Uint8Array, out: Uint8Array): number {
+    const size = sealedSize(data.length);
+    if (this.#destroyed) throw new Error("the sealer has been destroyed");
+    if (out.length < size) throw new RangeError(`output has ${out.length} bytes, ${size} are needed`);
+    if (!this.#next.has(size / PACKET_SIZE)) throw new Error("the packet numbers are used up");
+    const { input, output } = this.#workspace;
+    let written = 0;
+    for (let start = 0; start < data.length; start += BATCH_DATA) {
+      const length = Math.min(data.length - start, BATCH_DATA);
+      const sealed = sealedSize(length);
+      input.set(length === data.length ? data : data.subarray(start, start + length));
+      this.#cipher.seal(length, this.#next);
+      this.#next.advance(sealed / PACKET_SIZE);
+      out.set(output.subarray(0, sealed), written);
+      written += sealed;
+    }
+    return written;
+  }
+
+  /** Overwrites the keys. */
+  destroy(): void {
+    this.#destroyed = true;
+    this.#cipher.destroy();
+  }
+}
