@@ -1,7 +1,8 @@
 /** Connecting to a target (Tarsnap's `sock_connect`): its addresses in order, the next one when one fails. */
-import { connect, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import type { ResolvedAddress } from "./address.ts";
 import { deadline } from "./deadline.ts";
+import { connectDirect } from "./direct-read.ts";
 import { ConnectError } from "./errors.ts";
 
 /** Where and how to connect. */
@@ -68,8 +69,8 @@ export function dial(options: DialOptions): Promise<Socket> {
 }
 
 function open(address: ResolvedAddress, bind: ResolvedAddress | undefined): Socket {
-  if (address.kind === "unix") return connect({ path: address.path, allowHalfOpen: true });
+  if (address.kind === "unix") return connectDirect({ path: address.path, allowHalfOpen: true });
   const { host, port, family } = address;
   const local = bind?.kind === "tcp" ? { localAddress: bind.host, localPort: bind.port } : {};
-  return connect({ host, port, family, allowHalfOpen: true, ...local });
+  return connectDirect({ host, port, family, allowHalfOpen: true, ...local });
 }

@@ -3,6 +3,7 @@ import { lstat, unlink } from "node:fs/promises";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
 import type { ResolvedAddress } from "./address.ts";
+import { adoptDirect } from "./direct-read.ts";
 
 /** As long as the kernel allows; it cuts this to `net.core.somaxconn`. */
 const BACKLOG = 65_535;
@@ -20,7 +21,7 @@ export class Listener {
    */
   constructor(onSocket: (socket: Socket) => void, onError: (error: Error) => void) {
     this.#server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
-    this.#server.on("connection", onSocket);
+    this.#server.on("connection", (socket) => onSocket(adoptDirect(socket)));
     this.#server.on("error", (error) => {
       if (this.#server.listening) onError(error);
     });

@@ -6,6 +6,7 @@
  */
 import type { Socket } from "node:net";
 import { giveBuffer, takeBuffer } from "./buffer-pool.ts";
+import { takeReads } from "./direct-read.ts";
 
 /** How bytes change on their way. */
 export interface Converter {
@@ -30,7 +31,7 @@ export function pump(
 ): () => void {
   let waiting = false;
 
-  const onData = (chunk: Buffer) => {
+  const onRead = (chunk: Buffer) => {
     const buffer = takeBuffer();
     const length = converter.convert(chunk, buffer);
     if (length === 0) {
@@ -43,12 +44,10 @@ export function pump(
           source.resume();
         }
       });
-      if (sink.writableLength > 0) {
-        waiting = true;
-        source.pause();
-      }
+      waiting = sink.writableLength > 0;
     }
     fail(converter.failure(false));
+    return !waiting;
   };
   const onEnd = () => {
     const failure = converter.failure(true);
@@ -61,11 +60,11 @@ export function pump(
     finished(failure);
   };
   const stop = () => {
-    source.off("data", onData);
+    giveReadsBack();
     source.off("end", onEnd);
   };
 
-  source.on("data", onData);
+  const giveReadsBack = takeReads(source, onRead);
   source.on("end", onEnd);
   source.resume();
   return stop;
