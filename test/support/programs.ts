@@ -1,0 +1,176 @@
+/** Running the programs under test, ours and the original's, and whatever else a test starts. */
+import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { connect, createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { afterEach } from "vitest";
+
+/** Whose program: this project's or Tarsnap's. */
+export type Maker = "ours" | "c";
+export type Program = "spiped" | "spipe";
+
+/** The command that runs a program. */
+export function commandOf(maker: Maker, program: Program): readonly [string, ...string[]] {
+  return maker === "c" ? [program] : [process.execPath, resolve(`dist/bin/${program}.cjs`)];
+}
+
+const cleanups: (() => void | Promise<void>)[] = [];
+
+/** Has something undone when the current test is over, whatever comes of it. */
+export function cleanUp(action: () => void | Promise<void>): void {
+  cleanups.push(action);
+}
+
+afterEach(async () => {
+  for (let action = cleanups.pop(); action !== undefined; action = cleanups.pop()) await action();
+});
+
+/** A directory of the test's own. */
+export function temporaryDirectory(): string {
+  const directory = mkdtempSync(join(tmpdir(), "spiped-test-"));
+  cleanUp(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+/** A key file with random contents. */
+export function keyFile(): string {
+  const path = join(temporaryDirectory(), "key");
+  writeFileSync(path, randomBytes(32), { mode: 0o600 });
+  return path;
+}
+
+/** A started process and what it has written. */
+export interface Running {
+  readonly child: ChildProcess;
+  readonly pid: number;
+  stdout(): Buffer;
+  stderr(): string;
+  /** Resolves with exit status and signal when the process is gone and its streams are read. */
+  readonly ended: Promise<{ status: number | null; signal: NodeJS.Signals | null }>;
+}
+
+/** Starts a process that is ended with the test. */
+export function start(command: readonly string[], options: SpawnOptions = {}): Running {
+  const [file, ...args] = command;
+  const child = spawn(file!, args, { stdio: ["pipe", "pipe", "pipe"], ...options });
+  const out: Buffer[] = [];
+  const err: Buffer[] = [];
+  child.stdout?.on("data", (chunk) => out.push(chunk));
+  child.stderr?.on("data", (chunk) => err.push(chunk));
+  child.stdin?.on("error", () => {});
+  const ended = once(child, "close").then(([status, signal]) => ({ status, signal }));
+  cleanUp(async () => {
+    if (child.exitCode === null && child.signalCode === null) child.kill("SIGKILL");
+    await ended;
+  });
+  return {
+    child,
+    pid: child.pid!,
+    stdout: () => Buffer.concat(out),
+    stderr: () => Buffer.concat(err).toString(),
+    ended,
+  };
+}
+
+/** Runs a process to its end with the given standard input. */
+export async function run(
+  command: readonly string[],
+  input: string | Buffer = "",
+  options: SpawnOptions = {},
+) {
+  const process = start(command, options);
+  process.child.stdin?.end(input);
+  const { status, signal } = await process.ended;
+  return { status, signal, stdout: process.stdout(), stderr: process.stderr() };
+}
+
+/** A TCP port that is free at the moment. */
+export async function freePort(host = "127.0.0.1"): Promise<number> {
+  const server = createServer().listen(0, host);
+  await once(server, "listening");
+  const { port } = server.address() as { port: number };
+  await new Promise((done) => server.close(done));
+  return port;
+}
+
+/** Where a test's programs meet. */
+export type Family = "IPv4" | "IPv6" | "UNIX";
+
+/** An address as the programs take it, and as `net.connect` does. */
+export interface TestAddress {
+  readonly text: string;
+  readonly connect: { host: string; port: number } | { path: string };
+}
+
+/** An address that nobody uses yet. */
+export async function freeAddress(family: Family = "IPv4"): Promise<TestAddress> {
+  if (family === "UNIX") {
+    const path = join(temporaryDirectory(), "socket");
+    return { text: path, connect: { path } };
+  }
+  const host = family === "IPv4" ? "127.0.0.1" : "::1";
+  const port = await freePort(host);
+  return { text: `[${host}]:${port}`, connect: { host, port } };
+}
+
+/** Waits until a condition holds; the test's own time limit is the only one. */
+export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await condition())) await new Promise((done) => setTimeout(done, 10));
+}
+
+/** True if the kernel has a listening socket at the address. It is not connected to: that would count as a client. */
+export function isListening(address: TestAddress): boolean {
+  if ("path" in address.connect) return existsSync(address.connect.path);
+  const port = address.connect.port.toString(16).toUpperCase().padStart(4, "0");
+  const table = readFileSync(
+    address.connect.host.includes(":") ? "/proc/net/tcp6" : "/proc/net/tcp",
+    "latin1",
+  );
+  return table.split("\n").some((line) => {
+    const [, local, , state] = line.trim().split(/\s+/);
+    return state === "0A" && local?.endsWith(`:${port}`);
+  });
+}
+
+/** Starts `spiped` in the foreground and waits until it listens. */
+export async function startSpiped(
+  maker: Maker,
+  mode: "-e" | "-d",
+  source: TestAddress,
+  target: TestAddress | string,
+  key: string,
+  ...more: string[]
+): Promise<Running> {
+  const to = typeof target === "string" ? target : target.text;
+  const daemon = start([
+    ...commandOf(maker, "spiped"),
+    "-F",
+    mode,
+    "-s",
+    source.text,
+    "-t",
+    to,
+    "-k",
+    key,
+    ...more,
+  ]);
+  let gone = false;
+  void daemon.ended.then(() => {
+    gone = true;
+  });
+  await until(() => gone || isListening(source));
+  if (gone) throw new Error(`spiped ended at once: ${daemon.stderr()}`);
+  return daemon;
+}
+
+/** Connects and returns the socket; it is destroyed with the test. */
+export async function connectTo(address: TestAddress) {
+  const socket = connect({ ...address.connect, allowHalfOpen: true });
+  cleanUp(() => void socket.destroy());
+  await once(socket, "connect");
+  socket.on("error", () => {});
+  return socket;
+}
