@@ -1,0 +1,246 @@
+/** The command line, side by side with the original wherever the two shall be the same. */
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import manifest from "../../package.json" with { type: "json" };
+import {
+  commandOf,
+  freeAddress,
+  keyFile,
+  type Program,
+  run,
+  temporaryDirectory,
+} from "../support/programs.ts";
+import { describeWith } from "../support/requirements.ts";
+import { startEcho } from "../support/servers.ts";
+
+const ours = (program: Program, args: readonly string[], input = "") =>
+  run([...commandOf("ours", program), ...args], input);
+const theirs = (program: Program, args: readonly string[], input = "") =>
+  run([...commandOf("c", program), ...args], input);
+const split = (line: string) => line.split(" ").map((word) => (word === "''" ? "" : word));
+
+const D = "-d -s [127.0.0.1]:1 -t [127.0.0.1]:1 -k /dev/null";
+const F = `-F ${D}`;
+const LONG = `/tmp/${"x".repeat(120)}`;
+
+describeWith("spiped", "spipe")("what the original says, ours says to the byte", () => {
+  it.each([
+    ["-n foo"],
+    ["-n 1.5"],
+    ["-n ''"],
+    ["-n 0x"],
+    ["-n 09"],
+    ["-n 99999999999999999999999"],
+    ["-n -99999999999999999999999"],
+    ["-o abc"],
+    ["-o ''"],
+    ["-o -1"],
+    ["-o 1e999"],
+    ["-o 1e-999"],
+    ["-o 5x"],
+    ["-r -5"],
+    ["-r foo"],
+    ["-o -inf"],
+    ["-d -s foo -t bar:1 -k /dev/null"],
+    ["-d -s [127.0.0.1]:0 -t x:1 -k /dev/null"],
+    ["-d -s [127.0.0.1]:65536 -t x:1 -k /dev/null"],
+    ["-d -s [127.0.0.1]:+99x -t x:1 -k /dev/null"],
+    ["-d -s [127.0.0.1 -t x:1 -k /dev/null"],
+    ["-d -s [127.0.0.1:5 -t x:1 -k /dev/null"],
+    ["-d -s [127.0.0.999]:5 -t x:1 -k /dev/null"],
+    ["-d -s [127.1]:5 -t x:1 -k /dev/null"],
+    ["-d -s [::1%lo]:99 -t x:1 -k /dev/null"],
+    ["-d -s [::1]:99 -t [::g]:1 -k /dev/null"],
+    ["-d -s [127.0.0.1]:1 -t nosuch.invalid:1 -k /dev/null"],
+    ["-d -s [127.0.0.1]:1 -t 127.0.0.1:nosuchservice -k /dev/null"],
+    [`-d -s ${LONG} -t x:1 -k /dev/null`],
+    [`${F.replace("/dev/null", "/nonexistent/key")}`],
+    [`${F.replace("/dev/null", "/tmp")}`],
+    ["-F -d -s [192.0.2.1]:9 -t [127.0.0.1]:1 -k /dev/null"],
+    ["-F -d -s /nonexistent/socket -t [127.0.0.1]:1 -k /dev/null"],
+    [`${F} -u nosuchuser`],
+    [`${F} -u nobody:`],
+    [`${F} -u :`],
+    [`${F} -u ''`],
+    [`${F} -u nobody:nosuchgroup`],
+    [`${F} -u :nosuchgroup`],
+  ])("spiped %s", async (line) => {
+    const [our, its] = await Promise.all([ours("spiped", split(line)), theirs("spiped", split(line))]);
+    expect(its.status).toBe(1);
+    expect(our).toEqual(its);
+  });
+
+  it.each([
+    ["-t 127.0.0.1:1 -k /nonexistent"],
+    ["-t foo -k /dev/null"],
+    ["-t 127.0.0.1:1 -k /dev/null -o x"],
+    ["-t [127.0.0.1]:1 -k /dev/null"],
+  ])("spipe %s", async (line) => {
+    const [our, its] = await Promise.all([ours("spipe", split(line)), theirs("spipe", split(line))]);
+    expect(its.status).toBe(1);
+    expect(our).toEqual(its);
+  });
+
+  it("in use", async () => {
+    const echo = await startEcho();
+    const args = ["-F", "-d", "-s", echo.address.text, "-t", "[127.0.0.1]:1", "-k", "/dev/null"];
+    const [our, its] = await Promise.all([ours("spiped", args), theirs("spiped", args)]);
+    expect(our).toEqual(its);
+    expect(our.stderr).toBe("spiped: Error binding socket: Address already in use\n");
+  });
+
+  it("a pid file that can't be written", async () => {
+    const source = await freeAddress();
+    const args = [
+      "-d",
+      "-s",
+      source.text,
+      "-t",
+      "[127.0.0.1]:1",
+      "-k",
+      "/dev/null",
+      "-p",
+      "/nonexistent/pid",
+    ];
+    const [our, its] = [await ours("spiped", args), await theirs("spiped", args)];
+    expect(our).toEqual(its);
+  });
+});
+
+describeWith("spiped", "spipe")(
+  "what the original takes for wrong usage, ours does too, and says which argument it was",
+  () => {
+    const complaint = (stderr: string) =>
+      /^spiped: (illegal option|Missing argument)/.test(stderr) ? stderr.split("\n")[0] : undefined;
+
+    it.each([
+      ["", "-e or -d is missing"],
+      ["-d", "-s is missing"],
+      ["-d -s x:1", "-t is missing"],
+      ["-d -s x:1 -t y:1", "-k is missing"],
+      ["-d -e", "-e and -d exclude each other"],
+      ["-d -d", "-d was given twice"],
+      ["-k a -k b", "-k was given twice"],
+      ["-F -j -F", "-F was given twice"],
+      ["-x -v", "there is no option -x"],
+      ["-Fxk", "there is no option -x"],
+      ["--syslog=x", "there is no option --syslog with a value"],
+      ["--sys", "there is no option --sys"],
+      ["-1", "there is no option -1"],
+      ["-k", "-k needs a value"],
+      ["-Fk", "-k needs a value"],
+      [`${D} foo`, "unexpected argument: foo"],
+      ["-d foo -v", "unexpected argument: foo"],
+      ["-", "unexpected argument: -"],
+      ["--", "-e or -d is missing"],
+      ["-- -v", "unexpected argument: -v"],
+      ["-o nan", "-o needs a number"],
+      [`${D} -f -g`, "-f and -g exclude each other"],
+      [`${D} -r 5 -R`, "-r and -R exclude each other"],
+    ])("spiped %s", async (line, hint) => {
+      const args = line === "" ? [] : split(line);
+      const [our, its] = await Promise.all([ours("spiped", args), theirs("spiped", args)]);
+      expect([its.status, our.status]).toEqual([1, 1]);
+      expect(our.stdout).toHaveLength(0);
+      expect(its.stderr).toContain("usage: spiped");
+      expect(our.stderr).toContain("usage: spiped");
+      expect(complaint(our.stderr)).toBe(complaint(its.stderr));
+      expect(our.stderr.trimEnd().split("\n").pop()).toContain(hint);
+    });
+
+    it.each(["-v", "-Fv", "-vx", "-v -d -e"])("but %s prints the version on standard error", async (line) => {
+      for (const program of ["spiped", "spipe"] as const) {
+        const args = program === "spipe" ? ["-v"] : split(line);
+        const [our, its] = await Promise.all([ours(program, args), theirs(program, args)]);
+        expect(its).toMatchObject({ status: 0, stderr: `${program} 1.6.2\n` });
+        expect(our).toEqual({ ...its, stderr: `${program} ${manifest.version}\n` });
+      }
+    });
+  },
+);
+
+describe("what the original has later or not at all", () => {
+  it.each([
+    ["-d -s '' -t x:1 -k /dev/null", "spiped: Empty socket address"],
+    ["-d -s :8080 -t x:1 -k /dev/null", 'spiped: No host in ":8080"'],
+  ])("spiped %s is wrong usage", async (line, first) => {
+    const { status, stderr } = await ours(
+      "spiped",
+      split(line).map((word) => word.replace("''", "")),
+    );
+    expect(status).toBe(1);
+    expect(stderr.split("\n")[0]).toBe(first);
+    expect(stderr).toContain("usage: spiped");
+  });
+
+  it.each(["spiped", "spipe"] as const)(
+    "%s -h and --help print the help on standard output",
+    async (program) => {
+      for (const option of ["-h", "--help"]) {
+        const { status, stdout, stderr } = await ours(program, [option, "-x"]);
+        expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+        expect(stdout.toString()).toMatch(new RegExp(`^usage: ${program}`));
+        expect(stdout.toString()).toContain("--require-forward-secrecy");
+      }
+    },
+  );
+
+  it("long names mean what the letters mean", async () => {
+    const args = [
+      "--encrypt",
+      "--foreground",
+      "--source=[127.0.0.1]:1",
+      "--target",
+      "nosuch.invalid:1",
+      "--key",
+      "/dev/null",
+    ];
+    const { stderr } = await ours("spiped", args);
+    expect(stderr).toContain("Error looking up nosuch.invalid");
+    const twice = await ours("spiped", ["-d", "--decrypt"]);
+    expect(twice.stderr).toContain("--decrypt was given twice");
+  });
+
+  it("spipe -b names the address it could not bind", async () => {
+    const echo = await startEcho();
+    const { status, stderr } = await ours("spipe", [
+      "-t",
+      echo.address.text,
+      "-k",
+      "/dev/null",
+      "-b",
+      "192.0.2.1",
+    ]);
+    expect(status).toBe(1);
+    expect(stderr).toBe(
+      "spipe: Error binding socket: Cannot assign requested address\nspipe: Could not connect\n",
+    );
+    const wrong = await ours("spipe", ["-t", echo.address.text, "-k", "/dev/null", "-b", "[127.0.0.999]"]);
+    expect(wrong.stderr).toContain("spipe: Error parsing IP address: 127.0.0.999");
+    expect(wrong.stderr).toContain("spipe: Failed to get bind address");
+  });
+});
+
+describe("a key", () => {
+  it("is read from standard input, whole", async () => {
+    const { status, stderr } = await ours("spipe", ["-t", "[127.0.0.1]:1", "-k", "-"], "secret\n");
+    expect({ status, stderr }).toEqual({ status: 1, stderr: "spipe: Could not connect\n" });
+  });
+
+  it("from a file that is a directory, or locked away, is refused by name", async () => {
+    const directory = temporaryDirectory();
+    mkdirSync(join(directory, "k"));
+    const { stderr } = await ours("spipe", ["-t", "[127.0.0.1]:1", "-k", join(directory, "k")]);
+    expect(stderr).toBe(
+      `spipe: Error reading file: ${join(directory, "k")}: Is a directory\nspipe: Error reading shared secret\n`,
+    );
+  });
+
+  it("never shows in what a wrong key makes the programs say", async () => {
+    const key = keyFile();
+    writeFileSync(key, "very secret key material");
+    const { stderr } = await ours("spipe", ["-t", "[127.0.0.1]:1", "-k", key]);
+    expect(stderr).not.toContain("secret key material");
+  });
+});
