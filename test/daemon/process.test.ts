@@ -1,0 +1,409 @@
+/** The daemon as a process: what the system sees of it. */
+
+import { once } from "node:events";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import {
+  cleanUp,
+  commandOf,
+  connectTo,
+  freeAddress,
+  isListening,
+  keyFile,
+  type Running,
+  run,
+  start,
+  startSpiped,
+  type TestAddress,
+  temporaryDirectory,
+  until,
+} from "../support/programs.ts";
+import { describeWith } from "../support/requirements.ts";
+import { exchange, readAll, startEcho } from "../support/servers.ts";
+
+const SPIPED = commandOf("ours", "spiped");
+const running = (pid: number) =>
+  existsSync(`/proc/${pid}`) && !/^State:\sZ/m.test(readFileSync(`/proc/${pid}/status`, "latin1"));
+const statusOf = (pid: number, field: string) =>
+  new RegExp(`^${field}:[ \\t]*(.*)$`, "m")
+    .exec(readFileSync(`/proc/${pid}/status`, "latin1"))![1]!
+    .trim()
+    .split(/\s+/);
+
+/** Daemonizes; returns the parent's result and the daemon's pid, which is ended with the test. */
+async function daemonized(args: readonly string[], pidFile: string) {
+  const parent = start([...SPIPED, ...args], { stdio: ["ignore", "pipe", "pipe"] });
+  const [status] = await once(parent.child, "exit");
+  const pid = Number(readFileSync(pidFile, "latin1"));
+  // Before `start` waits for the streams to close, which the daemon has inherited.
+  cleanUp(async () => {
+    if (running(pid)) process.kill(pid, "SIGKILL");
+    await until(() => !running(pid));
+  });
+  return { status: status as number, pid, parent };
+}
+
+async function ends(daemon: Running, signal: NodeJS.Signals) {
+  process.kill(daemon.pid, signal);
+  return daemon.ended;
+}
+
+describe("a daemon", () => {
+  it("serves when its parent has returned 0, with the pid file in place, in a session of its own", async () => {
+    const echo = await startEcho();
+    const source = await freeAddress();
+    const pidFile = join(temporaryDirectory(), "pid");
+    const key = keyFile();
+    const args = ["-d", "-s", source.text, "-t", echo.address.text, "-k", key, "-p", pidFile];
+    const { status, pid } = await daemonized(args, pidFile);
+
+    expect(status).toBe(0);
+    expect(isListening(source)).toBe(true);
+    expect(readFileSync(pidFile, "latin1")).toBe(String(pid));
+    expect(readFileSync(`/proc/${pid}/stat`, "latin1").replace(/.*\) /, "").split(" ")[3]).toBe(String(pid));
+    expect(readFileSync(`/proc/${pid}/comm`, "latin1")).toBe("spiped\n");
+    expect(readFileSync(`/proc/${pid}/cmdline`, "latin1").replaceAll("\0", " ").trim()).toBe(
+      `spiped ${args.join(" ")}`,
+    );
+    expect(readFileSync(`/proc/${pid}/environ`, "latin1")).not.toContain(readFileSync(key, "latin1"));
+
+    process.kill(pid, "SIGTERM");
+    await until(() => !running(pid));
+    expect(existsSync(pidFile)).toBe(false);
+  });
+
+  it("names the pid file after the source as typed", async () => {
+    const directory = temporaryDirectory();
+    const source = await freeAddress();
+    const pidFile = join(directory, `${source.text}.pid`);
+    const parent = start([...SPIPED, "-d", "-s", source.text, "-t", "[127.0.0.1]:1", "-k", "/dev/null"], {
+      cwd: directory,
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    await once(parent.child, "exit");
+    const pid = Number(readFileSync(pidFile, "latin1"));
+    process.kill(pid, "SIGTERM");
+    await until(() => !running(pid));
+  });
+
+  it("leaves a pid file alone that another process has written since", async () => {
+    const source = await freeAddress();
+    const pidFile = join(temporaryDirectory(), "pid");
+    const { pid } = await daemonized(
+      ["-d", "-s", source.text, "-t", "[127.0.0.1]:1", "-k", "/dev/null", "-p", pidFile],
+      pidFile,
+    );
+    writeFileSync(pidFile, "1");
+    process.kill(pid, "SIGTERM");
+    await until(() => !running(pid));
+    expect(readFileSync(pidFile, "latin1")).toBe("1");
+  });
+
+  it("reads the key from its standard input", async () => {
+    const source = await freeAddress();
+    const pidFile = join(temporaryDirectory(), "pid");
+    const parent = start([
+      ...SPIPED,
+      "-d",
+      "-s",
+      source.text,
+      "-t",
+      "[127.0.0.1]:1",
+      "-k",
+      "-",
+      "-p",
+      pidFile,
+    ]);
+    parent.child.stdin!.end("the key");
+    const [status] = await once(parent.child, "exit");
+    expect(status).toBe(0);
+    process.kill(Number(readFileSync(pidFile, "latin1")), "SIGTERM");
+  });
+
+  it("that fails after it was started makes its parent say why and return 1", async () => {
+    const echo = await startEcho();
+    const common = ["-t", "[127.0.0.1]:1", "-k", "/dev/null", "-p", join(temporaryDirectory(), "pid")];
+    const inUse = await run([...SPIPED, "-d", "-s", echo.address.text, ...common]);
+    expect(inUse).toMatchObject({
+      status: 1,
+      stderr: "spiped: Error binding socket: Address already in use\n",
+    });
+    const source = await freeAddress();
+    const noUser = await run([...SPIPED, "-d", "-s", source.text, ...common, "-u", "nosuchuser"]);
+    expect(noUser).toMatchObject({
+      status: 1,
+      stderr: "spiped: No such user: nosuchuser\nspiped: Failed to drop privileges\n",
+    });
+    expect(isListening(source)).toBe(false);
+  });
+
+  it("with -D returns at once, with a pid file, and keeps trying", async () => {
+    const pidFile = join(temporaryDirectory(), "pid");
+    const source = await freeAddress();
+    const args = ["-D", "-d", "-s", source.text, "-t", "nosuch.invalid:1", "-k", "/dev/null", "-p", pidFile];
+    const { status, pid, parent } = await daemonized(args, pidFile);
+    expect(status).toBe(0);
+    await until(() => parent.stderr().split("Error looking up nosuch.invalid").length > 2);
+    expect(running(pid)).toBe(true);
+  });
+
+  it("writes no pid file in the foreground", async () => {
+    const source = await freeAddress();
+    const pidFile = join(temporaryDirectory(), "no", "pid");
+    const daemon = await startSpiped("ours", "-d", source, "[127.0.0.1]:1", "/dev/null", "-p", pidFile);
+    expect(await ends(daemon, "SIGTERM")).toEqual({ status: 0, signal: null });
+  });
+
+  it("outlives a reader of its standard error", async () => {
+    const echo = await startEcho();
+    const source = await freeAddress();
+    const daemon = await startSpiped("ours", "-e", source, echo.address, "/dev/null", "-n", "1");
+    daemon.child.stderr!.destroy();
+    for (let i = 0; i < 3; i += 1) await connectTo(source);
+    expect(await ends(daemon, "SIGTERM")).toMatchObject({ status: 0 });
+  });
+});
+
+describe("ending", () => {
+  async function pair() {
+    const echo = await startEcho();
+    const key = keyFile();
+    const middle = await freeAddress();
+    const source = await freeAddress();
+    const server = await startSpiped("ours", "-d", middle, echo.address, key);
+    const client = await startSpiped("ours", "-e", source, middle, key);
+    return { source, middle, server, client };
+  }
+
+  it.each(["SIGTERM", "SIGINT"] as const)(
+    "%s drains: the listener closes at once, connections run to their end",
+    async (signal) => {
+      const { source, middle, client, server } = await pair();
+      const socket = await connectTo(source);
+      socket.write("before ");
+      await once(socket, "readable");
+      process.kill(client.pid, signal);
+      process.kill(server.pid, signal);
+      await until(() => !isListening(source) && !isListening(middle));
+      socket.end("after");
+      expect((await readAll(socket)).toString()).toBe("before after");
+      expect(await client.ended).toEqual({ status: 0, signal: null });
+      expect(await server.ended).toEqual({ status: 0, signal: null });
+    },
+  );
+
+  it.each(["SIGTERM", "SIGINT"] as const)("a second %s ends the process by that signal", async (signal) => {
+    const { source, client } = await pair();
+    const socket = await connectTo(source);
+    socket.write("x");
+    await once(socket, "readable");
+    process.kill(client.pid, signal);
+    await until(() => !isListening(source));
+    expect(await ends(client, signal)).toEqual({ status: null, signal });
+  });
+});
+
+describe("a UNIX socket", () => {
+  it("is removed at exit, replaced when stale, and refused when alive", async () => {
+    const source = await freeAddress("UNIX");
+    const path = source.text;
+    const args = [...SPIPED, "-F", "-d", "-s", path, "-t", "[127.0.0.1]:1", "-k", "/dev/null"];
+
+    const first = await startSpiped("ours", "-d", source, "[127.0.0.1]:1", "/dev/null");
+    expect(await run(args)).toMatchObject({
+      status: 1,
+      stderr: "spiped: Error binding socket: Address already in use\n",
+    });
+    await ends(first, "SIGKILL");
+    expect(existsSync(path)).toBe(true);
+
+    const second = start(args);
+    let inode = 0n;
+    await until(() => {
+      const found = statSync(path, { bigint: true, throwIfNoEntry: false });
+      if (found !== undefined) inode = found.ino;
+      return readFileSync("/proc/net/unix", "latin1").includes(path);
+    });
+    expect(inode).toBeGreaterThan(0n);
+    await ends(second, "SIGTERM");
+    expect(existsSync(path)).toBe(false);
+  });
+
+  it("does not replace what is no socket", async () => {
+    const path = join(temporaryDirectory(), "file");
+    writeFileSync(path, "precious");
+    const { status, stderr } = await run([
+      ...SPIPED,
+      "-F",
+      "-d",
+      "-s",
+      path,
+      "-t",
+      "[127.0.0.1]:1",
+      "-k",
+      "/dev/null",
+    ]);
+    expect({ status, stderr }).toEqual({
+      status: 1,
+      stderr: "spiped: Error binding socket: Address already in use\n",
+    });
+    expect(readFileSync(path, "utf8")).toBe("precious");
+  });
+});
+
+describeWith("root", "getent")("-u", () => {
+  const ids = (user: string) => {
+    const [, , uid, gid] = readFileSync("/etc/passwd", "utf8")
+      .split("\n")
+      .find((line) => line.startsWith(`${user}:`))!
+      .split(":");
+    return { uid: uid!, gid: gid! };
+  };
+  const four = (id: string) => [id, id, id, id];
+
+  it.each([
+    ["nobody", ids("nobody").uid, ids("nobody").gid, [ids("nobody").gid]],
+    ["nobody:daemon", ids("nobody").uid, ids("daemon").gid, []],
+    [":daemon", "0", ids("daemon").gid, []],
+    ["65000:65001", "65000", "65001", []],
+  ])("%s gives up everything else", async (spec, uid, gid, groups) => {
+    const echo = await startEcho();
+    const source = await freeAddress();
+    const key = keyFile();
+    const daemon = await startSpiped("ours", "-d", source, echo.address, key, "-u", spec);
+    await until(() => statusOf(daemon.pid, "Gid")[0] === gid && statusOf(daemon.pid, "Uid")[0] === uid);
+    expect(statusOf(daemon.pid, "Uid")).toEqual(four(uid));
+    expect(statusOf(daemon.pid, "Gid")).toEqual(four(gid));
+    expect(statusOf(daemon.pid, "Groups").filter(Boolean)).toEqual(groups);
+    for (const thread of readdirSync(`/proc/${daemon.pid}/task`)) {
+      expect(statusOf(Number(thread), "Uid")).toEqual(four(uid));
+    }
+    const { stdout } = await run([...commandOf("ours", "spipe"), "-t", source.text, "-k", key], "hello");
+    expect(stdout.toString()).toBe("hello");
+  });
+
+  it("refuses a number that has no primary group, unless a group is named", async () => {
+    const source = await freeAddress();
+    const { status, stderr } = await run([
+      ...SPIPED,
+      "-F",
+      "-d",
+      "-s",
+      source.text,
+      "-t",
+      "[127.0.0.1]:1",
+      "-k",
+      "/dev/null",
+      "-u",
+      "65000",
+    ]);
+    expect(status).toBe(1);
+    expect(stderr).toContain("name a group with -u 65000:GROUP");
+    expect(stderr).toContain("spiped: Failed to drop privileges");
+  });
+
+  it("is refused, in the original's words, to who is not root", async () => {
+    const source = await freeAddress();
+    const directory = temporaryDirectory();
+    chmodSync(directory, 0o777);
+    const args = ["-F", "-d", "-s", source.text, "-t", "[127.0.0.1]:1", "-k", "/dev/null", "-u", "daemon"];
+    const [node, script] = SPIPED as unknown as [string, string];
+    const own = join(directory, "spiped.cjs");
+    writeFileSync(own, readFileSync(script), { mode: 0o755 });
+    const our = await run([node, own, ...args], "", { uid: 65534, gid: 65534 });
+    const its = await run(["spiped", ...args], "", { uid: 65534, gid: 65534 });
+    expect(our.stderr).toBe("spiped: Failed to drop privileges: Operation not permitted\n");
+    expect([our.status, its.status]).toEqual([1, 1]);
+  });
+});
+
+describeWith(
+  "logger",
+  "socat",
+  "root",
+  "unshare",
+)("--syslog", () => {
+  /** Starts a program in a mount namespace whose /dev/log is ours; returns what it is told. */
+  async function withDevLog(command: readonly string[]) {
+    const directory = temporaryDirectory();
+    mkdirSync(join(directory, "run"));
+    const log = join(directory, "log");
+    const receiver = start(["socat", "-u", `UNIX-RECV:${log}`, "STDOUT"]);
+    await until(() => existsSync(log));
+    const script = 'touch /dev/log 2>/dev/null; mount --bind "$0" /dev/log && exec "$@"';
+    const madeHere = !existsSync("/dev/log");
+    cleanUp(() => {
+      if (madeHere) rmSync("/dev/log", { force: true });
+    });
+    const daemon = start(["unshare", "-m", "sh", "-c", script, log, ...command]);
+    return { daemon, messages: () => receiver.stdout().toString() };
+  }
+
+  const atLimit = async (source: TestAddress, messages: () => string) => {
+    await connectTo(source);
+    await until(() => messages().includes("reached"));
+  };
+  const withoutTime = (messages: string) =>
+    messages.replace(/> ?\w{3} [\d ]\d [\d:]{8} (\S+ (?=spiped))?/, "> ");
+
+  it("sends what the original sends, and with -F beside standard error", async () => {
+    const echo = await startEcho();
+    const source = await freeAddress();
+    const args = ["-e", "-s", source.text, "-t", echo.address.text, "-k", "/dev/null", "-n", "1", "--syslog"];
+    const { daemon, messages } = await withDevLog([...SPIPED, "-F", ...args]);
+    await until(() => isListening(source));
+    await atLimit(source, messages);
+    expect(withoutTime(messages())).toMatch(/^<12> ?spiped: Maximum number of connections \(1\) reached/);
+    expect(daemon.stderr()).toBe("spiped: Maximum number of connections (1) reached\n");
+    await ends(daemon, "SIGTERM");
+  });
+});
+
+describe("under a journal", () => {
+  it("lines on standard error carry their priority", async () => {
+    // A journal's stream is known by its device and inode; here it is a pipe whose numbers are told.
+    const source = await freeAddress();
+    const script = 'JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2) exec "$@"';
+    const args = [
+      ...SPIPED,
+      "-F",
+      "-D",
+      "-d",
+      "-s",
+      source.text,
+      "-t",
+      "nosuch.invalid:1",
+      "-k",
+      "/dev/null",
+    ];
+    const daemon = start(["sh", "-c", script, "sh", ...args]);
+    await until(() => daemon.stderr().includes("nosuch"));
+    expect(daemon.stderr()).toMatch(/^<4>spiped: Error looking up nosuch\.invalid/);
+  });
+});
+
+describe("many failures", () => {
+  it("of connections and look-ups never end the daemon", async () => {
+    const source = await freeAddress();
+    const refused = createServer().listen(0, "127.0.0.1");
+    await once(refused, "listening");
+    const { port } = refused.address() as { port: number };
+    refused.close();
+    const daemon = await startSpiped("ours", "-e", source, `[127.0.0.1]:${port}`, "/dev/null", "-r", "0.01");
+    for (let i = 0; i < 20; i += 1) await exchange(source, "x").catch(() => {});
+    expect(running(daemon.pid)).toBe(true);
+    expect(await ends(daemon, "SIGTERM")).toEqual({ status: 0, signal: null });
+    expect(daemon.stderr()).toBe("");
+  });
+});
