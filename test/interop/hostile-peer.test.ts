@@ -1,0 +1,246 @@
+/** What a peer does on the wire that it should not: the connection closes, the daemon lives, and nobody learns anything. */
+import { randomBytes } from "node:crypto";
+import type { Socket } from "node:net";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import {
+  commandOf,
+  connectTo,
+  freeAddress,
+  keyFile,
+  type Running,
+  run,
+  start,
+  startSpiped,
+  type TestAddress,
+  until,
+} from "../support/programs.ts";
+import { P, type RawSession, rawHandshake, rawOpen, rawPacket, take } from "../support/raw-peer.ts";
+import { serve, type TestServer } from "../support/servers.ts";
+
+let key: string;
+let source: TestAddress;
+let daemon: Running;
+let target: TestServer;
+let received: Buffer[];
+let ends: string[];
+
+async function startTarget() {
+  received = [];
+  ends = [];
+  target = await serve((socket) => {
+    socket.on("data", (chunk) => {
+      received.push(chunk);
+      socket.write(chunk);
+    });
+    socket.on("end", () => {
+      ends.push("end");
+      socket.end();
+    });
+    socket.on("close", () => ends.push(socket.errored ? "reset" : "close"));
+  });
+}
+
+async function startDaemon(...options: string[]) {
+  key = keyFile();
+  source = await freeAddress();
+  daemon = await startSpiped("ours", "-d", source, target.address, key, ...options);
+}
+
+beforeEach(async () => {
+  await startTarget();
+  await startDaemon();
+});
+
+afterEach(async () => {
+  // Whatever happened, an honest client is served and nothing was printed.
+  const { status, stdout } = await run(
+    [...commandOf("ours", "spipe"), "-t", source.text, "-k", key],
+    "honest",
+  );
+  expect({ status, stdout: stdout.toString() }).toEqual({ status: 0, stdout: "honest" });
+  expect(daemon.stderr()).toBe("");
+});
+
+/** Resolves when the peer has closed or reset; what it sent until then is returned. */
+async function closed(socket: Socket): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  socket.on("data", (chunk) => chunks.push(chunk));
+  await until(() => socket.destroyed || socket.readableEnded);
+  return Buffer.concat(chunks);
+}
+
+async function session(): Promise<{ socket: Socket; keys: RawSession }> {
+  const socket = await connectTo(source);
+  const keys = await rawHandshake(socket, key);
+  return { socket, keys: keys! };
+}
+
+describe("a stranger", () => {
+  it.each([
+    ["garbage", randomBytes(320)],
+    ["zeros", Buffer.alloc(320)],
+    ["far too much", randomBytes(100_000)],
+    ["HTTP", Buffer.from(`GET / HTTP/1.1\r\nHost: x\r\n\r\n${" ".repeat(400)}`)],
+  ])("that sends %s gets 32 bytes and the door, and never reaches the target", async (_name, bytes) => {
+    const socket = await connectTo(source);
+    socket.write(bytes);
+    expect((await closed(socket)).length).toBeLessThanOrEqual(32);
+    expect(target.sockets).toHaveLength(0);
+  });
+
+  it("that leaves at any point of the handshake never reaches the target", async () => {
+    const bytes = randomBytes(320);
+    for (let length = 0; length < 320; length += 1) {
+      const socket = await connectTo(source);
+      socket.end(bytes.subarray(0, length));
+      expect((await closed(socket)).length).toBeLessThanOrEqual(32);
+    }
+    expect(target.sockets).toHaveLength(0);
+  });
+
+  it("that waits is shown out after -o seconds", async () => {
+    await startDaemon("-o", "0.2");
+    const socket = await connectTo(source);
+    expect(await closed(socket)).toHaveLength(32);
+    expect(target.sockets).toHaveLength(0);
+  });
+
+  it("with any bit of its message flipped is turned away", async () => {
+    for (const bit of [0, 1, 7, 1000, 2047, 2048, 2055, 2200, 2303]) {
+      const socket = await connectTo(source);
+      const tamper = (message: Buffer) => {
+        message[bit >> 3]! ^= 1 << (bit & 7);
+        return message;
+      };
+      expect(await rawHandshake(socket, key, { tamper })).toBeUndefined();
+    }
+    expect(target.sockets).toHaveLength(0);
+  });
+
+  it("that replays a client's whole stream gets nowhere", async () => {
+    const { socket, keys } = await session();
+    socket.write(rawPacket(keys.up, 0, "once"));
+    expect(rawOpen(keys.down, 0, await take(socket, 1060)).toString()).toBe("once");
+    const again = await connectTo(source);
+    again.write(Buffer.concat([randomBytes(32), randomBytes(288), rawPacket(keys.up, 0, "once")]));
+    await closed(again);
+    expect(Buffer.concat(received).toString()).toBe("once");
+  });
+});
+
+describe("a client with the key", () => {
+  it("talks to us with code that is not ours", async () => {
+    const { socket, keys } = await session();
+    socket.write(rawPacket(keys.up, 0, "hello"));
+    expect(rawOpen(keys.down, 0, await take(socket, 1060)).toString()).toBe("hello");
+  });
+
+  it.each([
+    ["p", P],
+    ["p+1", P + 1n],
+    ["2^2048-1", 2n ** 2048n - 1n],
+  ])("may not send y = %s", async (_name, y) => {
+    const socket = await connectTo(source);
+    expect(await rawHandshake(socket, key, { y })).toBeUndefined();
+    expect(target.sockets).toHaveLength(0);
+  });
+
+  it.each([
+    ["0", 0n],
+    ["1", 1n],
+  ])("may send y = %s, as with the original", async (_name, y) => {
+    const socket = await connectTo(source);
+    const keys = await rawHandshake(socket, key, { y });
+    socket.write(rawPacket(keys!.up, 0, "degenerate"));
+    expect(rawOpen(keys!.down, 0, await take(socket, 1060)).toString()).toBe("degenerate");
+  });
+
+  it("may send y = p-1, as with the original", async () => {
+    const socket = await connectTo(source);
+    expect(await rawHandshake(socket, key, { y: P - 1n })).toBeDefined();
+  });
+
+  it("may not send y = 1 where forward secrecy is required, but may send 0", async () => {
+    await startDaemon("-g");
+    expect(await rawHandshake(await connectTo(source), key, { y: 1n })).toBeUndefined();
+    expect(await rawHandshake(await connectTo(source), key, { y: 0n })).toBeDefined();
+  });
+
+  it.each<[string, (keys: RawSession) => Buffer[], string]>([
+    ["a forged packet", ({ up }) => [rawPacket(up, 0, "good"), randomBytes(1060)], "good"],
+    ["a replayed packet", ({ up }) => [rawPacket(up, 0, "good"), rawPacket(up, 0, "good")], "good"],
+    ["packets out of order", ({ up }) => [rawPacket(up, 1, "late")], ""],
+    ["our own packets", ({ down }) => [rawPacket(down, 0, "mirror")], ""],
+    ["a packet of length 0", ({ up }) => [rawPacket(up, 0, "good"), rawPacket(up, 1, "x", 0)], "good"],
+    ["a packet of length 1025", ({ up }) => [rawPacket(up, 0, "good"), rawPacket(up, 1, "x", 1025)], "good"],
+    ["a packet of length 2^32-1", ({ up }) => [rawPacket(up, 0, "x", 2 ** 32 - 1)], ""],
+  ])("that sends %s is cut off, with nothing delivered from there on", async (_name, packets, delivered) => {
+    const { socket, keys } = await session();
+    for (const packet of packets(keys)) socket.write(packet);
+    socket.write(rawPacket(keys.up, 2, "never"));
+    await closed(socket);
+    await until(() => target.sockets[0]!.closed);
+    expect(delivered).toContain(Buffer.concat(received).toString());
+    expect(ends).not.toContain("end");
+  });
+
+  it.each([1, 1024, 1059, 1061, 2119])(
+    "that ends inside a packet, at %i bytes, resets the target instead of ending it",
+    async (length) => {
+      const { socket, keys } = await session();
+      const stream = Buffer.concat([rawPacket(keys.up, 0, "first "), rawPacket(keys.up, 1, "second")]);
+      socket.end(stream.subarray(0, length));
+      await closed(socket);
+      await until(() => target.sockets[0]!.closed);
+      expect(ends).toEqual(["reset"]);
+      expect("first ").toContain(Buffer.concat(received).toString());
+    },
+  );
+
+  it("that ends between packets ends the target's stream in order", async () => {
+    const { socket, keys } = await session();
+    socket.end(rawPacket(keys.up, 0, "whole"));
+    expect(rawOpen(keys.down, 0, await take(socket, 1060)).toString()).toBe("whole");
+    await closed(socket);
+    expect(ends[0]).toBe("end");
+  });
+});
+
+describe("a hostile server", () => {
+  it.each([
+    ["garbage", (socket: Socket) => socket.write(randomBytes(2000))],
+    ["our own bytes", (socket: Socket) => socket.pipe(socket)],
+    ["nothing but an end", (socket: Socket) => socket.end()],
+    ["half a handshake", (socket: Socket) => socket.end(randomBytes(100))],
+  ])("that sends %s makes spipe fail", async (_name, behave) => {
+    const liar = await serve(behave);
+    const { status, stderr, stdout } = await run(
+      [...commandOf("ours", "spipe"), "-t", liar.address.text, "-k", key],
+      "secret",
+    );
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^spipe: (Handshake failed|Connection error)\n$/);
+    expect(stdout).toHaveLength(0);
+  });
+
+  it("that cuts the stream inside a packet makes spipe say so and return 1", async () => {
+    const cutting = await serve((client) => {
+      void connectTo(source).then((server) => {
+        client.pipe(server);
+        let left = 320 + 1060 + 500;
+        server.on("data", (chunk) => {
+          client.write(chunk.subarray(0, left));
+          left -= chunk.length;
+          if (left <= 0) client.end();
+        });
+      });
+    });
+    const spipe = start([...commandOf("ours", "spipe"), "-t", cutting.address.text, "-k", key]);
+    spipe.child.stdin!.write(Buffer.alloc(3000, "x"));
+    expect(await spipe.ended).toEqual({ status: 1, signal: null });
+    expect(spipe.stderr()).toBe(
+      "spipe: The stream ended inside a packet: data is missing\nspipe: Connection error\n",
+    );
+    expect(spipe.stdout().length).toBeLessThanOrEqual(1024);
+  });
+});

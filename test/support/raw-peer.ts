@@ -1,0 +1,118 @@
+/**
+ * A peer that speaks the protocol by itself, in the plainest way and with none of the project's code, so that it can
+ * also do what no honest peer does.
+ */
+import {
+  createCipheriv,
+  createDecipheriv,
+  createHash,
+  createHmac,
+  getDiffieHellman,
+  randomBytes,
+} from "node:crypto";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import type { Socket } from "node:net";
+
+export const P = BigInt(`0x${getDiffieHellman("modp14").getPrime("hex")}`);
+
+export const toBytes = (value: bigint) => Buffer.from(value.toString(16).padStart(512, "0"), "hex");
+const toNumber = (bytes: Buffer) => BigInt(`0x${bytes.toString("hex")}`);
+const hmac = (key: Buffer, ...parts: Buffer[]) =>
+  createHmac("sha256", key).update(Buffer.concat(parts)).digest();
+
+export function power(base: bigint, exponent: bigint): bigint {
+  let result = 1n;
+  for (let e = exponent, b = base % P; e > 0n; e >>= 1n, b = (b * b) % P)
+    if (e & 1n) result = (result * b) % P;
+  return result;
+}
+
+/** PBKDF2 with one iteration. */
+function expand(key: Buffer, salt: Buffer, blocks: number): Buffer[] {
+  return Array.from({ length: blocks }, (_, i) => hmac(key, salt, Buffer.from([0, 0, 0, i + 1])));
+}
+
+/** Reads exactly so many bytes, or fewer if the peer closes. */
+export async function take(socket: Socket, size: number): Promise<Buffer> {
+  for (;;) {
+    const bytes = socket.read(size) as Buffer | null;
+    if (bytes !== null) return bytes;
+    if (socket.destroyed || socket.readableEnded) return Buffer.alloc(0);
+    await Promise.race([once(socket, "readable"), once(socket, "end"), once(socket, "close")]).catch(
+      () => {},
+    );
+  }
+}
+
+/** A session's keys: what the client sends is sealed with `up`, what the server sends with `down`. */
+export interface RawSession {
+  readonly up: { readonly encrypt: Buffer; readonly mac: Buffer };
+  readonly down: { readonly encrypt: Buffer; readonly mac: Buffer };
+}
+
+export interface RawOptions {
+  /** The value to send instead of a proper one; the shared value is then computed as for exponent 1. */
+  readonly y?: bigint;
+  /** Changes the message before it is sent. */
+  readonly tamper?: (message: Buffer) => Buffer;
+}
+
+/** A client's part of the handshake. Returns undefined if the server closed instead of answering. */
+export async function rawHandshake(
+  socket: Socket,
+  keyFile: string,
+  options: RawOptions = {},
+): Promise<RawSession | undefined> {
+  const key = createHash("sha256").update(readFileSync(keyFile)).digest();
+  const nonce = randomBytes(32);
+  socket.write(nonce);
+  const nonces = Buffer.concat([nonce, await take(socket, 32)]);
+  const [clientMac, serverMac] = expand(key, nonces, 2) as [Buffer, Buffer];
+  const exponent = 2n ** 258n + toNumber(randomBytes(32));
+  const y = toBytes(options.y ?? power(2n, exponent));
+  const message = Buffer.concat([y, hmac(clientMac, y)]);
+  socket.write(options.tamper?.(message) ?? message);
+  const answer = await take(socket, 288);
+  if (answer.length < 288) return undefined;
+  const theirs = answer.subarray(0, 256);
+  if (!hmac(serverMac, theirs).equals(answer.subarray(256))) throw new Error("the server's tag is wrong");
+  // Whoever sends 0 or 1 knows the server's result without its exponent.
+  const shared = options.y === undefined ? power(toNumber(theirs), exponent) : options.y;
+  const [ec, hc, es, hs] = expand(key, Buffer.concat([nonces, toBytes(shared)]), 4) as [
+    Buffer,
+    Buffer,
+    Buffer,
+    Buffer,
+  ];
+  return { up: { encrypt: ec, mac: hc }, down: { encrypt: es, mac: hs } };
+}
+
+const counter = (number: number) => {
+  const block = Buffer.alloc(16);
+  block.writeBigUInt64BE(BigInt(number));
+  return block;
+};
+
+/** A packet; `length` may lie. */
+export function rawPacket(
+  keys: RawSession["up"],
+  number: number,
+  data: Buffer | string,
+  length = data.length,
+): Buffer {
+  const padded = Buffer.alloc(1028);
+  Buffer.from(data).copy(padded, 0, 0, 1024);
+  padded.writeUInt32BE(length, 1024);
+  const ciphertext = createCipheriv("aes-256-ctr", keys.encrypt, counter(number)).update(padded);
+  return Buffer.concat([ciphertext, hmac(keys.mac, ciphertext, counter(number).subarray(0, 8))]);
+}
+
+/** The data of a received packet. */
+export function rawOpen(keys: RawSession["down"], number: number, packet: Buffer): Buffer {
+  const ciphertext = packet.subarray(0, 1028);
+  if (!hmac(keys.mac, ciphertext, counter(number).subarray(0, 8)).equals(packet.subarray(1028)))
+    throw new Error("bad tag");
+  const padded = createDecipheriv("aes-256-ctr", keys.encrypt, counter(number)).update(ciphertext);
+  return padded.subarray(0, padded.readUInt32BE(1024));
+}
