@@ -1,5 +1,6 @@
 /** `spipe`: standard input and output through an encrypted connection. */
 
+import { fstatSync } from "node:fs";
 import { HandshakeError, PacketError } from "../protocol/errors.ts";
 import type { Secret } from "../protocol/secret.ts";
 import { parseAddress, parseBindAddress, type ResolvedAddress } from "../tunnel/address.ts";
@@ -165,6 +166,8 @@ async function open(
  */
 async function transfer(socket: SpipedSocket, fragile: boolean): Promise<number> {
   const { stdin, stdout } = process;
+  // Node takes what it does not know for an empty input.
+  if (fstatSync(0).isDirectory()) throw new CommandError("Error reading: Is a directory");
   const sent = new Promise<void>((resolve) => {
     socket.once("finish", resolve);
   });
