@@ -1,0 +1,50 @@
+/** The README's recipes, and a place where they can be followed to the letter. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { commandOf, type Maker, run, temporaryDirectory } from "./programs.ts";
+
+/** The text of the README's block that follows `<!-- recipe: NAME -->`, with the server on this machine. */
+export function recipe(name: string): string {
+  const readme = readFileSync("README.md", "utf8");
+  const match = new RegExp(`<!-- recipe: ${name} -->\\n\`\`\`\\w*\\n([\\s\\S]*?)\`\`\``).exec(readme);
+  if (match === null) throw new Error(`the README has no recipe ${name}`);
+  return match[1]!.replaceAll("server.example.org", "127.0.0.1");
+}
+
+/**
+ * Runs a bash script as on a machine of its own: with its own network, where all ports are free, and its own processes,
+ * which end with the script. `spiped` and `spipe` are on its PATH, it is in an empty directory, and any command that
+ * fails ends it.
+ *
+ * @returns standard output and error together.
+ * @throws Error with all output if the script fails.
+ */
+export async function onOwnMachine(script: string, maker: Maker = "ours"): Promise<string> {
+  const directory = temporaryDirectory();
+  for (const program of ["spiped", "spipe"] as const) {
+    const command = commandOf(maker, program)
+      .map((word) => `'${word}'`)
+      .join(" ");
+    if (maker === "ours")
+      writeFileSync(join(directory, program), `#!/bin/sh\nexec ${command} "$@"\n`, { mode: 0o755 });
+  }
+  const prologue = `set -euo pipefail; exec 2>&1; ip link set lo up; cd '${directory}'
+    export HOME='${directory}' PATH="${directory}:$PATH:/usr/sbin:/sbin"
+    listening() { until ss -ltnH "sport = :$1" | grep -q .; do sleep 0.02; done; }
+    head -c 32 /dev/urandom > spiped.key
+  `;
+  const command = [
+    "unshare",
+    "--net",
+    "--pid",
+    "--fork",
+    "--mount-proc",
+    "--kill-child",
+    "bash",
+    "-c",
+    prologue + script,
+  ];
+  const { status, stdout } = await run(command);
+  if (status !== 0) throw new Error(`the script ended with status ${status}:\n${stdout}`);
+  return stdout.toString();
+}
