@@ -15,6 +15,10 @@
 import { readFile } from "node:fs/promises";
 import { Secret } from "./protocol/secret.ts";
 
+export { type ConnectOptions, connect } from "./library/client.ts";
+export { httpAgent } from "./library/http-agent.ts";
+export { type RedisConnector, redisConnector } from "./library/redis-connector.ts";
+export { createServer, type ServerOptions, type SpipedServer } from "./library/server.ts";
 export {
   HandshakeError,
   type HandshakeErrorCode,
@@ -23,9 +27,7 @@ export {
   SpipedError,
 } from "./protocol/errors.ts";
 export { Secret } from "./protocol/secret.ts";
-export { type ConnectOptions, connect } from "./tunnel/client.ts";
 export { ConnectError, type ConnectErrorCode } from "./tunnel/errors.ts";
-export { createServer, type ServerOptions, type SpipedServer } from "./tunnel/server.ts";
 export type { SpipedSocket } from "./tunnel/spiped-socket.ts";
 
 /**

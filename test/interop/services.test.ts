@@ -1,4 +1,5 @@
 /** The README's recipes, followed to the letter in front of the real services. */
+import { resolve } from "node:path";
 import { expect, it } from "vitest";
 import { onOwnMachine, recipe } from "../support/recipes.ts";
 import { describeWith } from "../support/requirements.ts";
@@ -62,17 +63,8 @@ cat"
   });
 });
 
-describeWith(
-  "root",
-  "unshare",
-  "ip",
-  "ss",
-  "postfix",
-  "swaks",
-)("postfix", () => {
-  it("gets mail through an -e/-d pair, byte for byte", { timeout: 60_000 }, async () => {
-    const output = await onOwnMachine(`
-      mkdir -p etc queue data mail; chmod 755 . ; chown postfix data; chown nobody mail
+/** Shell that starts a postfix which puts mail for you@example.org into mail/box, and one that waits for it. */
+const START_POSTFIX = `mkdir -p etc queue data mail; chmod 755 . ; chown postfix data; chown nobody mail
       cat > etc/main.cf <<END
 compatibility_level = 3.6
 queue_directory = $PWD/queue
@@ -107,17 +99,53 @@ postlog   unix-dgram n  -  n  -  1  postlogd
 END
       postfix -c $PWD/etc start || { cat mail.log; exit 1; }
       listening 25
+`;
+const DELIVERED = `
+      until test -s mail/box; do sleep 0.05; done
+      sleep 0.2
+      sed '1,/^$/d' mail/box | sed '/^$/d' > delivered
+`;
+
+describeWith(
+  "root",
+  "unshare",
+  "ip",
+  "ss",
+  "postfix",
+  "swaks",
+)("postfix", () => {
+  it("gets mail through an -e/-d pair, byte for byte", { timeout: 60_000 }, async () => {
+    const output = await onOwnMachine(`
+      ${START_POSTFIX}
       ${recipe("smtp-server")}
       ${recipe("smtp-client")}
       { for i in $(seq 2000); do echo "line $i: äöü and a lone . below"; echo .; done; } > body
       swaks --server 127.0.0.1:2525 --from me@example.net --to you@example.org --body "$(cat body)" > swaks.log || { cat swaks.log; exit 1; }
-      until test -s mail/box; do sleep 0.05; done
-      sleep 0.2
-      sed '1,/^$/d' mail/box | sed '/^$/d' > delivered
+      ${DELIVERED}
       cmp body delivered
       postfix -c $PWD/etc stop
       echo all done
     `);
+    expect(output).toMatch(/all done\n$/);
+  });
+
+  it("gets mail from nodemailer through the library and the original's daemon", {
+    timeout: 60_000,
+  }, async () => {
+    const output = await onOwnMachine(
+      `
+      ${START_POSTFIX}
+      ${recipe("smtp-server")}
+      listening 8025
+      node ${resolve("examples/mail.mjs")} 127.0.0.1:8025 spiped.key you@example.org
+      ${DELIVERED}
+      grep -q 'Subject: Through the pipe' mail/box
+      test "$(cat delivered)" = 'No daemon on this side.'
+      postfix -c $PWD/etc stop
+      echo all done
+    `,
+      "c",
+    );
     expect(output).toMatch(/all done\n$/);
   });
 });
@@ -148,6 +176,24 @@ describeWith(
       kill $(cat middle.sock.pid) $(cat client.sock.pid)
       echo all done
     `);
+    expect(output).toMatch(/all done\n$/);
+  });
+
+  it("answers ioredis through the library and the original's daemon, over lost connections too", {
+    timeout: 60_000,
+  }, async () => {
+    const output = await onOwnMachine(
+      `
+      redis-server --port 6379 --bind 127.0.0.1 --daemonize yes --save '' --dir $PWD > redis.log
+      listening 6379
+      ${recipe("redis-server")}
+      listening 16379
+      test "$(node ${resolve("examples/redis.mjs")} 127.0.0.1:16379 spiped.key)" = 'hello through the pipe'
+      node ${resolve("test/interop/redis-reconnects.mjs")} 127.0.0.1 16379 spiped.key
+      echo all done
+    `,
+      "c",
+    );
     expect(output).toMatch(/all done\n$/);
   });
 });

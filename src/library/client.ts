@@ -1,10 +1,10 @@
 /** The library's `connect()`: options as a program likes to give them, in front of `connectAddresses`. */
 import { isIPv4, isIPv6 } from "node:net";
 import type { Secret } from "../protocol/secret.ts";
-import type { ResolvedAddress } from "./address.ts";
-import { connectAddresses } from "./connect.ts";
-import { lookUpHost } from "./resolve.ts";
-import type { SpipedSocket } from "./spiped-socket.ts";
+import type { ResolvedAddress } from "../tunnel/address.ts";
+import { connectAddresses } from "../tunnel/connect.ts";
+import { lookUpHost } from "../tunnel/resolve.ts";
+import type { SpipedSocket } from "../tunnel/spiped-socket.ts";
 
 /** Connect and handshake timeout where none is given, ms: that of `spiped -o`. */
 export const DEFAULT_TIMEOUT = 5000;
@@ -27,6 +27,11 @@ export interface ConnectOptions {
   readonly requireForwardSecrecy?: boolean;
   /** TCP keep-alive; on if absent. */
   readonly keepAlive?: boolean;
+  /**
+   * Whether this side stays open when the peer has half-closed; true if absent, unlike `net.connect()`. A program that
+   * does not wait for 'end' wants false.
+   */
+  readonly allowHalfOpen?: boolean;
   /** Local IP address to connect from. */
   readonly localAddress?: string;
   /** Gives up when aborted, with the signal's reason. Once connected it has no effect. */
@@ -47,7 +52,9 @@ export async function connect(options: ConnectOptions): Promise<SpipedSocket> {
   }
   const addresses = await addressesOf(options);
   const bind = localAddress === undefined ? undefined : ipAddress(localAddress, 0);
-  return connectAddresses({ ...rest, secret: key, timeout, keepAlive, bind, addresses });
+  const socket = await connectAddresses({ ...rest, secret: key, timeout, keepAlive, bind, addresses });
+  socket.allowHalfOpen = options.allowHalfOpen ?? true;
+  return socket;
 }
 
 async function addressesOf({ host = "localhost", port, path }: ConnectOptions): Promise<ResolvedAddress[]> {

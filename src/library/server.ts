@@ -4,10 +4,10 @@ import type { Socket } from "node:net";
 import { defaultEngine } from "../protocol/engines.ts";
 import type { ServerHandshake } from "../protocol/handshake.ts";
 import type { Secret } from "../protocol/secret.ts";
-import { Acceptor } from "./acceptor.ts";
+import { Acceptor } from "../tunnel/acceptor.ts";
+import { Listener } from "../tunnel/listener.ts";
+import { SpipedSocket } from "../tunnel/spiped-socket.ts";
 import { DEFAULT_TIMEOUT } from "./client.ts";
-import { Listener } from "./listener.ts";
-import { SpipedSocket } from "./spiped-socket.ts";
 
 /** How to serve. */
 export interface ServerOptions {
@@ -21,6 +21,8 @@ export interface ServerOptions {
   readonly requireForwardSecrecy?: boolean;
   /** TCP keep-alive; on if absent. */
   readonly keepAlive?: boolean;
+  /** Whether our side of a connection stays open when its client has half-closed; true if absent. */
+  readonly allowHalfOpen?: boolean;
 }
 
 /** What a server tells. */
@@ -100,6 +102,7 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
     wire.write(send);
     const socket = new SpipedSocket(wire, session, defaultEngine());
     socket.setKeepAlive(this.#options.keepAlive ?? true);
+    socket.allowHalfOpen = this.#options.allowHalfOpen ?? true;
     this.emit("connection", socket);
   }
 }

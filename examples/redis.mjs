@@ -1,0 +1,20 @@
+/**
+ * Redis through an encrypted pipe, with ioredis and without a daemon on this side.
+ *
+ *     node examples/redis.mjs server.example.org:16379 spiped.key
+ *
+ * The server runs `spiped -d -s '[0.0.0.0]:16379' -t '[127.0.0.1]:6379' -k spiped.key`.
+ */
+import { Redis } from "ioredis";
+import { loadKey, redisConnector } from "spiped";
+
+const [target, keyFile] = process.argv.slice(2);
+const [, host, port] = /^(.+):(\d+)$/.exec(target);
+
+const redis = new Redis({
+  // Called whenever ioredis connects, after a lost connection too.
+  Connector: redisConnector({ host, port: Number(port), key: await loadKey(keyFile) }),
+});
+await redis.set("greeting", "hello through the pipe");
+console.log(await redis.get("greeting"));
+await redis.quit();
