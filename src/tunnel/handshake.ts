@@ -9,8 +9,8 @@ import type { Secret } from "../protocol/secret.ts";
  * Feeds what the socket receives to `step` until it returns a result. Bytes that `step` left are put back, and the
  * socket is left paused.
  *
- * @throws HandshakeError `ERR_SPIPED_HANDSHAKE_EOF` if the peer closes first; the socket's error if it has one;
- * whatever `step` throws.
+ * @throws HandshakeError `ERR_SPIPED_HANDSHAKE_EOF` if the peer closes or resets the connection first (which of the two
+ * is an accident of timing); what the socket was destroyed with; whatever `step` throws.
  */
 function feed<Result>(
   socket: Socket,
@@ -25,11 +25,16 @@ function feed<Result>(
     };
     const onEnd = () => {
       stop();
-      const eof = new HandshakeError(
-        "ERR_SPIPED_HANDSHAKE_EOF",
-        "peer closed the connection during the handshake",
+      const cause: NodeJS.ErrnoException | null = socket.errored;
+      if (cause !== null && cause.syscall === undefined) {
+        reject(cause);
+        return;
+      }
+      reject(
+        new HandshakeError("ERR_SPIPED_HANDSHAKE_EOF", "peer closed the connection during the handshake", {
+          cause,
+        }),
       );
-      reject(socket.errored ?? eof);
     };
     const onData = (chunk: Buffer) => {
       try {

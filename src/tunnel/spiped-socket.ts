@@ -97,7 +97,7 @@ export class SpipedSocket extends Duplex {
     const length = this.#sealer.seal(piece, buffer);
     this.#wire.write(buffer.subarray(0, length), (error) => {
       giveBuffer(buffer);
-      if (error || piece.length === chunk.length) callback(error);
+      if (error || this.destroyed || piece.length === chunk.length) callback(error);
       else this._write(chunk.subarray(piece.length), _encoding, callback);
     });
   }

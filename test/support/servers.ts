@@ -2,7 +2,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
-import type { Readable } from "node:stream";
+import type { Readable, Writable } from "node:stream";
 import { cleanUp, connectTo, type Family, freeAddress, type TestAddress } from "./programs.ts";
 
 /** A server in this process, with all sockets that it has accepted. */
@@ -96,13 +96,13 @@ export class RandomSource implements AsyncIterable<Buffer> {
 }
 
 /** Writes a source to a socket, with back-pressure, and half-closes. */
-export async function send(socket: Socket, source: AsyncIterable<Uint8Array>): Promise<void> {
+export async function send(socket: Writable, source: AsyncIterable<Uint8Array>): Promise<void> {
   for await (const chunk of source) if (!socket.write(chunk)) await once(socket, "drain");
   socket.end();
 }
 
 /** Reads a socket to its end; rejects if it is reset. */
-export async function readAll(socket: Socket): Promise<Buffer> {
+export async function readAll(socket: Readable): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for await (const chunk of chunksOf(socket)) chunks.push(chunk);
   return Buffer.concat(chunks);

@@ -1,0 +1,47 @@
+/** The one idea of the layout: imports point down, and the protocol never touches a socket. */
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
+import { describe, expect, it } from "vitest";
+
+/** What each directory of src/ may import from, besides itself. */
+const BELOW: Record<string, readonly string[]> = {
+  protocol: [],
+  tunnel: ["protocol"],
+  library: ["protocol", "tunnel"],
+  daemon: ["protocol", "tunnel"],
+  cli: ["protocol", "tunnel", "daemon"],
+  "index.ts": ["protocol", "tunnel", "library"],
+};
+
+/** What the protocol may use of Node: computing, nothing that reads, writes, waits or knows the time. */
+const PURE = ["node:crypto", "node:buffer", "node:worker_threads", "node:v8"];
+
+const files = readdirSync("src", { recursive: true, encoding: "utf8" }).filter((name) =>
+  name.endsWith(".ts"),
+);
+
+function importsOf(file: string): string[] {
+  const source = readFileSync(join("src", file), "utf8");
+  return [...source.matchAll(/^(?:import|export)\b[^;]*?from "([^"]+)"|\bimport\("([^"]+)"\)/gm)].map(
+    (match) => match[1] ?? match[2]!,
+  );
+}
+
+describe("the layers", () => {
+  it.each(files)("%s imports from below only", (file) => {
+    const layer = file.split("/")[0]!;
+    for (const name of importsOf(file)) {
+      if (!name.startsWith(".")) continue;
+      const target = relative("src", join("src", dirname(file), name)).split("/")[0]!;
+      if (target === "..") continue;
+      expect([layer, ...BELOW[layer]!], `${file} imports ${name}`).toContain(target);
+    }
+  });
+
+  it.each(files.filter((file) => file.startsWith("protocol/")))("%s does no input or output", (file) => {
+    for (const name of importsOf(file).filter((name) => name.startsWith("node:")))
+      expect(PURE).toContain(name);
+    const source = readFileSync(join("src", file), "utf8").replace(/\/\*[\s\S]*?\*\/|\/\/.*/g, "");
+    expect(source).not.toMatch(/\b(setTimeout|setInterval|Date\.now|performance\.now|process\.std|fetch)\b/);
+  });
+});

@@ -1,0 +1,408 @@
+/** The library against the original's programs, and against itself where the original can't go wrong on demand. */
+import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createServer as createHttpServer, get } from "node:http";
+import { connect as connectNet, createServer as createNetServer } from "node:net";
+import { inspect } from "node:util";
+import { describe, expect, it } from "vitest";
+import {
+  type ConnectOptions,
+  connect,
+  createServer,
+  httpAgent,
+  loadKey,
+  Secret,
+  type SpipedServer,
+  type SpipedSocket,
+} from "../../src/index.ts";
+import {
+  cleanUp,
+  commandOf,
+  freeAddress,
+  freePort,
+  keyFile,
+  run,
+  startSpiped,
+  until,
+} from "../support/programs.ts";
+import { describeWith } from "../support/requirements.ts";
+import {
+  digestOf,
+  exchange,
+  RandomSource,
+  readAll,
+  send,
+  serve,
+  startDigester,
+  startEcho,
+} from "../support/servers.ts";
+
+/** Connects, and destroys the socket with the test. */
+async function open(options: ConnectOptions): Promise<SpipedSocket> {
+  const socket = await connect(options);
+  cleanUp(() => void socket.destroy());
+  return socket;
+}
+
+/** Starts a library server on a free port. */
+async function listen(server: SpipedServer): Promise<number> {
+  const sockets: SpipedSocket[] = [];
+  server.on("connection", (socket) => {
+    sockets.push(socket);
+    socket.on("error", () => {});
+  });
+  await server.listen({ port: 0, host: "127.0.0.1" });
+  cleanUp(async () => {
+    for (const socket of sockets) socket.destroy();
+    await server.close();
+  });
+  return (server.address() as { port: number }).port;
+}
+
+describeWith("spiped")("connect() to the original's spiped -d", () => {
+  it.each(["IPv4", "IPv6", "UNIX"] as const)("moves 16 MiB each way over %s", async (family) => {
+    const echo = await startEcho(family);
+    const wire = await freeAddress(family);
+    const key = keyFile();
+    await startSpiped("c", "-d", wire, echo.address, key);
+    const socket = await open({ ...wire.connect, key: await loadKey(key) });
+    const source = new RandomSource(16 << 20);
+    const [received] = await Promise.all([digestOf(socket), send(socket, source)]);
+    expect(received).toEqual({ sha256: source.digest(), length: 16 << 20 });
+  });
+
+  it("half-closes first and still receives", async () => {
+    const digester = await startDigester();
+    const wire = await freeAddress();
+    const key = keyFile();
+    await startSpiped("c", "-d", wire, digester.address, key);
+    const socket = await open({ ...wire.connect, key: await loadKey(key) });
+    socket.end("the question");
+    expect(String(await readAll(socket))).toBe(createHash("sha256").update("the question").digest("hex"));
+  });
+
+  it("is half-closed first and still sends", async () => {
+    let received: Promise<Buffer> | undefined;
+    const target = await serve((socket) => {
+      socket.end("all I have to say");
+      received = readAll(socket);
+    });
+    const wire = await freeAddress();
+    const key = keyFile();
+    await startSpiped("c", "-d", wire, target.address, key);
+    const socket = await open({ ...wire.connect, key: await loadKey(key) });
+    expect(String(await readAll(socket))).toBe("all I have to say");
+    expect(socket.writable).toBe(true);
+    socket.write("but ");
+    socket.end("I have more");
+    await once(socket, "close");
+    expect(String(await received)).toBe("but I have more");
+  });
+
+  it("closes with its peer if it does not allow half-open", async () => {
+    const target = await serve((socket) => socket.end("bye"));
+    const wire = await freeAddress();
+    const key = keyFile();
+    await startSpiped("c", "-d", wire, target.address, key);
+    const socket = await open({ ...wire.connect, key: await loadKey(key), allowHalfOpen: false });
+    socket.resume();
+    await once(socket, "close");
+    expect(socket.errored).toBe(null);
+  });
+
+  it("is told that the server has another key", async () => {
+    const wire = await freeAddress();
+    await startSpiped("c", "-d", wire, await freeAddress(), keyFile());
+    await expect(connect({ ...wire.connect, key: await loadKey(keyFile()) })).rejects.toMatchObject({
+      name: "HandshakeError",
+      code: "ERR_SPIPED_HANDSHAKE_EOF",
+    });
+  });
+
+  it("looks names up", async () => {
+    const echo = await startEcho();
+    const wire = await freeAddress();
+    const key = keyFile();
+    await startSpiped("c", "-d", wire, echo.address, key);
+    const { port } = wire.connect as { port: number };
+    const socket = await open({ host: "localhost", port, key: await loadKey(key) });
+    socket.end("found");
+    expect(String(await readAll(socket))).toBe("found");
+  });
+});
+
+describeWith("spiped", "spipe")("createServer() for the original's clients", () => {
+  it("serves the original's spipe", async () => {
+    const key = keyFile();
+    const server = createServer({ key: await loadKey(key) }, (socket) => socket.pipe(socket));
+    const port = await listen(server);
+    const big = randomBytes(1 << 20);
+    const { status, stdout } = await run(
+      [...commandOf("c", "spipe"), "-t", `[127.0.0.1]:${port}`, "-k", key],
+      big,
+    );
+    expect(status).toBe(0);
+    expect(stdout.equals(big)).toBe(true);
+  });
+
+  it("serves the original's spiped -e, over a UNIX socket too", async () => {
+    const key = keyFile();
+    const wire = await freeAddress("UNIX");
+    const server = createServer({ key: await loadKey(key) }, (socket) => socket.pipe(socket));
+    await server.listen(wire.connect as { path: string });
+    cleanUp(() => server.close());
+    const plain = await freeAddress();
+    await startSpiped("c", "-e", plain, wire, key);
+    expect((await exchange(plain, "hello")).toString()).toBe("hello");
+  });
+
+  it("tells who was refused and why, and the client nothing", async () => {
+    const server = createServer({ key: await loadKey(keyFile()) });
+    const port = await listen(server);
+    const refused = once(server, "refused");
+    const { status } = await run([...commandOf("c", "spipe"), "-t", `[127.0.0.1]:${port}`, "-k", keyFile()]);
+    expect(status).toBe(1);
+    const [error, peer] = await refused;
+    expect(error).toMatchObject({ code: "ERR_SPIPED_HANDSHAKE_MAC" });
+    expect(peer).toMatchObject({ address: "127.0.0.1" });
+  });
+});
+
+describe("connect()", () => {
+  const key = Secret.fromKeyFile(Buffer.from("a key for tests"));
+
+  it("rejects with the system's refusal as the cause", async () => {
+    const port = await freePort();
+    await expect(connect({ host: "127.0.0.1", port, key })).rejects.toMatchObject({
+      code: "ERR_SPIPED_CONNECT",
+      cause: { code: "ECONNREFUSED" },
+    });
+  });
+
+  it("gives up on a server that says nothing, after the timeout", async () => {
+    const silent = await serve(() => {});
+    await expect(connect({ ...silent.address.connect, key, timeout: 50 })).rejects.toMatchObject({
+      code: "ERR_SPIPED_HANDSHAKE_TIMEOUT",
+    });
+    await until(() =>
+      silent.sockets.every((socket) => socket.readableEnded || socket.destroyed || socket.resume().destroyed),
+    );
+  });
+
+  it("gives up when its signal says so, with the signal's reason", async () => {
+    const silent = await serve(() => {});
+    const reason = new Error("changed my mind");
+    const controller = new AbortController();
+    const attempt = connect({ ...silent.address.connect, key, signal: controller.signal });
+    await until(() => silent.sockets.length === 1);
+    controller.abort(reason);
+    await expect(attempt).rejects.toBe(reason);
+    await expect(connect({ ...silent.address.connect, key, signal: controller.signal })).rejects.toBe(reason);
+  });
+
+  it.each([
+    [{ port: 0 }, "port"],
+    [{ port: 65_536 }, "port"],
+    [{}, "port"],
+    [{ port: 1, weak: true, requireForwardSecrecy: true }, "exclude"],
+    [{ host: "127.0.0.1", port: 1, localAddress: "nowhere" }, "nowhere"],
+  ])("refuses %j", async (options, named) => {
+    const error = await connect({ ...options, key }).catch((error) => error);
+    expect(error).toBeInstanceOf(TypeError);
+    expect(error.message).toContain(named);
+  });
+});
+
+describe("a connection", () => {
+  const key = Secret.fromKeyFile(Buffer.from("a key for tests"));
+
+  /** A connected pair, client first. */
+  async function pair(): Promise<[SpipedSocket, SpipedSocket]> {
+    const server = createServer({ key });
+    const accepted = once(server, "connection") as Promise<[SpipedSocket]>;
+    const client = await open({ host: "127.0.0.1", port: await listen(server), key });
+    return [client, (await accepted)[0]];
+  }
+
+  it("carries single bytes, strings, empty writes and one huge write, in order", async () => {
+    const [client, server] = await pair();
+    const huge = randomBytes(5_000_001);
+    const hash = createHash("sha256");
+    for (const piece of [Buffer.from("a"), Buffer.alloc(0), "bc", huge, new Uint8Array([1, 2, 3])]) {
+      client.write(piece);
+      hash.update(piece);
+    }
+    client.end();
+    expect((await digestOf(server)).sha256).toBe(hash.digest("hex"));
+  });
+
+  it("stops its writer while the peer does not read, and goes on when it does", async () => {
+    const [client, server] = await pair();
+    const chunk = randomBytes(65_536);
+    let written = 0;
+    while (written < 64 << 20) {
+      if (client.write(chunk)) written += chunk.length;
+      else {
+        written += chunk.length;
+        const drained = await Promise.race([
+          once(client, "drain").then(() => true),
+          new Promise((done) => setTimeout(done, 300, false)),
+        ]);
+        if (!drained) break;
+      }
+    }
+    expect(written).toBeLessThan(32 << 20);
+    expect(client.writableLength).toBeLessThanOrEqual(65_536);
+    const all = digestOf(server);
+    client.end();
+    expect((await all).length).toBe(written);
+  });
+
+  it("reports a peer that vanishes as an error, once", async () => {
+    const [client, server] = await pair();
+    const errors: Error[] = [];
+    client.on("error", (error) => errors.push(error));
+    client.resume();
+    const closed = new Promise((done) => client.once("close", done));
+    server.destroy(new Error("on purpose"));
+    await closed;
+    expect(errors).toHaveLength(1);
+    expect(errors[0]).toMatchObject({ code: "ECONNRESET" });
+  });
+
+  it("reports a stream that is cut inside a packet", async () => {
+    const server = createServer({ key });
+    const received: Buffer[] = [];
+    const port = await listen(server);
+    server.on("connection", (socket) => socket.end(Buffer.alloc(3000)));
+    // A stranger in the middle who passes the handshake and 1,500 bytes of packets on, then closes in order.
+    const middle = createNetServer((client) => {
+      const upstream = connectNet(port, "127.0.0.1");
+      client.pipe(upstream);
+      let left = 32 + 288 + 1500;
+      upstream.on("data", (chunk) => {
+        client.write(chunk.subarray(0, left));
+        left -= Math.min(left, chunk.length);
+        if (left === 0) client.end();
+      });
+      for (const socket of [client, upstream]) socket.on("error", () => {});
+    }).listen(0, "127.0.0.1");
+    await once(middle, "listening");
+    cleanUp(() => void middle.close());
+    const socket = await open({ host: "127.0.0.1", port: (middle.address() as { port: number }).port, key });
+    socket.on("data", (chunk) => received.push(chunk));
+    const [error] = await once(socket, "error");
+    expect(error).toMatchObject({ name: "PacketError", code: "ERR_SPIPED_TRUNCATED" });
+    expect(Buffer.concat(received).length).toBe(1024);
+  });
+
+  it("can be destroyed at any moment without a word", async () => {
+    for (const disturb of [
+      (socket: SpipedSocket) => socket.destroy(),
+      (socket: SpipedSocket) => socket.end().destroy(),
+      (socket: SpipedSocket) => {
+        socket.write(randomBytes(1 << 20));
+        socket.destroy();
+      },
+      (socket: SpipedSocket) => {
+        socket.resume();
+        setImmediate(() => socket.destroy());
+      },
+    ]) {
+      const [client, server] = await pair();
+      server.resume();
+      const closed = once(client, "close");
+      disturb(client);
+      await closed;
+      expect(client.errored).toBe(null);
+    }
+  });
+
+  it("shows no key when it is printed", async () => {
+    const [client] = await pair();
+    const secret = createHash("sha256").update("a key for tests").digest();
+    for (const text of [
+      inspect(client, { depth: 9, showHidden: true }),
+      JSON.stringify(key),
+      inspect(key, { showHidden: true }),
+    ]) {
+      for (const form of [
+        secret.toString("hex"),
+        secret.toString("base64"),
+        [...secret.subarray(0, 8)].join(","),
+        secret
+          .toString("hex")
+          .replaceAll(/(..)(?!$)/g, "$1 ")
+          .slice(0, 23),
+      ])
+        expect(text).not.toContain(form);
+    }
+  });
+});
+
+describe("httpAgent()", () => {
+  it("sends requests through one connection if it is kept alive", async () => {
+    const key = Secret.fromKeyFile(Buffer.from("a key for tests"));
+    const web = createHttpServer((request, response) => response.end(`you want ${request.url}`));
+    const server = createServer({ key }, (socket) => web.emit("connection", socket));
+    let connections = 0;
+    server.on("connection", () => {
+      connections += 1;
+    });
+    const agent = httpAgent(
+      { host: "127.0.0.1", port: await listen(server), key },
+      { keepAlive: true, maxSockets: 1 },
+    );
+    cleanUp(() => agent.destroy());
+    for (const path of ["/one", "/two", "/three"]) {
+      const [response] = await once(get({ agent, host: "behind.example.org", path }), "response");
+      expect(String(await readAll(response))).toBe(`you want ${path}`);
+    }
+    expect(connections).toBe(1);
+  });
+
+  it("reports a failed connection as the request's error", async () => {
+    const key = Secret.fromKeyFile(Buffer.from("a key for tests"));
+    const agent = httpAgent({ host: "127.0.0.1", port: await freePort(), key });
+    const [error] = await once(get({ agent, host: "behind.example.org" }), "error");
+    expect(error).toMatchObject({ code: "ERR_SPIPED_CONNECT" });
+  });
+});
+
+describe("the built package", () => {
+  it.each([
+    [
+      "an ES module",
+      "--input-type=module",
+      'import * as spiped from "spiped"; console.log(Object.keys(spiped).sort().join())',
+    ],
+    ["CommonJS", "--input-type=commonjs", 'console.log(Object.keys(require("spiped")).sort().join())'],
+  ])("loads as %s, without a warning", async (_what, type, code) => {
+    const { stdout, stderr, status } = await run([process.execPath, type, "-e", code]);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout.toString().trim().split(",")).toEqual(
+      expect.arrayContaining(["HandshakeError", "PacketError", "connect", "createServer", "loadKey"]),
+    );
+  });
+
+  it("has two sides whose errors have the same code", async () => {
+    const code = `
+      import { connect, Secret } from "spiped";
+      connect({ host: "127.0.0.1", port: 1, key: Secret.fromKeyFile(Buffer.from("x")) }).catch((e) => console.log(e.name, e.code));`;
+    const { stdout } = await run([process.execPath, "--input-type=module", "-e", code]);
+    expect(stdout.toString().trim()).toBe("ConnectError ERR_SPIPED_CONNECT");
+  });
+
+  it("names files that exist", () => {
+    const manifest = JSON.parse(readFileSync("package.json", "utf8"));
+    for (const file of [
+      ...manifest.man,
+      ...Object.values<string>(manifest.bin),
+      manifest.main,
+      manifest.module,
+      manifest.types,
+    ])
+      expect(readFileSync(file).length).toBeGreaterThan(0);
+  });
+});
