@@ -4,7 +4,7 @@
 set -eu
 
 packages="spiped openssh-server openssh-client postfix swaks redis-server redis-tools haproxy nginx-light strace
-iproute2 procps netcat-openbsd bsdutils socat systemd man-db groff"
+iproute2 procps netcat-openbsd bsdutils socat pv systemd man-db groff mandoc"
 
 missing=""
 for package in $packages; do

@@ -9,10 +9,11 @@ import type { Secret } from "../protocol/secret.ts";
 import { Acceptor } from "../tunnel/acceptor.ts";
 import type { ResolvedAddress } from "../tunnel/address.ts";
 import { openWire } from "../tunnel/connect.ts";
-import { dial } from "../tunnel/dial.ts";
+import { type DialOptions, dial } from "../tunnel/dial.ts";
 import { Listener } from "../tunnel/listener.ts";
 import { type PipeOptions, pipe } from "../tunnel/pipe.ts";
 import { Slots } from "../tunnel/slots.ts";
+import { systemErrorText } from "../tunnel/system-error.ts";
 import type { Log } from "./log.ts";
 import type { ConnectionInfo, Observer } from "./observer.ts";
 import { reasonFor } from "./reason.ts";
@@ -151,11 +152,7 @@ export class TunnelServer {
   async #encrypt(plain: Socket, connection: ConnectionInfo): Promise<void> {
     await this.#slot(plain, connection);
     const gone = abortOnClose(plain);
-    const { wire, session } = await openWire({
-      ...this.#options,
-      addresses: this.#options.target.addresses,
-      signal: gone.signal,
-    });
+    const { wire, session } = await openWire({ ...this.#options, ...this.#dialing(gone.signal) });
     gone.stop();
     await this.#pipe({ plain, wire, session }, wire, connection);
   }
@@ -167,17 +164,25 @@ export class TunnelServer {
     const gone = abortOnClose(wire);
     // The connect is under way while the exponentiations are computed. Our message is sent when it has succeeded: so a
     // client learns of a target that refuses from a handshake that fails, as with the original.
-    const connecting = dial({
-      ...this.#options,
-      addresses: this.#options.target.addresses,
-      signal: gone.signal,
-    });
+    const connecting = dial({ ...this.#options, ...this.#dialing(gone.signal) });
     const { send, session } = handshake.respond();
     const plain = await connecting;
     plain.on("error", () => {});
     gone.stop();
     wire.write(send);
     await this.#pipe({ plain, wire, session }, plain, connection);
+  }
+
+  /** Where to connect for a client, who may leave in the meantime. */
+  #dialing(signal: AbortSignal): Pick<DialOptions, "addresses" | "signal" | "onAttemptFailed"> {
+    const { target, log } = this.#options;
+    return {
+      addresses: target.addresses,
+      signal,
+      onAttemptFailed: (_address, error) => {
+        if (error.syscall === "bind") log.warn(`Error binding socket: ${systemErrorText(error)}`);
+      },
+    };
   }
 
   #pipe(

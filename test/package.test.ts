@@ -1,0 +1,21 @@
+/** The package as npm installs it. */
+import { readdirSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { expect, it } from "vitest";
+import { run, temporaryDirectory } from "./support/programs.ts";
+
+it("installs commands that run and their man pages", { timeout: 60_000 }, async () => {
+  const directory = temporaryDirectory();
+  const npm = (...args: string[]) => run(["npm", ...args], "", { cwd: directory });
+  expect(await npm("pack", "--ignore-scripts", resolve("."))).toMatchObject({ status: 0 });
+  const archive = readdirSync(directory).find((name) => name.endsWith(".tgz"))!;
+  expect(
+    await npm("install", "--global", "--prefix", directory, "--prefer-offline", "--ignore-scripts", archive),
+  ).toMatchObject({ status: 0 });
+  for (const program of ["spiped", "spipe"]) {
+    const { status, stdout, stderr } = await run([join(directory, "bin", program), "-h"]);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout.toString()).toContain(`usage: ${program}`);
+  }
+  expect(readdirSync(join(directory, "share/man/man1")).sort()).toEqual(["spipe.1", "spiped.1"]);
+});
