@@ -67,7 +67,28 @@ export function sharedValue(peer: Uint8Array, x: Uint8Array): Uint8Array {
     const odd = (x[EXPONENT_RANDOM_SIZE - 1]! & 1) === 1;
     return odd ? PRIME_MINUS_ONE.slice() : ONE.slice();
   }
-  return withExponent(x, (exponent) => backend().agree(peer, exponent));
+  return withExponent(x, (exponent) => {
+    try {
+      return backend().agree(peer, exponent);
+    } catch {
+      // From Node 22 on OpenSSL refuses a value that is no power of 2, too. Then p - peer is one, as p - 1 is not; and
+      // (-peer)^e is peer^e, but for its sign if e is odd.
+      const power = leftPad(backend().agree(negative(peer), exponent));
+      return (exponent.at(-1)! & 1) === 1 ? negative(power) : power;
+    }
+  });
+}
+
+/** p - value, for a value of 256 bytes between 0 and p. */
+function negative(value: Uint8Array): Uint8Array {
+  const result = new Uint8Array(VALUE_SIZE);
+  let borrow = 0;
+  for (let i = VALUE_SIZE - 1; i >= 0; i -= 1) {
+    const difference = PRIME[i]! - value[i]! - borrow;
+    borrow = difference < 0 ? 1 : 0;
+    result[i] = difference & 0xff;
+  }
+  return result;
 }
 
 /** One way to exponentiate. Exponents are 33 bytes, results of any length up to 256 bytes. */

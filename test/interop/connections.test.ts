@@ -80,8 +80,11 @@ describe("half-close", () => {
 
   it("is passed on as a reset when a side is reset", async () => {
     let reset = "";
+    let arrived = false;
     const target = await serve((socket) => {
-      socket.resume();
+      socket.on("data", () => {
+        arrived = true;
+      });
       socket.on("close", () => {
         reset = (socket.errored as NodeJS.ErrnoException | null)?.code ?? "closed";
       });
@@ -89,7 +92,7 @@ describe("half-close", () => {
     const { source } = await startPair(target.address);
     const socket = await connectTo(source);
     socket.write("x");
-    await until(() => target.sockets.length === 1);
+    await until(() => arrived);
     socket.resetAndDestroy();
     await until(() => reset !== "");
     expect(reset).toBe("ECONNRESET");

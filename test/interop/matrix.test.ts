@@ -104,7 +104,7 @@ describeWith("spiped", "spipe")("each pairing with the original", () => {
           ? {
               status: 1,
               stderr: expect.stringMatching(
-                /^spipe: (Handshake failed|Connection error|Error reading: Connection reset by peer)\n/,
+                /^spipe: (Handshake failed|Connection error|Error (reading|writing): Connection reset by peer)\n/,
               ),
             }
           : { status: 0, stderr: "" },
