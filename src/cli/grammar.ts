@@ -15,6 +15,8 @@ export interface OptionSpec {
   readonly long: string;
   /** Name of its value in the help text; absent for a flag. */
   readonly value?: string;
+  /** May be given more than once. */
+  readonly repeatable?: boolean;
   /** One or more lines for the help text. */
   readonly help: string;
 }
@@ -75,7 +77,7 @@ export function* readOptions(specs: readonly OptionSpec[], argv: readonly string
     if (!isFlag && token.value === undefined) {
       throw new UsageError(`${typed} needs a value: ${spec.value}`, `Missing argument to ${typed}`);
     }
-    if (seen.has(spec)) throw new UsageError(`${typed} was given twice`);
+    if (seen.has(spec) && !spec.repeatable) throw new UsageError(`${typed} was given twice`);
     seen.add(spec);
     yield { spec, typed, value: token.value ?? "" };
   }

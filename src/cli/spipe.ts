@@ -64,10 +64,15 @@ export function spipe(argv: readonly string[]): Promise<number> {
     process.once("SIGTERM", () => process.exit(0));
     const { addresses } = await addressOf(args.target, "-t", parseAddress);
     const bind = args.bind === undefined ? undefined : await bindAddress(args.bind);
-    const secret = await readKey(args.key);
+    const secret = await readKey(args.key, tell);
     const socket = await open(args, addresses, bind, secret);
     return transfer(socket, args.fragile);
   });
+}
+
+/** A line on standard error. */
+function tell(line: string): void {
+  process.stderr.write(`${PROGRAM}: ${line}\n`);
 }
 
 function readArguments(argv: readonly string[]): SpipeArguments {
@@ -122,7 +127,7 @@ function readArguments(argv: readonly string[]): SpipeArguments {
 async function bindAddress(text: string): Promise<ResolvedAddress> {
   try {
     const { addresses } = await addressOf(text, "-b", parseBindAddress);
-    return firstAddress(addresses, text, (message) => process.stderr.write(`${PROGRAM}: ${message}\n`));
+    return firstAddress(addresses, text, tell);
   } catch (error) {
     if (error instanceof CommandError) throw new CommandError(...error.lines, "Failed to get bind address");
     throw error;
@@ -136,8 +141,7 @@ async function open(
   secret: Secret,
 ): Promise<SpipedSocket> {
   const onAttemptFailed = (_address: ResolvedAddress, error: NodeJS.ErrnoException) => {
-    if (error.syscall === "bind")
-      process.stderr.write(`${PROGRAM}: Error binding socket: ${systemErrorText(error)}\n`);
+    if (error.syscall === "bind") tell(`Error binding socket: ${systemErrorText(error)}`);
   };
   try {
     return await connectAddresses({

@@ -1,16 +1,17 @@
 /** The command line of `spiped`. */
+import { AddressList } from "../tunnel/address-list.ts";
+import { CommandError } from "./command-error.ts";
 import { DEFAULT_TIMEOUT, Exit, numberOf, SHARED_OPTIONS, secondsOf } from "./common-options.ts";
-import { describeOptions, type OptionSpec, readOptions, UsageError } from "./grammar.ts";
+import { describeOptions, type Met, type OptionSpec, readOptions, UsageError } from "./grammar.ts";
 import { parseCount } from "./numbers.ts";
+import { DEFAULT_LIMIT, DEFAULT_RESOLVE_INTERVAL, parseMode, type TunnelSettings } from "./settings.ts";
 import { VERSION } from "./version.ts";
 
 /** The program's name in messages. */
 export const PROGRAM = "spiped";
 
-const DEFAULT_LIMIT = 100;
-const DEFAULT_RESOLVE_INTERVAL = 60;
-
-const OPTIONS = {
+/** Options that describe a tunnel. */
+const TUNNEL = {
   encrypt: { short: "e", long: "encrypt", help: "accept plain connections, connect to the target encrypted" },
   decrypt: { short: "d", long: "decrypt", help: "accept encrypted connections, connect to the target plain" },
   source: {
@@ -20,10 +21,11 @@ const OPTIONS = {
     help: "where to listen: [IP]:PORT, NAME:PORT or /PATH",
   },
   target: SHARED_OPTIONS.target,
-  key: SHARED_OPTIONS.key,
+  key: {
+    ...SHARED_OPTIONS.key,
+    help: "file with the shared key; - for standard input;\nwith -d also a directory of keys, one for each peer",
+  },
   bind: SHARED_OPTIONS.bind,
-  wait: { short: "D", long: "wait-for-dns", help: "start at once and wait until the names can be looked up" },
-  foreground: { short: "F", long: "foreground", help: "stay in the foreground; no pid file" },
   weak: SHARED_OPTIONS.weak,
   strict: SHARED_OPTIONS.strict,
   noKeepAlive: SHARED_OPTIONS.noKeepAlive,
@@ -34,7 +36,6 @@ const OPTIONS = {
     help: "simultaneous connections; 0 for no limit (100)",
   },
   timeout: SHARED_OPTIONS.timeout,
-  pidFile: { short: "p", long: "pid-file", value: "FILE", help: "pid file (the source address and .pid)" },
   interval: {
     short: "r",
     long: "resolve-interval",
@@ -42,41 +43,94 @@ const OPTIONS = {
     help: "look the target up this often (60)",
   },
   noResolve: { short: "R", long: "no-resolve", help: "look the target up only once" },
-  syslog: { long: "syslog", help: "messages go to syslog" },
+  failover: {
+    long: "failover-target",
+    value: "ADDR",
+    repeatable: true,
+    help: "where connections go when the target fails; repeatable",
+  },
+  idle: { long: "idle-timeout", value: "SECONDS", help: "end connections without traffic" },
+  allow: {
+    long: "allow",
+    value: "CIDR",
+    repeatable: true,
+    help: "serve clients from these addresses only; repeatable",
+  },
+  acceptProxy: {
+    long: "accept-proxy",
+    value: "CIDR",
+    repeatable: true,
+    help: "expect a PROXY protocol header from these addresses; repeatable",
+  },
+  sendProxy: {
+    long: "send-proxy",
+    value: "VERSION",
+    help: "send the target a PROXY protocol header, v1 or v2",
+  },
+  socketMode: { long: "socket-mode", value: "MODE", help: "permissions of a UNIX source, such as 0660" },
+  socketOwner: { long: "socket-owner", value: "SPEC", help: "owner of a UNIX source, as for -u" },
+} as const satisfies Record<string, OptionSpec>;
+
+/** Options that describe the process. */
+const PROCESS = {
+  config: { long: "config", value: "FILE", help: "read tunnels from a file instead" },
+  checkConfig: { long: "check-config", help: "check that file, and what it names, and exit" },
+  wait: { short: "D", long: "wait-for-dns", help: "start at once and wait until the names can be looked up" },
+  foreground: { short: "F", long: "foreground", help: "stay in the foreground; no pid file" },
+  pidFile: { short: "p", long: "pid-file", value: "FILE", help: "pid file (the source address and .pid)" },
   user: { short: "u", long: "user", value: "SPEC", help: "run as user, :group or user:group" },
+  workers: { long: "workers", value: "N", help: "processes that share the work; auto for one a core (1)" },
+  syslog: { long: "syslog", help: "messages go to syslog" },
+  logLevel: { long: "log-level", value: "LEVEL", help: "warn, or info to tell of each connection (warn)" },
+  logFormat: { long: "log-format", value: "FORMAT", help: "text or json (text)" },
+  metrics: {
+    long: "metrics",
+    value: "ADDR",
+    help: "serve metrics, health and a status page on loopback or /PATH",
+  },
+  generateKey: { long: "generate-key", value: "FILE", help: "make a new key, and exit" },
+  checkKey: {
+    long: "check-key",
+    value: "FILE",
+    help: "show size, permissions and fingerprint of a key, and exit",
+  },
   version: SHARED_OPTIONS.version,
   help: SHARED_OPTIONS.help,
 } as const satisfies Record<string, OptionSpec>;
+
+const OPTIONS = { ...TUNNEL, ...PROCESS };
 
 /** The usage text. */
 export const USAGE = `usage: spiped {-e | -d} -s <source socket> -t <target socket> -k <key file>
     [-b <bind address>] [-DFj] [-f | -g] [-n <max # connections>]
     [-o <connection timeout>] [-p <pidfile>] [-r <rtime> | -R] [--syslog]
     [-u {<username> | <:groupname> | <username:groupname>}]
+       spiped --config <file> [--check-config]
+       spiped --generate-key <file> | --check-key <file>
        spiped -v | -h
 `;
 
-/** What the command line says. */
-export interface SpipedArguments {
-  readonly mode: "encrypt" | "decrypt";
-  readonly source: string;
-  readonly target: string;
-  readonly key: string;
-  readonly bind: string | undefined;
+/** What the command line says of the process. */
+export interface ProcessSettings {
   readonly waitForDns: boolean;
   readonly foreground: boolean;
-  readonly weak: boolean;
-  readonly requireForwardSecrecy: boolean;
-  readonly keepAlive: boolean;
-  readonly maxConnections: number;
-  /** s */
-  readonly timeout: number;
   readonly pidFile: string;
-  /** s; `Infinity` for never. */
-  readonly resolveInterval: number;
-  readonly syslog: boolean;
   readonly user: string | undefined;
+  /** `auto`: one for each core. */
+  readonly workers: number | "auto";
+  readonly syslog: boolean;
+  readonly logLevel: "warn" | "info";
+  readonly logFormat: "text" | "json";
+  readonly metrics: string | undefined;
 }
+
+/** What `spiped` is asked to do. */
+export type SpipedArguments =
+  | { readonly action: "serve"; readonly process: ProcessSettings; readonly tunnel: TunnelSettings }
+  | { readonly action: "serve"; readonly process: ProcessSettings; readonly config: string }
+  | { readonly action: "check-config"; readonly config: string }
+  | { readonly action: "generate-key"; readonly file: string }
+  | { readonly action: "check-key"; readonly file: string };
 
 /**
  * Reads the command line.
@@ -84,29 +138,54 @@ export interface SpipedArguments {
  * @throws UsageError, CommandError; Exit after `-v` or `-h`.
  */
 export function readArguments(argv: readonly string[]): SpipedArguments {
-  const flags = new Set<OptionSpec>();
-  const values = new Map<OptionSpec, string>();
-  let maxConnections = DEFAULT_LIMIT;
-  let timeout = DEFAULT_TIMEOUT;
-  let resolveInterval = DEFAULT_RESOLVE_INTERVAL;
+  const given = new Map<OptionSpec, string[]>();
+  const numbers = {
+    limit: DEFAULT_LIMIT,
+    timeout: DEFAULT_TIMEOUT,
+    interval: DEFAULT_RESOLVE_INTERVAL,
+    idle: Number.POSITIVE_INFINITY,
+  };
+  let workers: number | "auto" = 1;
 
   for (const met of readOptions(Object.values(OPTIONS), argv)) {
-    flags.add(met.spec);
-    values.set(met.spec, met.value);
+    given.set(met.spec, [...(given.get(met.spec) ?? []), met.value]);
     switch (met.spec) {
       case OPTIONS.encrypt:
       case OPTIONS.decrypt:
-        if (flags.has(OPTIONS.encrypt) && flags.has(OPTIONS.decrypt))
+        if (given.has(OPTIONS.encrypt) && given.has(OPTIONS.decrypt))
           throw new UsageError("-e and -d exclude each other");
         break;
       case OPTIONS.limit:
-        maxConnections = numberOf(met, parseCount);
+        numbers.limit = numberOf(met, parseCount);
         break;
       case OPTIONS.timeout:
-        timeout = secondsOf(met, DEFAULT_TIMEOUT);
+        numbers.timeout = secondsOf(met, DEFAULT_TIMEOUT);
         break;
       case OPTIONS.interval:
-        resolveInterval = secondsOf(met, DEFAULT_RESOLVE_INTERVAL);
+        numbers.interval = secondsOf(met, DEFAULT_RESOLVE_INTERVAL);
+        break;
+      case OPTIONS.idle:
+        numbers.idle = secondsOf(met, Number.POSITIVE_INFINITY);
+        break;
+      case OPTIONS.workers:
+        workers = met.value === "auto" ? "auto" : Math.max(1, numberOf(met, parseCount));
+        break;
+      case OPTIONS.allow:
+      case OPTIONS.acceptProxy:
+        checkValue(met, () => new AddressList([met.value]));
+        break;
+      case OPTIONS.sendProxy:
+        oneOf(met, ["v1", "v2"]);
+        break;
+      case OPTIONS.logLevel:
+        oneOf(met, ["warn", "info"]);
+        break;
+      case OPTIONS.logFormat:
+        oneOf(met, ["text", "json"]);
+        break;
+      case OPTIONS.socketMode:
+        if (parseMode(met.value) === undefined)
+          throw new CommandError(`${met.typed} needs permissions such as 0660, not ${met.value}`);
         break;
       case OPTIONS.version:
         process.stderr.write(`${PROGRAM} ${VERSION}\n`);
@@ -117,39 +196,85 @@ export function readArguments(argv: readonly string[]): SpipedArguments {
     }
   }
 
+  const value = (spec: OptionSpec) => given.get(spec)?.[0];
+  for (const [action, spec] of [
+    ["generate-key", OPTIONS.generateKey],
+    ["check-key", OPTIONS.checkKey],
+  ] as const) {
+    const file = value(spec);
+    if (file === undefined) continue;
+    if (given.size > 1) throw new UsageError(`--${action} stands alone`);
+    return { action, file };
+  }
+
+  const config = value(OPTIONS.config);
+  const settings = (defaultPidFile: string): ProcessSettings => ({
+    waitForDns: given.has(OPTIONS.wait),
+    foreground: given.has(OPTIONS.foreground),
+    pidFile: value(OPTIONS.pidFile) ?? defaultPidFile,
+    user: value(OPTIONS.user),
+    workers,
+    syslog: given.has(OPTIONS.syslog),
+    logLevel: value(OPTIONS.logLevel) === "info" ? "info" : "warn",
+    logFormat: value(OPTIONS.logFormat) === "json" ? "json" : "text",
+    metrics: value(OPTIONS.metrics),
+  });
+  if (config !== undefined) {
+    const stray = Object.values<OptionSpec>(TUNNEL).find((spec) => given.has(spec));
+    if (stray !== undefined) throw new UsageError(`--${stray.long} belongs into the file of --config`);
+    if (given.has(OPTIONS.checkConfig)) return { action: "check-config", config };
+    return { action: "serve", process: settings(`${config}.pid`), config };
+  }
+  if (given.has(OPTIONS.checkConfig)) throw new UsageError("--check-config needs --config");
+
   const required = (spec: OptionSpec, what: string) => {
-    const value = values.get(spec);
-    if (value === undefined) throw new UsageError(`-${spec.short} is missing: ${what}`);
-    return value;
+    const text = value(spec);
+    if (text === undefined) throw new UsageError(`-${spec.short} is missing: ${what}`);
+    return text;
   };
-  if (!flags.has(OPTIONS.encrypt) && !flags.has(OPTIONS.decrypt)) {
+  if (!given.has(OPTIONS.encrypt) && !given.has(OPTIONS.decrypt)) {
     throw new UsageError("-e or -d is missing: which side is encrypted");
   }
   const source = required(OPTIONS.source, "where to listen");
   const target = required(OPTIONS.target, "where to connect");
   const key = required(OPTIONS.key, "the file with the shared key");
-  if (flags.has(OPTIONS.weak) && flags.has(OPTIONS.strict))
+  if (given.has(OPTIONS.weak) && given.has(OPTIONS.strict))
     throw new UsageError("-f and -g exclude each other");
-  const noResolve = flags.has(OPTIONS.noResolve);
-  if (noResolve && resolveInterval !== DEFAULT_RESOLVE_INTERVAL)
+  const noResolve = given.has(OPTIONS.noResolve);
+  if (noResolve && numbers.interval !== DEFAULT_RESOLVE_INTERVAL)
     throw new UsageError("-r and -R exclude each other");
 
-  return {
-    mode: flags.has(OPTIONS.encrypt) ? "encrypt" : "decrypt",
+  const tunnel: TunnelSettings = {
+    mode: given.has(OPTIONS.encrypt) ? "encrypt" : "decrypt",
     source,
-    target,
+    targets: [target, ...(given.get(OPTIONS.failover) ?? [])],
     key,
-    bind: values.get(OPTIONS.bind),
-    waitForDns: flags.has(OPTIONS.wait),
-    foreground: flags.has(OPTIONS.foreground),
-    weak: flags.has(OPTIONS.weak),
-    requireForwardSecrecy: flags.has(OPTIONS.strict),
-    keepAlive: !flags.has(OPTIONS.noKeepAlive),
-    maxConnections,
-    timeout,
-    pidFile: values.get(OPTIONS.pidFile) ?? `${source}.pid`,
-    resolveInterval: noResolve ? Number.POSITIVE_INFINITY : resolveInterval,
-    syslog: flags.has(OPTIONS.syslog),
-    user: values.get(OPTIONS.user),
+    bind: value(OPTIONS.bind),
+    weak: given.has(OPTIONS.weak),
+    requireForwardSecrecy: given.has(OPTIONS.strict),
+    keepAlive: !given.has(OPTIONS.noKeepAlive),
+    maxConnections: numbers.limit,
+    timeout: numbers.timeout,
+    idleTimeout: numbers.idle,
+    resolveInterval: noResolve ? Number.POSITIVE_INFINITY : numbers.interval,
+    allow: given.get(OPTIONS.allow),
+    acceptProxy: given.get(OPTIONS.acceptProxy),
+    sendProxy: value(OPTIONS.sendProxy) as "v1" | "v2" | undefined,
+    socketMode: parseMode(value(OPTIONS.socketMode) ?? ""),
+    socketOwner: value(OPTIONS.socketOwner),
   };
+  return { action: "serve", process: settings(`${source}.pid`), tunnel };
+}
+
+function oneOf(met: Met, values: readonly string[]): void {
+  if (!values.includes(met.value))
+    throw new CommandError(`${met.typed} needs ${values.join(" or ")}, not ${met.value}`);
+}
+
+function checkValue(met: Met, check: () => void): void {
+  try {
+    check();
+  } catch (error) {
+    throw new CommandError(`${met.typed}: ${(error as Error).message}`);
+  }
 }

@@ -1,32 +1,40 @@
 /** `spiped`: the daemon, from its command line to its end. */
-import { setTimeout as sleep } from "node:timers/promises";
+import { connectionLog } from "../daemon/connection-log.ts";
 import { daemonize, takeReadyReport } from "../daemon/daemonize.ts";
-import { bothLogs, type Log } from "../daemon/log.ts";
+import { Fleet, LocalBackend } from "../daemon/fleet.ts";
+import { bothLogs, type Log, warningsOnly } from "../daemon/log.ts";
+import { takeListeningSockets, takeNotifier } from "../daemon/notify.ts";
 import { writePidFile } from "../daemon/pid-file.ts";
+import type { TunnelPlan } from "../daemon/plan.ts";
 import { dropPrivileges, PrivilegeError } from "../daemon/privileges.ts";
-import { TunnelServer } from "../daemon/server.ts";
 import { onEndingSignal } from "../daemon/signals.ts";
 import { stderrLog } from "../daemon/stderr-log.ts";
 import { Syslog } from "../daemon/syslog.ts";
-import { type Address, parseAddress, parseBindAddress, type ResolvedAddress } from "../tunnel/address.ts";
 import { systemErrorText } from "../tunnel/system-error.ts";
-import { Target } from "../tunnel/target.ts";
 import { CommandError } from "./command-error.ts";
-import { addressOf, firstAddress, runProgram } from "./common-options.ts";
-import { UsageError } from "./grammar.ts";
+import { runProgram } from "./common-options.ts";
+import { readTunnels } from "./config-file.ts";
+import { checkKey, generateKey } from "./key-commands.ts";
+import { planTunnel } from "./plan-tunnel.ts";
 import { showProcessAs } from "./process-name.ts";
-import { readKey } from "./read-key.ts";
-import { PROGRAM, readArguments, type SpipedArguments, USAGE } from "./spiped-arguments.ts";
-
-/** How long `-D` waits between two attempts to look a name up, ms. */
-const DNS_RETRY = 1000;
+import type { TunnelSettings } from "./settings.ts";
+import {
+  PROGRAM,
+  type ProcessSettings,
+  readArguments,
+  type SpipedArguments,
+  USAGE,
+} from "./spiped-arguments.ts";
 
 /** Runs `spiped` with its arguments; returns the exit status. */
 export function spiped(argv: readonly string[]): Promise<number> {
   return runProgram(PROGRAM, USAGE, async () => {
     const args = readArguments(argv);
+    if (args.action === "generate-key") return generateKey(args.file);
+    if (args.action === "check-key") return checkKey(args.file);
+    if (args.action === "check-config") return checkConfig(args.config);
     const reportReady = takeReadyReport();
-    if (args.foreground || reportReady !== undefined) {
+    if (args.process.foreground || reportReady !== undefined) {
       showProcessAs(PROGRAM, argv);
       return serve(args, reportReady);
     }
@@ -34,76 +42,118 @@ export function spiped(argv: readonly string[]): Promise<number> {
   });
 }
 
+type ServeArguments = Extract<SpipedArguments, { action: "serve" }>;
+
+async function checkConfig(path: string): Promise<number> {
+  const log = stderrLog(PROGRAM);
+  const warn = (message: string) => log.warn(message);
+  for (const settings of await readTunnels(path)) await planTunnel(settings, { waitForDns: false, warn });
+  process.stdout.write(`${path}: all is well\n`);
+  return 0;
+}
+
 /**
- * Does the daemon's work, in the original's order: look the addresses up, read the key, bind, write the pid file, drop
+ * Does the daemon's work, in the original's order: look the addresses up, read the keys, bind, write the pid file, drop
  * privileges, serve.
  *
  * @param reportReady present in a process that was daemonized.
  * @returns the exit status, after a drain.
  */
-async function serve(args: SpipedArguments, reportReady: (() => void) | undefined): Promise<number> {
+async function serve(args: ServeArguments, reportReady: (() => void) | undefined): Promise<number> {
+  const settings = args.process;
   const stderr = stderrLog(PROGRAM);
+  const inherited = takeListeningSockets();
+  const supervisor = takeNotifier((reason) => stderr.warn(reason));
   let removePidFile = () => {};
   try {
-    if (args.waitForDns) {
-      removePidFile = claimPidFile(args, reportReady);
+    if (settings.waitForDns) {
+      removePidFile = claimPidFile(settings, reportReady);
       reportReady?.();
     }
-    const found = await findAddresses(args, stderr);
-    const secret = await readKey(args.key);
-    const syslog = args.syslog ? new Syslog(PROGRAM, (reason) => stderr.warn(reason)) : undefined;
-    const log = chooseLog(args, stderr, syslog);
-    const target = new Target(found.target.address, found.target.addresses, (error) =>
-      log.warn(error.message),
-    );
-    const { keepAlive, maxConnections, mode, requireForwardSecrecy, weak } = args;
-    const server = new TunnelServer({
-      mode,
-      target,
-      secret,
-      maxConnections,
-      timeout: args.timeout * 1000,
-      weak,
-      requireForwardSecrecy,
-      keepAlive,
-      bind: found.bind,
-      log,
-    });
-    await server.listen(found.source).catch((error: Error) => {
-      throw new CommandError(`Error binding socket: ${systemErrorText(error)}`);
-    });
+    let plans = await makePlans(args, stderr);
+    const syslog = settings.syslog ? new Syslog(PROGRAM, (reason) => stderr.warn(reason)) : undefined;
+    const log = await chooseLog(settings, stderr, syslog);
+    const observer = settings.logLevel === "info" ? connectionLog(log) : undefined;
+    const backend = new LocalBackend(log, observer);
+    const fleet = new Fleet(backend, log);
     const cleanUp = () => {
-      server.destroy();
+      fleet.destroy();
       removePidFile();
     };
+    // Before there is anything to clean up.
+    const ended = new Promise<void>((resolve) => {
+      onEndingSignal(resolve, cleanUp);
+    });
+    await fleet.open(plans, inherited).catch((error: Error) => {
+      throw new CommandError(`Error binding socket: ${systemErrorText(error)}`);
+    });
     try {
-      if (!args.waitForDns) removePidFile = claimPidFile(args, reportReady);
-      if (args.user !== undefined) changeUser(args.user);
+      if (!settings.waitForDns) removePidFile = claimPidFile(settings, reportReady);
+      if (settings.user !== undefined) changeUser(settings.user);
     } catch (error) {
       cleanUp();
       throw error;
     }
-    server.start();
-    target.refreshEvery(args.resolveInterval * 1000);
-    const drained = new Promise<void>((resolve) => {
-      onEndingSignal(() => void server.close().then(resolve), cleanUp);
+    fleet.start();
+    process.on("SIGHUP", () => {
+      void reload();
     });
-    if (!args.waitForDns) reportReady?.();
-    await drained;
-    target.stop();
+    if (!settings.waitForDns) reportReady?.();
+    void supervisor.notify("READY=1");
+    await ended;
+    void supervisor.notify("STOPPING=1");
+    await fleet.drain();
     await syslog?.close();
     return 0;
+
+    /** Reads everything anew. What can't be used leaves the old in force. */
+    async function reload(): Promise<void> {
+      await supervisor.notify("RELOADING=1");
+      try {
+        const next = await makePlans(args, log, plans);
+        await fleet.change(next);
+        plans = next;
+        log.info("reloaded");
+      } catch (error) {
+        for (const line of error instanceof CommandError ? error.lines : [systemErrorText(error)])
+          log.warn(line);
+        log.warn("not reloaded: what was in force stays in force");
+      }
+      await supervisor.notify("READY=1");
+    }
   } finally {
     removePidFile();
   }
 }
 
-function claimPidFile(args: SpipedArguments, reportReady: (() => void) | undefined): () => void {
+/** @param previous the plans in force, at a reload. */
+async function makePlans(
+  args: ServeArguments,
+  log: Log,
+  previous?: readonly TunnelPlan[],
+): Promise<TunnelPlan[]> {
+  const tunnels: readonly TunnelSettings[] =
+    "tunnel" in args ? [args.tunnel] : await readTunnels(args.config);
+  const waitForDns = args.process.waitForDns && previous === undefined;
+  const plans: TunnelPlan[] = [];
+  for (const settings of tunnels) {
+    plans.push(
+      await planTunnel(settings, {
+        waitForDns,
+        warn: (message) => log.warn(message),
+        previous: previous?.find(({ name }) => name === settings.name),
+      }),
+    );
+  }
+  return plans;
+}
+
+function claimPidFile(settings: ProcessSettings, reportReady: (() => void) | undefined): () => void {
   if (reportReady === undefined) return () => {};
   try {
-    return writePidFile(args.pidFile);
+    return writePidFile(settings.pidFile);
   } catch (error) {
-    throw new CommandError(`fopen(${args.pidFile}): ${systemErrorText(error)}`, "Failed to daemonize");
+    throw new CommandError(`fopen(${settings.pidFile}): ${systemErrorText(error)}`, "Failed to daemonize");
   }
 }
 
@@ -117,41 +167,10 @@ function changeUser(spec: string): void {
 }
 
 /** After daemonizing `--syslog` means syslog alone, as in the original; in the foreground, syslog beside standard error. */
-function chooseLog(args: SpipedArguments, stderr: Log, syslog: Syslog | undefined): Log {
-  if (syslog === undefined) return stderr;
-  return args.foreground ? bothLogs(stderr, syslog) : syslog;
-}
-
-interface FoundAddresses {
-  readonly source: ResolvedAddress;
-  readonly target: { readonly address: Address; readonly addresses: ResolvedAddress[] };
-  readonly bind: ResolvedAddress | undefined;
-}
-
-/** Looks all addresses up; with `-D`, as often as it takes. */
-async function findAddresses(args: SpipedArguments, log: Log): Promise<FoundAddresses> {
-  const patiently = async (text: string, typed: string, parse: (text: string) => Address) => {
-    for (;;) {
-      try {
-        return await addressOf(text, typed, parse);
-      } catch (error) {
-        if (!args.waitForDns || !(error instanceof CommandError || error instanceof UsageError)) throw error;
-        const lines = error instanceof CommandError ? error.lines : [error.complaint ?? error.message];
-        for (const line of lines) log.warn(line);
-        await sleep(DNS_RETRY);
-      }
-    }
-  };
-  const warn = (message: string) => log.warn(message);
-  const source = await patiently(args.source, "-s", parseAddress);
-  const target = await patiently(args.target, "-t", parseAddress);
-  const bind = args.bind === undefined ? undefined : await patiently(args.bind, "-b", parseBindAddress);
-  return {
-    source: firstAddress(source.addresses, args.source, warn),
-    target,
-    bind:
-      bind === undefined || args.bind === undefined
-        ? undefined
-        : firstAddress(bind.addresses, args.bind, warn),
-  };
+async function chooseLog(settings: ProcessSettings, stderr: Log, syslog: Syslog | undefined): Promise<Log> {
+  const { foreground, logFormat, logLevel } = settings;
+  const plain =
+    logFormat === "json" ? await (await import("../daemon/json-log.ts")).jsonLog(PROGRAM) : stderr;
+  const log = syslog === undefined ? plain : foreground ? bothLogs(plain, syslog) : syslog;
+  return logLevel === "info" ? log : warningsOnly(log);
 }

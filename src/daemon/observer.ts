@@ -5,8 +5,10 @@ import type { Traffic } from "../tunnel/pipe.ts";
 export interface ConnectionInfo {
   /** Counted from 1 in each process. */
   readonly id: number;
-  /** Who connected: `ADDRESS:PORT`, or `unix`. */
-  readonly peer: string;
+  /** Name of its tunnel, if tunnels have names. */
+  readonly tunnel: string | undefined;
+  /** Who connected: `ADDRESS:PORT`, or `unix`; whom a load balancer says it is. */
+  peer: string;
   /** When it was accepted, ms on the monotonic clock. */
   readonly acceptedAt: number;
   /**
@@ -15,9 +17,11 @@ export interface ConnectionInfo {
    */
   state: "stranger" | "waiting" | "connecting" | "open" | "closed";
   /** Name of the key that the client holds, if keys have names. */
-  keyName?: string;
+  keyName?: string | undefined;
   /** The target's address, once connected. */
   target?: string;
+  /** From accept to the other side's proof that it holds the key, ms. */
+  handshakeTime?: number;
   /** When data began to flow, ms on the monotonic clock. */
   openedAt?: number;
   readonly traffic: Traffic;
@@ -35,4 +39,24 @@ export interface Observer {
    * @param reason one line: `closed` for an orderly end, or what went wrong, such as `handshake: wrong key`.
    */
   closed?(connection: ConnectionInfo, reason: string): void;
+  /** A look-up of one of the tunnel's targets failed; the last answer stays in force. */
+  lookUpFailed?(tunnel: string | undefined): void;
+}
+
+/** An observer that tells all the others. */
+export function allObservers(...observers: readonly Observer[]): Observer {
+  return {
+    accepted: (connection) => {
+      for (const observer of observers) observer.accepted?.(connection);
+    },
+    opened: (connection) => {
+      for (const observer of observers) observer.opened?.(connection);
+    },
+    closed: (connection, reason) => {
+      for (const observer of observers) observer.closed?.(connection, reason);
+    },
+    lookUpFailed: (tunnel) => {
+      for (const observer of observers) observer.lookUpFailed?.(tunnel);
+    },
+  };
 }

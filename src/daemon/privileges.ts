@@ -25,17 +25,7 @@ export class PrivilegeError extends SpipedError {
  * @throws PrivilegeError, or the system's error.
  */
 export function dropPrivileges(spec: string): void {
-  const colon = spec.indexOf(":");
-  const userName = colon < 0 ? spec : spec.slice(0, colon);
-  const groupName = colon < 0 ? undefined : spec.slice(colon + 1);
-  if (spec === "") throw new PrivilegeError('Need to specify user and/or group: ""');
-  if (groupName === "") throw new PrivilegeError(`Empty group name: "${spec}"`);
-
-  const user = userName === "" ? undefined : lookUp("passwd", userName);
-  const group = groupName === undefined ? undefined : lookUp("group", groupName);
-  if (userName !== "" && user === undefined) throw new PrivilegeError(`No such user: ${userName}`);
-  if (groupName !== undefined && group === undefined) throw new PrivilegeError(`No such group: ${groupName}`);
-
+  const { user, group, userName } = lookUpOwner(spec);
   if (group !== undefined) {
     process.setgroups!([]);
     process.setgid!(group.id);
@@ -50,6 +40,31 @@ export function dropPrivileges(spec: string): void {
   }
   if (user !== undefined) process.setuid!(user.id);
   verify(user?.id, group?.id ?? user?.gid);
+}
+
+/**
+ * The ids that a specification stands for, for the owner of a file; -1 where it leaves one as it is.
+ *
+ * @param spec as for `dropPrivileges`; a user alone leaves the group as it is.
+ * @throws PrivilegeError
+ */
+export function ownerIds(spec: string): { uid: number; gid: number } {
+  const { user, group } = lookUpOwner(spec);
+  return { uid: user?.id ?? -1, gid: group?.id ?? -1 };
+}
+
+function lookUpOwner(spec: string): { userName: string; user: Entry | undefined; group: Entry | undefined } {
+  const colon = spec.indexOf(":");
+  const userName = colon < 0 ? spec : spec.slice(0, colon);
+  const groupName = colon < 0 ? undefined : spec.slice(colon + 1);
+  if (spec === "") throw new PrivilegeError('Need to specify user and/or group: ""');
+  if (groupName === "") throw new PrivilegeError(`Empty group name: "${spec}"`);
+
+  const user = userName === "" ? undefined : lookUp("passwd", userName);
+  const group = groupName === undefined ? undefined : lookUp("group", groupName);
+  if (userName !== "" && user === undefined) throw new PrivilegeError(`No such user: ${userName}`);
+  if (groupName !== undefined && group === undefined) throw new PrivilegeError(`No such group: ${groupName}`);
+  return { userName, user, group };
 }
 
 /** Node's types leave this one out. */

@@ -4,8 +4,16 @@ import {
   type HandshakeErrorCode,
   PacketError,
   type PacketErrorCode,
+  SpipedError,
 } from "../protocol/errors.ts";
 import { BrokenPipeError, ConnectError } from "../tunnel/errors.ts";
+
+/** A client was turned away, or left, before it was connected; the message is the reason. */
+export class RefusedError extends SpipedError {
+  constructor(reason: string) {
+    super("ERR_SPIPED_REFUSED", reason);
+  }
+}
 
 const HANDSHAKE: Record<HandshakeErrorCode, string> = {
   ERR_SPIPED_HANDSHAKE_MAC: "wrong key",

@@ -1,223 +1,272 @@
 /**
- * The daemon's work (Tarsnap's `dispatch` and `conn`): accept connections, connect each to the target with one side
- * encrypted, limit how many there are, and let them drain.
+ * A tunnel's work (Tarsnap's `dispatch` and `conn`): connect each client to the target with one side encrypted, limit
+ * how many there are, and let them drain.
  */
 import type { Socket } from "node:net";
 import type { Engine } from "../protocol/engine.ts";
 import { defaultEngine } from "../protocol/engines.ts";
+import type { HandshakeOptions } from "../protocol/handshake.ts";
 import type { Secret } from "../protocol/secret.ts";
 import { Acceptor } from "../tunnel/acceptor.ts";
 import type { ResolvedAddress } from "../tunnel/address.ts";
+import type { AddressList } from "../tunnel/address-list.ts";
 import { openWire } from "../tunnel/connect.ts";
 import { type DialOptions, dial } from "../tunnel/dial.ts";
-import { Listener } from "../tunnel/listener.ts";
 import { type PipeOptions, pipe } from "../tunnel/pipe.ts";
-import { Slots } from "../tunnel/slots.ts";
+import { type ProxiedConnection, proxyHeaderV1, proxyHeaderV2 } from "../tunnel/proxy-protocol.ts";
+import { readProxyHeader } from "../tunnel/read-proxy-header.ts";
+import type { SlotCounter } from "../tunnel/slots.ts";
 import { systemErrorText } from "../tunnel/system-error.ts";
+import type { Target } from "../tunnel/target.ts";
+import type { Targets } from "../tunnel/targets.ts";
+import { carryOver, type Key, type Keyring } from "./keyring.ts";
 import type { Log } from "./log.ts";
 import type { ConnectionInfo, Observer } from "./observer.ts";
-import { reasonFor } from "./reason.ts";
+import { RefusedError, reasonFor } from "./reason.ts";
 
 /** How many accepted connections may wait for a slot of `-n`, beyond which new ones are closed. */
 const QUEUE_CAPACITY = 1024;
 
-/** What a server does. */
-export interface ServerOptions {
+/** How long a key that was removed is kept for the handshakes that are under way, ms, if they have no time limit. */
+const RETIREMENT = 60_000;
+
+/** What a tunnel does. */
+export interface ServerOptions extends HandshakeOptions {
+  /** Its name in the log and in metrics; absent if it is the only one. */
+  readonly name?: string | undefined;
   /** `encrypt`: plain connections come in, encrypted ones go out (`-e`). `decrypt`: the other way round (`-d`). */
   readonly mode: "encrypt" | "decrypt";
-  /** Where connections go. Asked for its addresses anew for each connection. */
-  readonly target: { readonly addresses: readonly ResolvedAddress[] };
-  readonly secret: Secret;
-  /** `Infinity` for no limit. */
-  readonly maxConnections: number;
+  /** Where connections go, unless a key says otherwise. */
+  readonly targets: Targets;
+  readonly keyring: Keyring;
+  readonly slots: SlotCounter;
   /** For the connect, and again for the handshake, ms; `Infinity` waits for ever. */
   readonly timeout: number;
-  readonly weak: boolean;
-  readonly requireForwardSecrecy: boolean;
+  /** How long a connection may be without traffic, ms; `Infinity` for ever. */
+  readonly idleTimeout: number;
   readonly keepAlive: boolean;
   /** Local address for connections to the target. */
   readonly bind?: ResolvedAddress | undefined;
+  /** Who may connect; everybody if absent. */
+  readonly allow?: AddressList | undefined;
+  /** Whose connections begin with a PROXY protocol header. */
+  readonly acceptProxy?: AddressList | undefined;
+  /** Version of the PROXY protocol header that the target gets. */
+  readonly sendProxy?: "v1" | "v2" | undefined;
   readonly log: Log;
-  readonly observer?: Observer;
+  readonly observer?: Observer | undefined;
   readonly engine?: Engine;
 }
 
-/** Listens on one address and serves its connections. No failure of a connection ever ends it. */
+/** A client that has been let in, and what holds for it. */
+interface Client {
+  readonly socket: Socket;
+  /** Its connection, as it is told to the target. */
+  readonly proxied: ProxiedConnection | undefined;
+  readonly options: ServerOptions;
+  readonly connection: ConnectionInfo;
+}
+
+/** Serves the connections of one tunnel. No failure of a connection ever ends it. */
 export class TunnelServer {
-  readonly #options: ServerOptions;
+  #options: ServerOptions;
+  #acceptor: Acceptor;
   readonly #engine: Engine;
-  readonly #listener: Listener;
-  readonly #acceptor: Acceptor;
-  readonly #slots: Slots;
   /** All accepted sockets that are not closed yet. */
   readonly #sockets = new Set<Socket>();
-  /** Sockets accepted before `start()`. */
-  #early: Socket[] | undefined = [];
   /** Ends the waiting of those who have no slot. */
   readonly #queue = new Set<() => void>();
-  #closed: (() => void) | undefined;
+  #drained: (() => void) | undefined;
   #count = 0;
 
   constructor(options: ServerOptions) {
-    const { secret, maxConnections, log } = options;
     this.#options = options;
     this.#engine = options.engine ?? defaultEngine();
-    this.#acceptor = new Acceptor({ ...options, candidates: () => [secret] });
-    this.#slots = new Slots(maxConnections, () =>
-      log.warn(`Maximum number of connections (${maxConnections}) reached`),
-    );
-    this.#listener = new Listener(
-      (socket) => this.#accept(socket),
-      (error) => log.warn(`Error accepting a connection: ${error.message}`),
-    );
+    this.#acceptor = this.#makeAcceptor();
+  }
+
+  get options(): ServerOptions {
+    return this.#options;
   }
 
   /**
-   * Binds and listens. Clients can connect from now on; they are served after `start()`.
-   *
-   * @throws the system's error.
+   * Changes what holds for connections to come; those that are open stay as they are. A client that waits and whose key
+   * has been removed is refused.
    */
-  listen(address: ResolvedAddress): Promise<void> {
-    return this.#listener.listen(address);
+  reconfigure(options: ServerOptions): void {
+    const { keys, retired } = carryOver(options.keyring.keys, this.#options.keyring.keys);
+    options.keyring.replace(keys);
+    this.#options.targets.stop();
+    this.#options = options;
+    this.#acceptor = this.#makeAcceptor();
+    const { timeout } = options;
+    setTimeout(
+      () => {
+        for (const secret of retired) secret.destroy();
+      },
+      timeout === Number.POSITIVE_INFINITY ? RETIREMENT : 2 * timeout,
+    ).unref();
   }
 
-  /** Where the server listens. */
-  address(): ReturnType<Listener["address"]> {
-    return this.#listener.address();
-  }
-
-  /** Begins to serve. */
-  start(): void {
-    const early = this.#early ?? [];
-    this.#early = undefined;
-    for (const socket of early) void this.#serve(socket);
-  }
-
-  /**
-   * Drains: stops listening at once, closes who has no slot yet, and lets the others run to their end.
-   *
-   * @returns a promise that resolves when no connection is left.
-   */
-  close(): Promise<void> {
-    this.#listener.close();
-    for (const dismiss of this.#queue) dismiss();
-    for (const socket of this.#early ?? []) socket.destroy();
-    return new Promise((resolve) => {
-      if (this.#sockets.size === 0) resolve();
-      else this.#closed = resolve;
-    });
-  }
-
-  /** Ends everything now. */
-  destroy(): void {
-    this.#listener.close();
-    for (const socket of this.#sockets) socket.destroy();
-  }
-
-  #accept(socket: Socket): void {
+  /** Serves an accepted socket, which must be half-open capable and paused. */
+  accept(socket: Socket): void {
     // Errors are seen through `socket.errored` and 'close'; unlistened they would end the process.
     socket.on("error", () => {});
     this.#sockets.add(socket);
     socket.once("close", () => {
       this.#sockets.delete(socket);
-      if (this.#sockets.size === 0) this.#closed?.();
+      if (this.#sockets.size === 0) this.#drained?.();
     });
-    if (this.#early !== undefined) this.#early.push(socket);
-    else void this.#serve(socket);
+    void this.#serve(socket);
+  }
+
+  /**
+   * Drains: closes who has no slot yet, and lets the others run to their end. No socket may be accepted from now on.
+   *
+   * @returns a promise that resolves when no connection is left.
+   */
+  drain(): Promise<void> {
+    this.#options.targets.stop();
+    for (const dismiss of this.#queue) dismiss();
+    return new Promise((resolve) => {
+      if (this.#sockets.size === 0) resolve();
+      else this.#drained = resolve;
+    });
+  }
+
+  /** Ends all connections now. */
+  destroy(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #makeAcceptor(): Acceptor {
+    // The keys are asked for when a client's proof has come, which may be after they were changed.
+    return new Acceptor({ ...this.#options, candidates: () => this.#options.keyring.candidates() });
   }
 
   async #serve(socket: Socket): Promise<void> {
-    const { mode, observer } = this.#options;
+    const options = this.#options;
     const connection: ConnectionInfo = {
       id: ++this.#count,
+      tunnel: options.name,
       peer: nameOf(socket.remoteAddress, socket.remotePort),
       acceptedAt: performance.now(),
-      state: mode === "encrypt" ? "waiting" : "stranger",
+      state: options.mode === "encrypt" ? "waiting" : "stranger",
       traffic: { sealed: 0, opened: 0 },
     };
-    observer?.accepted?.(connection);
+    options.observer?.accepted?.(connection);
     let reason = "closed";
     try {
-      if (mode === "encrypt") await this.#encrypt(socket, connection);
-      else await this.#decrypt(socket, connection);
+      const proxied = await letIn(socket, options);
+      if (proxied !== undefined) connection.peer = nameOf(proxied.source.address, proxied.source.port);
+      const client: Client = { socket, proxied, options, connection };
+      if (options.mode === "encrypt") await this.#encrypt(client);
+      else await this.#decrypt(client);
     } catch (error) {
       reason = reasonFor(error);
       socket.destroy();
     }
     connection.state = "closed";
-    observer?.closed?.(connection, reason);
+    options.observer?.closed?.(connection, reason);
   }
 
   /** `-e`: a slot, the target, the handshake with it, the pipe. */
-  async #encrypt(plain: Socket, connection: ConnectionInfo): Promise<void> {
-    await this.#slot(plain, connection);
+  async #encrypt(client: Client): Promise<void> {
+    const { socket: plain, options, connection } = client;
+    await this.#slot(client, options.slots);
     const gone = abortOnClose(plain);
-    const { wire, session } = await openWire({ ...this.#options, ...this.#dialing(gone.signal) });
+    const { wire, session } = await options.targets.attempt((target) =>
+      openWire({
+        ...options,
+        ...dialing(target, gone.signal, options),
+        secret: this.#options.keyring.only,
+        preamble: headerFor(client),
+      }),
+    );
     gone.stop();
-    await this.#pipe({ plain, wire, session }, wire, connection);
+    connection.handshakeTime = performance.now() - connection.acceptedAt;
+    await this.#pipe({ plain, wire, session }, wire, client);
   }
 
   /** `-d`: the client's proof, a slot, the target, our part of the handshake, the pipe. */
-  async #decrypt(wire: Socket, connection: ConnectionInfo): Promise<void> {
-    const { handshake } = await this.#acceptor.verify(wire);
-    await this.#slot(wire, connection);
+  async #decrypt(client: Client): Promise<void> {
+    const { socket: wire, proxied, options, connection } = client;
+    const { handshake, secret } = await this.#acceptor.verify(wire, proxied?.source.address);
+    connection.handshakeTime = performance.now() - connection.acceptedAt;
+    const key = this.#keyOf(secret);
+    connection.keyName = key.name;
+    if (key.slots !== undefined) await this.#slot(client, key.slots);
+    await this.#slot(client, options.slots);
+    this.#keyOf(secret);
+
     const gone = abortOnClose(wire);
     // The connect is under way while the exponentiations are computed. Our message is sent when it has succeeded: so a
     // client learns of a target that refuses from a handshake that fails, as with the original.
-    const connecting = dial({ ...this.#options, ...this.#dialing(gone.signal) });
+    const connecting = (key.targets ?? options.targets).attempt((target) =>
+      dial({ ...options, ...dialing(target, gone.signal, options) }),
+    );
+    connecting.catch(() => {});
     const { send, session } = handshake.respond();
     const plain = await connecting;
     plain.on("error", () => {});
     gone.stop();
+    const header = headerFor(client);
+    if (header !== undefined) plain.write(header);
     wire.write(send);
-    await this.#pipe({ plain, wire, session }, plain, connection);
+    await this.#pipe({ plain, wire, session }, plain, client);
   }
 
-  /** Where to connect for a client, who may leave in the meantime. */
-  #dialing(signal: AbortSignal): Pick<DialOptions, "addresses" | "signal" | "onAttemptFailed"> {
-    const { target, log } = this.#options;
-    return {
-      addresses: target.addresses,
-      signal,
-      onAttemptFailed: (_address, error) => {
-        if (error.syscall === "bind") log.warn(`Error binding socket: ${systemErrorText(error)}`);
-      },
-    };
+  /**
+   * The key of a verified client.
+   *
+   * @throws RefusedError if it is not accepted now.
+   */
+  #keyOf(secret: Secret): Key {
+    const key = this.#options.keyring.use(secret);
+    if (key === undefined) throw new RefusedError("handshake: key removed");
+    if (key.expires !== undefined && key.expires <= Date.now()) {
+      throw new RefusedError(`handshake: key ${key.name ?? ""} expired`);
+    }
+    return key;
   }
 
   #pipe(
     ends: Pick<PipeOptions, "plain" | "wire" | "session">,
     target: Socket,
-    connection: ConnectionInfo,
+    { options, connection }: Client,
   ): Promise<void> {
     connection.state = "open";
     connection.target = nameOf(target.remoteAddress, target.remotePort);
     connection.openedAt = performance.now();
-    this.#options.observer?.opened?.(connection);
-    const { keepAlive } = this.#options;
-    return pipe({ ...ends, engine: this.#engine, keepAlive, traffic: connection.traffic });
+    options.observer?.opened?.(connection);
+    const { keepAlive, idleTimeout } = options;
+    return pipe({ ...ends, engine: this.#engine, keepAlive, idleTimeout, traffic: connection.traffic });
   }
 
-  /** Waits for a slot of `-n`, which is given back when the socket closes. */
-  #slot(socket: Socket, connection: ConnectionInfo): Promise<void> {
+  /** Waits for a slot, which is given back when the socket closes. */
+  #slot({ socket, connection }: Client, slots: SlotCounter): Promise<void> {
     connection.state = "waiting";
     return new Promise((resolve, reject) => {
-      if (socket.destroyed || this.#slots.waiting >= QUEUE_CAPACITY) {
-        reject(new Error(socket.destroyed ? "closed" : "too many connections wait for a slot"));
+      if (socket.destroyed) {
+        reject(new RefusedError("closed"));
+        return;
+      }
+      if (slots.waiting >= QUEUE_CAPACITY) {
+        reject(new RefusedError("too many connections wait for a slot"));
         return;
       }
       const leave = () => {
         this.#queue.delete(dismiss);
         stopWaiting();
-        reject(new Error("closed while waiting for a slot"));
+        reject(new RefusedError("closed while waiting for a slot"));
       };
       const dismiss = () => socket.destroy();
       socket.once("close", leave);
       this.#queue.add(dismiss);
-      const stopWaiting = this.#slots.take(() => {
+      const stopWaiting = slots.take(() => {
         this.#queue.delete(dismiss);
         socket.off("close", leave);
-        socket.once("close", () => this.#slots.release());
+        socket.once("close", () => slots.release());
         connection.state = "connecting";
         resolve();
       });
@@ -225,10 +274,57 @@ export class TunnelServer {
   }
 }
 
+/**
+ * Checks that a client may connect, and reads its PROXY protocol header if it is one who sends it.
+ *
+ * @returns the connection that the client stands for, undefined over a UNIX socket.
+ */
+async function letIn(socket: Socket, options: ServerOptions): Promise<ProxiedConnection | undefined> {
+  const { allow, acceptProxy, timeout } = options;
+  const check = (address: string | undefined) => {
+    if (allow !== undefined && !allow.includes(address)) throw new RefusedError("address not allowed");
+  };
+  if (acceptProxy?.includes(socket.remoteAddress)) {
+    const proxied = await readProxyHeader(socket, timeout);
+    if (proxied !== undefined) {
+      check(proxied.source.address);
+      return proxied;
+    }
+  }
+  check(socket.remoteAddress);
+  const { remoteAddress, remotePort, localAddress, localPort } = socket;
+  if (remoteAddress === undefined || localAddress === undefined) return undefined;
+  return {
+    source: { address: remoteAddress, port: remotePort ?? 0 },
+    destination: { address: localAddress, port: localPort ?? 0 },
+  };
+}
+
+/** The PROXY protocol header for the target, if it gets one. */
+function headerFor({ options, proxied, connection }: Client): Buffer | undefined {
+  if (options.sendProxy === undefined) return undefined;
+  return options.sendProxy === "v1" ? proxyHeaderV1(proxied) : proxyHeaderV2(proxied, connection.keyName);
+}
+
+/** Where to connect for a client, who may leave in the meantime. */
+function dialing(
+  target: Target,
+  signal: AbortSignal,
+  { log }: ServerOptions,
+): Pick<DialOptions, "addresses" | "signal" | "onAttemptFailed"> {
+  return {
+    addresses: target.addresses,
+    signal,
+    onAttemptFailed: (_address, error) => {
+      if (error.syscall === "bind") log.warn(`Error binding socket: ${systemErrorText(error)}`);
+    },
+  };
+}
+
 /** A signal that fires when a socket closes before `stop` is called. */
 function abortOnClose(socket: Socket): { signal: AbortSignal; stop: () => void } {
   const controller = new AbortController();
-  const abort = () => controller.abort(new Error("client closed"));
+  const abort = () => controller.abort(new RefusedError("client closed"));
   if (socket.destroyed) abort();
   socket.once("close", abort);
   return { signal: controller.signal, stop: () => socket.off("close", abort) };

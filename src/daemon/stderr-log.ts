@@ -2,20 +2,22 @@
 import { fstatSync } from "node:fs";
 import type { Log } from "./log.ts";
 
-/** Priority of a warning in the way of `sd-daemon`. */
+/** Priorities in the way of `sd-daemon`. */
 const WARNING = "<4>";
+const INFO = "<6>";
 
 /**
  * A log on standard error. Where systemd's journal reads it, each line begins with its priority. A reader that has
  * gone away is no reason to fail.
  */
 export function stderrLog(program: string): Log {
-  const prefix = isJournal() ? `${WARNING}${program}: ` : `${program}: `;
+  const journal = isJournal();
   process.stderr.on("error", () => {});
+  const write = (priority: string, message: string) =>
+    process.stderr.write(`${journal ? priority : ""}${program}: ${message}\n`);
   return {
-    warn(message) {
-      process.stderr.write(`${prefix}${message}\n`);
-    },
+    warn: (message) => void write(WARNING, message),
+    info: (message) => void write(INFO, message),
   };
 }
 

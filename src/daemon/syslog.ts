@@ -1,12 +1,17 @@
 /**
  * Messages to syslog. Node has no UNIX datagram sockets, so they go through the system's `logger`: one process that
- * reads lines as long as we live, with the original's facility, priority and tag.
+ * reads lines as long as we live, with the original's facility, priority and tag. A line's own priority, which `logger`
+ * takes from a prefix, holds for information.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import type { Log } from "./log.ts";
 
 /** The longest message, bytes, as with the original. */
 const LONGEST = 4095;
+
+/** Facility `user` (1) with the priorities of a warning and of information. */
+const WARNING = `<${8 + 4}>`;
+const INFO = `<${8 + 6}>`;
 
 /** A log that ends in syslog. */
 export class Syslog implements Log {
@@ -21,8 +26,16 @@ export class Syslog implements Log {
   }
 
   warn(message: string): void {
+    this.#write(WARNING, message);
+  }
+
+  info(message: string): void {
+    this.#write(INFO, message);
+  }
+
+  #write(priority: string, message: string): void {
     this.#logger ??= this.#start();
-    this.#logger.stdin?.write(`${message.replaceAll("\n", " ")}\n`);
+    this.#logger.stdin?.write(`${priority}${message.replaceAll("\n", " ")}\n`);
   }
 
   /** Ends `logger` when it has passed on what it was given. */
@@ -36,7 +49,7 @@ export class Syslog implements Log {
   }
 
   #start(): ChildProcess {
-    const args = ["-t", this.#program, "-p", "user.warning", "--size", String(LONGEST)];
+    const args = ["-t", this.#program, "--prio-prefix", "--size", String(LONGEST)];
     const logger = spawn("logger", args, { stdio: ["pipe", "ignore", "ignore"] });
     const gone = (reason: string) => {
       if (this.#logger !== logger) return;

@@ -1,6 +1,7 @@
 /**
  * The shared secret K (section 1.1 of the protocol): SHA-256 over every byte of the key file.
  */
+import { timingSafeEqual } from "node:crypto";
 import { sha256 } from "@noble/hashes/sha2.js";
 
 /**
@@ -28,6 +29,18 @@ export class Secret {
   static reveal(secret: Secret): Uint8Array {
     if (secret.#destroyed) throw new Error("the secret has been destroyed");
     return secret.#key;
+  }
+
+  /** True if both are the same key, in constant time. */
+  static equal(a: Secret, b: Secret): boolean {
+    return timingSafeEqual(Secret.reveal(a), Secret.reveal(b));
+  }
+
+  /** Makes K from a copy of it that another process of this program has sent. The copy is overwritten. */
+  static fromKey(key: Uint8Array): Secret {
+    const secret = new Secret(key.slice());
+    key.fill(0);
+    return secret;
   }
 
   /** Overwrites K. Handshakes that have not derived their session keys yet will throw. */

@@ -46,12 +46,13 @@ export class Acceptor {
   /**
    * Verifies an accepted socket, which must have a listener for errors.
    *
+   * @param address the client's, which its share of the waiting room is counted by.
    * @throws HandshakeError or the socket's error; the socket is closed by then, in silence.
    */
-  async verify(socket: Socket): Promise<VerifiedClient> {
+  async verify(socket: Socket, address = socket.remoteAddress): Promise<VerifiedClient> {
     const { candidates, timeout } = this.#options;
     const handshake = new ServerHandshake(candidates(), this.#options);
-    const leave = this.#room.enter(socket.remoteAddress ?? "", () =>
+    const leave = this.#room.enter(address ?? "", () =>
       socket.destroy(new SpipedError("ERR_SPIPED_EVICTED", "too many strangers at the door")),
     );
     const cancelDeadline = deadline(timeout, () =>

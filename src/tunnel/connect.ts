@@ -14,6 +14,8 @@ import { SpipedSocket } from "./spiped-socket.ts";
 /** What opening a connection needs. `timeout` holds for the connect and again for the handshake, ms. */
 export interface OpenOptions extends DialOptions, HandshakeOptions {
   readonly secret: Secret;
+  /** Bytes to send in front of everything else: a PROXY protocol header. */
+  readonly preamble?: Uint8Array | undefined;
 }
 
 /**
@@ -34,6 +36,7 @@ export async function openWire(options: OpenOptions): Promise<{ wire: Socket; se
     ),
   );
   signal?.addEventListener("abort", abort);
+  if (options.preamble !== undefined) wire.write(options.preamble);
   try {
     const session = await handshakeAsClient(wire, new ClientHandshake(options.secret, options));
     return { wire, session };

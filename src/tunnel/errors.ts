@@ -23,3 +23,11 @@ export class BrokenPipeError extends SpipedError {
     this.side = side;
   }
 }
+
+/** Nothing was sent or received for too long. */
+export class IdleError extends SpipedError {
+  /** @param timeout ms */
+  constructor(timeout: number) {
+    super("ERR_SPIPED_IDLE", `idle for ${timeout / 1000} s`);
+  }
+}

@@ -30,27 +30,37 @@ export class Listener {
   /**
    * Binds and listens. The file of a UNIX socket that nobody listens on any more is replaced.
    *
+   * @param mode permissions of a UNIX socket, from the moment it exists; those of the process's umask if absent.
    * @throws the system's error, with `code` EADDRINUSE, EACCES, ENOENT and so on.
    */
-  async listen(address: ResolvedAddress): Promise<void> {
+  async listen(address: ResolvedAddress, mode?: number): Promise<void> {
     if (address.kind === "tcp") {
       const { host, port } = address;
       await this.#bind({ host, port });
       return;
     }
     try {
-      await this.#bind({ path: address.path });
+      await this.#bind({ path: address.path }, mode);
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       if (code === "EADDRINUSE" && (await isStale(address.path))) {
         await unlink(address.path);
-        await this.#bind({ path: address.path });
+        await this.#bind({ path: address.path }, mode);
         return;
       }
       // libuv reports a missing directory as EACCES.
       if (code === "EACCES") await lstat(dirname(address.path));
       throw error;
     }
+  }
+
+  /**
+   * Takes a socket that is listening already.
+   *
+   * @param fd its file descriptor.
+   */
+  async inherit(fd: number): Promise<void> {
+    await this.#bind({ fd });
   }
 
   /** Where the listener is bound: the port that the kernel chose if 0 was asked for. */
@@ -63,13 +73,19 @@ export class Listener {
     this.#server.close();
   }
 
-  #bind(where: { host: string; port: number } | { path: string }): Promise<void> {
+  #bind(
+    where: { host: string; port: number } | { path: string } | { fd: number },
+    mode?: number,
+  ): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#server.once("error", reject);
+      // The kernel creates the file during the call.
+      const umask = mode === undefined ? undefined : process.umask(0o777 & ~mode);
       this.#server.listen({ ...where, backlog: BACKLOG }, () => {
         this.#server.off("error", reject);
         resolve();
       });
+      if (umask !== undefined) process.umask(umask);
     });
   }
 }

@@ -9,7 +9,8 @@ import type { Engine } from "../protocol/engine.ts";
 import type { SessionKeys } from "../protocol/key-schedule.ts";
 import { Opener } from "../protocol/opener.ts";
 import { Sealer } from "../protocol/sealer.ts";
-import { BrokenPipeError } from "./errors.ts";
+import { deadline } from "./deadline.ts";
+import { BrokenPipeError, IdleError } from "./errors.ts";
 import { type Converter, pump } from "./pump.ts";
 import { reset } from "./reset.ts";
 
@@ -29,6 +30,8 @@ export interface PipeOptions {
   readonly session: SessionKeys;
   readonly engine: Engine;
   readonly keepAlive: boolean;
+  /** How long no data may flow in either direction, ms; `Infinity` for ever. */
+  readonly idleTimeout: number;
   /** Counts as the data flows. */
   readonly traffic: Traffic;
 }
@@ -37,10 +40,10 @@ export interface PipeOptions {
  * Starts to move data both ways.
  *
  * @returns a promise that resolves when both directions have ended in order, and rejects with the first error: a
- * PacketError or a BrokenPipeError. Both sockets are closed by then.
+ * PacketError, a BrokenPipeError or an IdleError. Both sockets are closed by then.
  */
 export function pipe(options: PipeOptions): Promise<void> {
-  const { plain, wire, session, engine, keepAlive, traffic } = options;
+  const { plain, wire, session, engine, keepAlive, idleTimeout, traffic } = options;
   const sealer = new Sealer(engine, session.seal);
   const opener = new Opener(engine, session.open);
   session.destroy();
@@ -85,11 +88,36 @@ export function pipe(options: PipeOptions): Promise<void> {
     }
     plain.once("close", onClose);
     wire.once("close", onClose);
+    stops.push(watchTraffic(traffic, idleTimeout, () => finish(new IdleError(idleTimeout))));
     stops.push(
       pump(plain, wire, sealing(sealer, traffic), directionEnded),
       pump(wire, plain, opening(opener, traffic), directionEnded),
     );
   });
+}
+
+/**
+ * Calls `onIdle` when no data has flowed for `timeout` ms.
+ *
+ * @returns a function that stops watching.
+ */
+function watchTraffic(traffic: Traffic, timeout: number, onIdle: () => void): () => void {
+  let { sealed, opened } = traffic;
+  let lastChange = performance.now();
+  let cancel = () => {};
+  const wait = (delay: number) => {
+    cancel = deadline(delay, () => {
+      const now = performance.now();
+      if (traffic.sealed !== sealed || traffic.opened !== opened) {
+        ({ sealed, opened } = traffic);
+        lastChange = now;
+      }
+      if (now - lastChange >= timeout) onIdle();
+      else wait(Math.max(1, Math.min(timeout / 8, lastChange + timeout - now)));
+    });
+  };
+  wait(timeout / 8);
+  return () => cancel();
 }
 
 function sealing(sealer: Sealer, traffic: Traffic): Converter {

@@ -2,9 +2,23 @@
  * The limit on simultaneous connections (`-n`). Who finds no free slot waits in order.
  */
 
+/** A limit on how many may be served at once. */
+export interface SlotCounter {
+  /** How many wait for a slot. */
+  readonly waiting: number;
+  /**
+   * Takes a slot, at once or when one is free; `granted` is called then. Each grant must be answered by `release`.
+   *
+   * @returns a function that leaves the queue; it does nothing once the slot was granted.
+   */
+  take(granted: () => void): () => void;
+  /** Gives a slot back, to the one who has waited longest. */
+  release(): void;
+}
+
 /** Counts taken slots and wakes who waits for one. */
-export class Slots {
-  readonly #limit: number;
+export class Slots implements SlotCounter {
+  #limit: number;
   readonly #onFull: () => void;
   readonly #waiting = new Set<() => void>();
   #taken = 0;
@@ -28,24 +42,29 @@ export class Slots {
     return this.#waiting.size;
   }
 
-  /**
-   * Takes a slot, at once or when one is free; `granted` is called then. Each call must be answered by `release`.
-   *
-   * @returns a function that leaves the queue; it does nothing once the slot was granted.
-   */
   take(granted: () => void): () => void {
     if (this.#taken < this.#limit) this.#grant(granted);
     else this.#waiting.add(granted);
     return () => this.#waiting.delete(granted);
   }
 
-  /** Gives a slot back, to the one who has waited longest. */
   release(): void {
     this.#taken -= 1;
+    this.#serveNext();
+  }
+
+  /** Changes the limit; who has a slot keeps it. */
+  setLimit(limit: number): void {
+    this.#limit = limit;
+    while (this.#serveNext());
+  }
+
+  #serveNext(): boolean {
     const [next] = this.#waiting;
-    if (next === undefined) return;
+    if (next === undefined || this.#taken >= this.#limit) return false;
     this.#waiting.delete(next);
     this.#grant(next);
+    return true;
   }
 
   #grant(granted: () => void): void {

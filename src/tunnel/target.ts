@@ -6,13 +6,21 @@ import { resolveAddress } from "./resolve.ts";
 /** Holds what the last successful look-up gave. */
 export class Target {
   readonly address: Address;
-  readonly #onFailure: (error: Error) => void;
+  readonly #onFailure: (error: Error, first: boolean) => void;
+  #failing = false;
   #addresses: readonly ResolvedAddress[];
   #cancel: () => void = () => {};
   #stopped = false;
 
-  /** @param onFailure told of each look-up that fails; the last answer stays in force. */
-  constructor(address: Address, addresses: readonly ResolvedAddress[], onFailure: (error: Error) => void) {
+  /**
+   * @param onFailure told of each look-up that fails, and whether it is the first since one succeeded; the last answer
+   * stays in force.
+   */
+  constructor(
+    address: Address,
+    addresses: readonly ResolvedAddress[],
+    onFailure: (error: Error, first: boolean) => void,
+  ) {
     this.address = address;
     this.#addresses = addresses;
     this.#onFailure = onFailure;
@@ -27,8 +35,10 @@ export class Target {
   async refresh(): Promise<void> {
     try {
       this.#addresses = await resolveAddress(this.address);
+      this.#failing = false;
     } catch (error) {
-      this.#onFailure(error as Error);
+      this.#onFailure(error as Error, !this.#failing);
+      this.#failing = true;
     }
   }
 

@@ -56,7 +56,6 @@ describeWith("spiped", "spipe")("what the original says, ours says to the byte",
     ["-d -s [127.0.0.1]:1 -t 127.0.0.1:nosuchservice -k /dev/null"],
     [`-d -s ${LONG} -t x:1 -k /dev/null`],
     [`${F.replace("/dev/null", "/nonexistent/key")}`],
-    [`${F.replace("/dev/null", "/tmp")}`],
     ["-F -d -s [192.0.2.1]:9 -t [127.0.0.1]:1 -k /dev/null"],
     ["-F -d -s /nonexistent/socket -t [127.0.0.1]:1 -k /dev/null"],
     [`${F} -u nosuchuser`],
@@ -231,10 +230,17 @@ describe("a key", () => {
   it("from a file that is a directory, or locked away, is refused by name", async () => {
     const directory = temporaryDirectory();
     mkdirSync(join(directory, "k"));
-    const { stderr } = await ours("spipe", ["-t", "[127.0.0.1]:1", "-k", join(directory, "k")]);
-    expect(stderr).toBe(
-      `spipe: Error reading file: ${join(directory, "k")}: Is a directory\nspipe: Error reading shared secret\n`,
-    );
+    for (const [program, args] of [
+      ["spipe", []],
+      ["spiped", ["-F", "-e", "-s", "[127.0.0.1]:1"]],
+    ] as const) {
+      const { stderr } = await ours(program, [...args, "-t", "[127.0.0.1]:1", "-k", join(directory, "k")]);
+      expect(stderr).toBe(
+        `${program}: Error reading file: ${join(directory, "k")}: Is a directory\n` +
+          `${program}: Error reading shared secret\n` +
+          `${program}: Who connects holds one key: -k takes a directory of keys with spiped -d only\n`,
+      );
+    }
   });
 
   it("never shows in what a wrong key makes the programs say", async () => {

@@ -1,0 +1,52 @@
+/** `--generate-key` and `--check-key`: making a key, and seeing that two machines hold the same one. */
+import { randomBytes } from "node:crypto";
+import { open, stat } from "node:fs/promises";
+import { fingerprint } from "../protocol/fingerprint.ts";
+import { Secret } from "../protocol/secret.ts";
+import { systemErrorText } from "../tunnel/system-error.ts";
+import { CommandError } from "./command-error.ts";
+import { readKey } from "./read-key.ts";
+
+/** Bytes of a new key: as many as the protocol's own K has. */
+const KEY_SIZE = 32;
+
+/**
+ * Writes a new random key to a file that only its owner can read.
+ *
+ * @throws CommandError if the file exists or can't be written.
+ */
+export async function generateKey(path: string): Promise<number> {
+  const key = randomBytes(KEY_SIZE);
+  try {
+    const file = await open(path, "wx", 0o600);
+    try {
+      await file.writeFile(key);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw new CommandError(`Cannot write a key to ${path}: ${systemErrorText(error)}`);
+  }
+  const secret = Secret.fromKeyFile(key);
+  key.fill(0);
+  process.stdout.write(`${path}: new key of ${KEY_SIZE} bytes, fingerprint ${fingerprint(secret)}\n`);
+  secret.destroy();
+  return 0;
+}
+
+/**
+ * Shows a key's size, permissions and fingerprint.
+ *
+ * @throws CommandError if it can't be read.
+ */
+export async function checkKey(path: string): Promise<number> {
+  const secret = await readKey(path, (warning) => process.stderr.write(`spiped: ${warning}\n`));
+  const { size, mode } = await stat(path);
+  const permissions = (mode & 0o777).toString(8).padStart(4, "0");
+  process.stdout.write(
+    `${path}: key of ${size} bytes, permissions ${permissions}, fingerprint ${fingerprint(secret)}\n`,
+  );
+  secret.destroy();
+  return 0;
+}

@@ -1,0 +1,162 @@
+/** From settings to a plan: names looked up, keys read. */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { KeyPlan, TargetPlan, TunnelPlan } from "../daemon/plan.ts";
+import { type Address, parseAddress, parseBindAddress, type ResolvedAddress } from "../tunnel/address.ts";
+import { AddressList } from "../tunnel/address-list.ts";
+import { CommandError } from "./command-error.ts";
+import { addressOf, firstAddress } from "./common-options.ts";
+import { UsageError } from "./grammar.ts";
+import { readKey } from "./read-key.ts";
+import { type NamedKey, readKeys } from "./read-keys.ts";
+import type { TunnelSettings } from "./settings.ts";
+
+/** How long `-D` waits between two attempts to look a name up, ms. */
+const DNS_RETRY = 1000;
+
+/** How to go about it. */
+export interface PlanningOptions {
+  /** Try until a name can be looked up. */
+  readonly waitForDns: boolean;
+  readonly warn: (message: string) => void;
+  /** The plan in force: its keys stay if they came from standard input, its addresses if a look-up fails now. */
+  readonly previous?: TunnelPlan | undefined;
+}
+
+/**
+ * Looks all addresses up and reads the keys, in the original's order.
+ *
+ * @throws CommandError, UsageError
+ */
+export async function planTunnel(settings: TunnelSettings, options: PlanningOptions): Promise<TunnelPlan> {
+  const { name } = settings;
+  const warn = (message: string) => options.warn(name === undefined ? message : `${name}: ${message}`);
+  try {
+    return await plan(settings, { ...options, warn });
+  } catch (error) {
+    if (name === undefined) throw error;
+    if (error instanceof UsageError) throw new CommandError(`${name}: ${error.complaint ?? error.message}`);
+    if (error instanceof CommandError)
+      throw new CommandError(...error.lines.map((line) => `${name}: ${line}`));
+    throw error;
+  }
+}
+
+async function plan(settings: TunnelSettings, options: PlanningOptions): Promise<TunnelPlan> {
+  const { warn, previous } = options;
+  const lastAnswers = [
+    ...(previous?.targets ?? []),
+    ...(previous?.keys.flatMap(({ targets }) => targets ?? []) ?? []),
+  ];
+  const patiently = async (text: string, typed: string, parse: (text: string) => Address) => {
+    for (;;) {
+      try {
+        return await addressOf(text, typed, parse);
+      } catch (error) {
+        if (!options.waitForDns || !(error instanceof CommandError || error instanceof UsageError))
+          throw error;
+        const lines = error instanceof CommandError ? error.lines : [error.complaint ?? error.message];
+        for (const line of lines) warn(line);
+        await sleep(DNS_RETRY);
+      }
+    }
+  };
+  const lookUpTargets = async (targets: readonly string[], typed: string): Promise<TargetPlan[]> => {
+    const found: TargetPlan[] = [];
+    for (const target of targets) {
+      const last = lastAnswers.find(({ address }) => address.text === target);
+      found.push(
+        await patiently(target, typed, parseAddress).catch((error) => {
+          if (last === undefined || !(error instanceof CommandError)) throw error;
+          for (const line of error.lines) warn(line);
+          return last;
+        }),
+      );
+    }
+    return found;
+  };
+  const first = async (
+    text: string,
+    typed: string,
+    parse: (text: string) => Address,
+  ): Promise<ResolvedAddress> => {
+    const { addresses } = await patiently(text, typed, parse);
+    return firstAddress(addresses, text, warn);
+  };
+
+  const source = await first(settings.source, "-s", parseAddress);
+  const targets = await lookUpTargets(settings.targets, "-t");
+  const bind = settings.bind === undefined ? undefined : await first(settings.bind, "-b", parseBindAddress);
+  checkList("allow", settings.allow);
+  checkList("accept-proxy", settings.acceptProxy);
+  if ((settings.socketMode !== undefined || settings.socketOwner !== undefined) && source.kind !== "unix") {
+    throw new CommandError(
+      `--socket-mode and --socket-owner are for UNIX sockets, which ${settings.source} is not`,
+    );
+  }
+
+  const keys: KeyPlan[] = [];
+  for (const key of await keysOf(settings, options)) {
+    const beside = key.settings;
+    const configured = key.name === undefined ? undefined : settings.keySettings?.[key.name];
+    const own = { ...definedOf(beside), ...definedOf(configured) };
+    keys.push({
+      name: key.name,
+      secret: key.secret,
+      targets: own.targets && (await lookUpTargets(own.targets, "target")),
+      maxConnections: own.maxConnections,
+      expires: own.expires?.getTime(),
+    });
+  }
+  const unknown = Object.keys(settings.keySettings ?? {}).find(
+    (name) => !keys.some((key) => key.name === name),
+  );
+  if (unknown !== undefined) throw new CommandError(`There is no key ${unknown} in ${settings.key}`);
+
+  const { name, mode, weak, requireForwardSecrecy, keepAlive, maxConnections } = settings;
+  const { allow, acceptProxy, sendProxy, socketMode, socketOwner } = settings;
+  return {
+    name,
+    mode,
+    source,
+    socketMode,
+    socketOwner,
+    targets,
+    keys,
+    bind,
+    weak,
+    requireForwardSecrecy,
+    keepAlive,
+    maxConnections,
+    timeout: settings.timeout * 1000,
+    idleTimeout: settings.idleTimeout * 1000,
+    resolveInterval: settings.resolveInterval * 1000,
+    allow,
+    acceptProxy,
+    sendProxy,
+  };
+}
+
+/** One key for the side that connects, one or many for the one that accepts. */
+async function keysOf(
+  settings: TunnelSettings,
+  { warn, previous }: PlanningOptions,
+): Promise<readonly NamedKey[]> {
+  if (settings.key === "-" && previous !== undefined) return previous.keys.map(({ secret }) => ({ secret }));
+  if (settings.mode === "decrypt") return readKeys(settings.key, warn);
+  return [{ secret: await readKey(settings.key, warn) }];
+}
+
+function checkList(field: string, entries: readonly string[] | undefined): void {
+  try {
+    new AddressList(entries ?? []);
+  } catch (error) {
+    throw new CommandError(`${field}: ${(error as Error).message}`);
+  }
+}
+
+/** An object without its undefined fields, so that they hide nothing when objects are merged. */
+function definedOf<Fields extends object>(fields: Fields | undefined): Partial<Fields> {
+  return Object.fromEntries(
+    Object.entries(fields ?? {}).filter(([, value]) => value !== undefined),
+  ) as Partial<Fields>;
+}

@@ -1,0 +1,42 @@
+/** A line for each connection that opens and for each that ends, at level `info`. */
+import type { Fields, Log } from "./log.ts";
+import type { ConnectionInfo, Observer } from "./observer.ts";
+
+/** Tells `log` who connected, where to, how much went through, for how long, and why it ended. */
+export function connectionLog(log: Log): Observer {
+  return {
+    opened(connection) {
+      log.info(`${describe(connection)} opened`, { event: "opened", ...fieldsOf(connection) });
+    },
+    closed(connection, reason) {
+      const { sealed, opened } = connection.traffic;
+      const seconds = (performance.now() - connection.acceptedAt) / 1000;
+      log.info(
+        `${describe(connection)} ended after ${seconds.toFixed(3)} s, ` +
+          `${sealed} bytes encrypted, ${opened} bytes decrypted: ${reason}`,
+        {
+          event: "ended",
+          ...fieldsOf(connection),
+          seconds: Number(seconds.toFixed(3)),
+          encrypted: sealed,
+          decrypted: opened,
+          reason,
+        },
+      );
+    },
+  };
+}
+
+function describe({ id, tunnel, peer, keyName, target }: ConnectionInfo): string {
+  const parts = [
+    tunnel === undefined ? `connection ${id}` : `${tunnel}: connection ${id}`,
+    `from ${peer}`,
+    keyName === undefined ? "" : `with key ${keyName}`,
+    target === undefined ? "" : `to ${target}`,
+  ];
+  return parts.filter((part) => part !== "").join(" ");
+}
+
+function fieldsOf({ id, tunnel, peer, keyName, target }: ConnectionInfo): Fields {
+  return { tunnel, connection: id, peer, key: keyName, target };
+}

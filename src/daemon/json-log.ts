@@ -1,0 +1,20 @@
+/** Messages as JSON, one object a line, on standard error (`--log-format json`). */
+import type { Log } from "./log.ts";
+
+/** A log that is written by pino, which is loaded now. */
+export async function jsonLog(program: string): Promise<Log> {
+  const { pino, destination, stdTimeFunctions } = await import("pino");
+  const logger = pino(
+    {
+      name: program,
+      level: "info",
+      base: { name: program, pid: process.pid },
+      timestamp: stdTimeFunctions.isoTime,
+    },
+    destination({ dest: 2, sync: true }),
+  );
+  return {
+    warn: (message, fields) => logger.warn(fields ?? {}, message),
+    info: (message, fields) => logger.info(fields ?? {}, message),
+  };
+}

@@ -1,0 +1,119 @@
+/** What a tunnel shall do, as plain data: names looked up, keys read, nothing opened yet. */
+import { Secret } from "../protocol/secret.ts";
+import type { Address, ResolvedAddress } from "../tunnel/address.ts";
+import { AddressList } from "../tunnel/address-list.ts";
+import type { SlotCounter } from "../tunnel/slots.ts";
+import { Target } from "../tunnel/target.ts";
+import { Targets } from "../tunnel/targets.ts";
+import { Keyring } from "./keyring.ts";
+import type { Log } from "./log.ts";
+import type { Observer } from "./observer.ts";
+import type { ServerOptions } from "./server.ts";
+
+/** A target, as typed and as last looked up. */
+export interface TargetPlan {
+  readonly address: Address;
+  readonly addresses: readonly ResolvedAddress[];
+}
+
+/** A key and what holds for its clients. */
+export interface KeyPlan {
+  readonly name?: string | undefined;
+  readonly secret: Secret;
+  /** Instead of the tunnel's targets, if there are any. */
+  readonly targets?: readonly TargetPlan[] | undefined;
+  /** Beside the tunnel's limit. */
+  readonly maxConnections?: number | undefined;
+  /** ms since 1970 */
+  readonly expires?: number | undefined;
+}
+
+/** A tunnel. Times are in ms; `Infinity` stands for no limit. */
+export interface TunnelPlan {
+  readonly name?: string | undefined;
+  readonly mode: "encrypt" | "decrypt";
+  readonly source: ResolvedAddress;
+  /** Permissions of a UNIX source. */
+  readonly socketMode?: number | undefined;
+  /** Owner of a UNIX source, as `-u` takes it. */
+  readonly socketOwner?: string | undefined;
+  readonly targets: readonly TargetPlan[];
+  readonly keys: readonly KeyPlan[];
+  readonly bind?: ResolvedAddress | undefined;
+  readonly weak: boolean;
+  readonly requireForwardSecrecy: boolean;
+  readonly keepAlive: boolean;
+  readonly maxConnections: number;
+  readonly timeout: number;
+  readonly idleTimeout: number;
+  readonly resolveInterval: number;
+  readonly allow?: readonly string[] | undefined;
+  readonly acceptProxy?: readonly string[] | undefined;
+  readonly sendProxy?: "v1" | "v2" | undefined;
+}
+
+/** What a tunnel needs of the process that it lives in. */
+export interface Surroundings {
+  readonly log: Log;
+  readonly observer?: Observer | undefined;
+  /**
+   * The counter of a limit.
+   *
+   * @param key name of the key that it belongs to; absent for the tunnel's own.
+   */
+  slots(plan: TunnelPlan, key: KeyPlan | undefined, limit: number): SlotCounter;
+}
+
+/** Makes what a server needs of a plan; the targets' names are looked up from now on. */
+export function serverOptions(plan: TunnelPlan, surroundings: Surroundings): ServerOptions {
+  const { log, observer } = surroundings;
+  const makeTargets = (targets: readonly TargetPlan[]) => {
+    const made = new Targets(
+      targets.map(
+        ({ address, addresses }) =>
+          new Target(address, addresses, (error, first) => {
+            if (first) log.warn(error.message);
+            observer?.lookUpFailed?.(plan.name);
+          }),
+      ),
+    );
+    made.refreshEvery(plan.resolveInterval);
+    return made;
+  };
+  const keys = plan.keys.map((key) => ({
+    ...key,
+    targets: key.targets === undefined ? undefined : makeTargets(key.targets),
+    slots: key.maxConnections === undefined ? undefined : surroundings.slots(plan, key, key.maxConnections),
+  }));
+  return {
+    name: plan.name,
+    mode: plan.mode,
+    targets: makeTargets(plan.targets),
+    keyring: new Keyring(keys),
+    slots: surroundings.slots(plan, undefined, plan.maxConnections),
+    timeout: plan.timeout,
+    idleTimeout: plan.idleTimeout,
+    weak: plan.weak,
+    requireForwardSecrecy: plan.requireForwardSecrecy,
+    keepAlive: plan.keepAlive,
+    bind: plan.bind,
+    allow: plan.allow === undefined ? undefined : new AddressList(plan.allow),
+    acceptProxy: plan.acceptProxy === undefined ? undefined : new AddressList(plan.acceptProxy),
+    sendProxy: plan.sendProxy,
+    log,
+    observer,
+  };
+}
+
+/** A plan as it can be sent to another process of this program; the receiver overwrites the keys it was sent. */
+export type PortablePlan = Omit<TunnelPlan, "keys"> & {
+  readonly keys: readonly (Omit<KeyPlan, "secret"> & { readonly key: Uint8Array })[];
+};
+
+export function packPlan(plan: TunnelPlan): PortablePlan {
+  return { ...plan, keys: plan.keys.map(({ secret, ...key }) => ({ ...key, key: Secret.reveal(secret) })) };
+}
+
+export function unpackPlan(plan: PortablePlan): TunnelPlan {
+  return { ...plan, keys: plan.keys.map(({ key, ...rest }) => ({ ...rest, secret: Secret.fromKey(key) })) };
+}

@@ -1,0 +1,70 @@
+/** Several targets for one tunnel: the first that works is taken, and one that has failed is left alone for a while. */
+import { HandshakeError } from "../protocol/errors.ts";
+import { ConnectError } from "./errors.ts";
+import type { Target } from "./target.ts";
+
+/** How long a target that has failed comes after all others, ms. */
+export const COOL_DOWN = 30_000;
+
+/** Targets in order of preference. */
+export class Targets {
+  readonly #targets: readonly Target[];
+  readonly #coolUntil = new Map<Target, number>();
+  #reachable = true;
+
+  /** @param targets at least one. */
+  constructor(targets: readonly Target[]) {
+    this.#targets = targets;
+  }
+
+  /** False since the last attempt failed at every target. */
+  get reachable(): boolean {
+    return this.#reachable;
+  }
+
+  /**
+   * Connects to the first target that lets us.
+   *
+   * @param connect throws ConnectError or HandshakeError to have the next one tried; anything else ends the attempt.
+   * @throws what `connect` threw last.
+   */
+  async attempt<Result>(connect: (target: Target) => Promise<Result>): Promise<Result> {
+    let failure: unknown;
+    for (const target of this.#order()) {
+      try {
+        const result = await connect(target);
+        this.#coolUntil.delete(target);
+        this.#reachable = true;
+        return result;
+      } catch (error) {
+        if (!(error instanceof ConnectError || error instanceof HandshakeError)) throw error;
+        this.#coolUntil.set(target, performance.now() + COOL_DOWN);
+        failure = error;
+      }
+    }
+    this.#reachable = false;
+    throw failure;
+  }
+
+  /** Looks all of them up now. */
+  async refresh(): Promise<void> {
+    await Promise.all(this.#targets.map((target) => target.refresh()));
+  }
+
+  /** Looks each of them up again and again; `interval` in ms. */
+  refreshEvery(interval: number): void {
+    for (const target of this.#targets) target.refreshEvery(interval);
+  }
+
+  /** Looks up no more. */
+  stop(): void {
+    for (const target of this.#targets) target.stop();
+  }
+
+  /** Those that did not fail of late, then the others. */
+  #order(): readonly Target[] {
+    const now = performance.now();
+    const cooling = (target: Target) => (this.#coolUntil.get(target) ?? 0) > now;
+    return [...this.#targets.filter((target) => !cooling(target)), ...this.#targets.filter(cooling)];
+  }
+}
