@@ -41,7 +41,7 @@ async function load() {
     decrypt: v.optional(v.boolean(), false),
     source: v.string(),
     target: oneOrMore,
-    "failover-target": v.optional(oneOrMore, []),
+    "failover-target": v.optional(oneOrMore),
     key: v.string(),
     keys: v.optional(v.record(v.string(), key)),
     bind: v.optional(v.string()),
@@ -100,7 +100,7 @@ export async function readTunnels(path: string): Promise<TunnelSettings[]> {
       name,
       mode: fields.encrypt ? "encrypt" : "decrypt",
       source: fields.source,
-      targets: [...fields.target, ...fields["failover-target"]],
+      targets: [...fields.target, ...(fields["failover-target"] ?? [])],
       key: resolve(directory, fields.key),
       keySettings:
         fields.keys &&

@@ -1,18 +1,25 @@
 /** `spiped`: the daemon, from its command line to its end. */
+import cluster from "node:cluster";
+import { availableParallelism } from "node:os";
+import type { Registry } from "prom-client";
+import { type Backend, LocalBackend } from "../daemon/backend.ts";
 import { connectionLog } from "../daemon/connection-log.ts";
 import { daemonize, takeReadyReport } from "../daemon/daemonize.ts";
-import { Fleet, LocalBackend } from "../daemon/fleet.ts";
+import { Fleet } from "../daemon/fleet.ts";
+import { Limits } from "../daemon/limits.ts";
 import { bothLogs, type Log, warningsOnly } from "../daemon/log.ts";
 import { takeListeningSockets, takeNotifier } from "../daemon/notify.ts";
+import { allObservers } from "../daemon/observer.ts";
 import { writePidFile } from "../daemon/pid-file.ts";
 import type { TunnelPlan } from "../daemon/plan.ts";
 import { dropPrivileges, PrivilegeError } from "../daemon/privileges.ts";
 import { onEndingSignal } from "../daemon/signals.ts";
 import { stderrLog } from "../daemon/stderr-log.ts";
 import { Syslog } from "../daemon/syslog.ts";
+import { parseAddress } from "../tunnel/address.ts";
 import { systemErrorText } from "../tunnel/system-error.ts";
 import { CommandError } from "./command-error.ts";
-import { runProgram } from "./common-options.ts";
+import { addressOf, firstAddress, runProgram } from "./common-options.ts";
 import { readTunnels } from "./config-file.ts";
 import { checkKey, generateKey } from "./key-commands.ts";
 import { planTunnel } from "./plan-tunnel.ts";
@@ -25,10 +32,15 @@ import {
   type SpipedArguments,
   USAGE,
 } from "./spiped-arguments.ts";
+import { VERSION } from "./version.ts";
 
 /** Runs `spiped` with its arguments; returns the exit status. */
 export function spiped(argv: readonly string[]): Promise<number> {
   return runProgram(PROGRAM, USAGE, async () => {
+    if (cluster.isWorker) {
+      showProcessAs(PROGRAM, argv);
+      return (await import("../daemon/workers.ts")).runWorker();
+    }
     const args = readArguments(argv);
     if (args.action === "generate-key") return generateKey(args.file);
     if (args.action === "check-key") return checkKey(args.file);
@@ -65,16 +77,17 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
   const inherited = takeListeningSockets();
   const supervisor = takeNotifier((reason) => stderr.warn(reason));
   let removePidFile = () => {};
+  let stopStatus = () => {};
   try {
     if (settings.waitForDns) {
       removePidFile = claimPidFile(settings, reportReady);
       reportReady?.();
     }
+    let draining = false;
     let plans = await makePlans(args, stderr);
     const syslog = settings.syslog ? new Syslog(PROGRAM, (reason) => stderr.warn(reason)) : undefined;
     const log = await chooseLog(settings, stderr, syslog);
-    const observer = settings.logLevel === "info" ? connectionLog(log) : undefined;
-    const backend = new LocalBackend(log, observer);
+    const { backend, registry, startWorkers } = await makeBackend(settings, log);
     const fleet = new Fleet(backend, log);
     const cleanUp = () => {
       fleet.destroy();
@@ -89,11 +102,13 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
     });
     try {
       if (!settings.waitForDns) removePidFile = claimPidFile(settings, reportReady);
+      stopStatus = await startStatus();
       if (settings.user !== undefined) changeUser(settings.user);
     } catch (error) {
       cleanUp();
       throw error;
     }
+    startWorkers();
     fleet.start();
     process.on("SIGHUP", () => {
       void reload();
@@ -101,10 +116,29 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
     if (!settings.waitForDns) reportReady?.();
     void supervisor.notify("READY=1");
     await ended;
+    draining = true;
     void supervisor.notify("STOPPING=1");
     await fleet.drain();
     await syslog?.close();
     return 0;
+
+    async function startStatus(): Promise<() => void> {
+      if (settings.metrics === undefined || registry === undefined) return () => {};
+      const { addresses } = await addressOf(settings.metrics, "--metrics", parseAddress);
+      const { serveStatus } = await import("../daemon/status-server.ts");
+      const state = async () =>
+        draining ? "draining" : (await backend.reachable()) ? "ready" : "target unreachable";
+      return serveStatus(
+        firstAddress(addresses, settings.metrics, (line) => log.warn(line)),
+        {
+          version: VERSION,
+          registry,
+          state,
+        },
+      ).catch((error: Error) => {
+        throw new CommandError(`Cannot serve metrics on ${settings.metrics}: ${systemErrorText(error)}`);
+      });
+    }
 
     /** Reads everything anew. What can't be used leaves the old in force. */
     async function reload(): Promise<void> {
@@ -122,8 +156,37 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
       await supervisor.notify("READY=1");
     }
   } finally {
+    stopStatus();
     removePidFile();
   }
+}
+
+/** What serves the connections: this process, or workers. */
+async function makeBackend(
+  settings: ProcessSettings,
+  log: Log,
+): Promise<{ backend: Backend; registry?: () => Promise<Registry>; startWorkers: () => void }> {
+  const tellConnections = settings.logLevel === "info";
+  const measure = settings.metrics !== undefined;
+  const metrics = measure ? await import("../daemon/metrics.ts") : undefined;
+  const count = settings.workers === "auto" ? availableParallelism() : settings.workers;
+  if (count > 1) {
+    const { WorkerBackend } = await import("../daemon/workers.ts");
+    const backend = new WorkerBackend({ count, log, tellConnections, measure });
+    const startWorkers = () => backend.start();
+    if (metrics === undefined) return { backend, startWorkers };
+    return { backend, startWorkers, registry: async () => metrics.joinMetrics(await backend.metrics()) };
+  }
+  const own = metrics?.makeMetrics(metrics.makeRegistry());
+  const limits = new Limits(log);
+  const backend = new LocalBackend({
+    log,
+    observer: allObservers(...(tellConnections ? [connectionLog(log)] : []), ...(own ? [own.observer] : [])),
+    slots: (plan, key, limit) => limits.get(plan.name, key?.name, limit),
+  });
+  const startWorkers = () => {};
+  if (own === undefined) return { backend, startWorkers };
+  return { backend, startWorkers, registry: async () => own.registry };
 }
 
 /** @param previous the plans in force, at a reload. */

@@ -2,100 +2,10 @@
 import { chownSync } from "node:fs";
 import type { Socket } from "node:net";
 import { Listener } from "../tunnel/listener.ts";
-import { Slots } from "../tunnel/slots.ts";
+import type { Backend } from "./backend.ts";
 import type { Log } from "./log.ts";
-import type { Observer } from "./observer.ts";
-import { type Surroundings, serverOptions, type TunnelPlan } from "./plan.ts";
+import type { TunnelPlan } from "./plan.ts";
 import { ownerIds } from "./privileges.ts";
-import { TunnelServer } from "./server.ts";
-
-/** Serves the accepted sockets of tunnels, here or in other processes. */
-export interface Backend {
-  /** Takes a tunnel's plan, a new one or a changed one. */
-  apply(plan: TunnelPlan): void;
-  /** Serves a socket that a tunnel has accepted. */
-  accept(tunnel: string | undefined, socket: Socket): void;
-  /** Lets the connections of a tunnel run to their end, whose listener is closed. */
-  drain(tunnel: string | undefined): Promise<void>;
-  /** Ends all connections now. */
-  destroy(): void;
-  /** Looks all targets up again. */
-  refresh(): Promise<void>;
-  /** True if every tunnel's target could be reached when it was last tried. */
-  readonly reachable: boolean | Promise<boolean>;
-}
-
-/** Serves in this process. */
-export class LocalBackend implements Backend {
-  readonly #servers = new Map<string | undefined, TunnelServer>();
-  readonly #slots = new Map<string, Slots>();
-  readonly #surroundings: Surroundings;
-
-  constructor(log: Log, observer: Observer | undefined, slots?: Surroundings["slots"]) {
-    this.#surroundings = { log, observer, slots: slots ?? this.#localSlots.bind(this, log) };
-  }
-
-  apply(plan: TunnelPlan): void {
-    const options = serverOptions(plan, this.#surroundings);
-    const server = this.#servers.get(plan.name);
-    if (server === undefined) this.#servers.set(plan.name, new TunnelServer(options));
-    else server.reconfigure(options);
-  }
-
-  accept(tunnel: string | undefined, socket: Socket): void {
-    const server = this.#servers.get(tunnel);
-    if (server === undefined) socket.destroy();
-    else server.accept(socket);
-  }
-
-  async drain(tunnel: string | undefined): Promise<void> {
-    const server = this.#servers.get(tunnel);
-    this.#servers.delete(tunnel);
-    await server?.drain();
-  }
-
-  destroy(): void {
-    for (const server of this.#servers.values()) server.destroy();
-  }
-
-  async refresh(): Promise<void> {
-    await Promise.all([...this.#servers.values()].map((server) => server.options.targets.refresh()));
-  }
-
-  get reachable(): boolean {
-    return [...this.#servers.values()].every((server) => server.options.targets.reachable);
-  }
-
-  /** A limit keeps its count over changes of the plans. */
-  #localSlots(log: Log, ...[plan, key, limit]: Parameters<Surroundings["slots"]>): Slots {
-    const id = slotsId(plan.name, key?.name);
-    const known = this.#slots.get(id);
-    if (known !== undefined) {
-      known.setLimit(limit);
-      return known;
-    }
-    const slots = new Slots(limit, () => warnOfLimit(log, limit, plan.name, key?.name));
-    this.#slots.set(id, slots);
-    return slots;
-  }
-}
-
-/** Names a limit: a tunnel's own, or that of one of its keys. */
-export function slotsId(tunnel: string | undefined, key: string | undefined): string {
-  return JSON.stringify([tunnel ?? null, key ?? null]);
-}
-
-/** Says that a limit is reached, in the original's words where it has some. */
-export function warnOfLimit(
-  log: Log,
-  limit: number,
-  tunnel: string | undefined,
-  key: string | undefined,
-): void {
-  const where = `${tunnel === undefined ? "" : `${tunnel}: `}`;
-  const whose = key === undefined ? "" : ` for key ${key}`;
-  log.warn(`${where}Maximum number of connections (${limit})${whose} reached`);
-}
 
 interface Gate {
   readonly plan: TunnelPlan;

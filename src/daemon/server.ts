@@ -89,6 +89,16 @@ export class TunnelServer {
     return this.#options;
   }
 
+  /** True if the target could be reached when it was last tried; one that could not is tried now. */
+  reachable(): Promise<boolean> {
+    const options = this.#options;
+    return options.targets.probe(async (target) => {
+      const socket = await dial({ ...options, addresses: target.addresses });
+      socket.on("error", () => {});
+      socket.destroy();
+    });
+  }
+
   /**
    * Changes what holds for connections to come; those that are open stay as they are. A client that waits and whose key
    * has been removed is refused.

@@ -91,7 +91,7 @@ export class Listener {
 }
 
 /** True if the path is a socket that refuses connections because its process is gone. */
-async function isStale(path: string): Promise<boolean> {
+export async function isStale(path: string): Promise<boolean> {
   if (!(await lstat(path)).isSocket()) return false;
   return new Promise((resolve) => {
     const probe = connect(path);

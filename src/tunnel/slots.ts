@@ -32,6 +32,11 @@ export class Slots implements SlotCounter {
     this.#onFull = onFull;
   }
 
+  /** How many may be taken at once. */
+  get limit(): number {
+    return this.#limit;
+  }
+
   /** How many slots are taken. */
   get taken(): number {
     return this.#taken;

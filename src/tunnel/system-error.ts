@@ -8,6 +8,7 @@ const TEXTS: Record<string, string> = {
   ECONNREFUSED: "Connection refused",
   ECONNRESET: "Connection reset by peer",
   EDQUOT: "Disk quota exceeded",
+  EEXIST: "File exists",
   EFBIG: "File too large",
   EHOSTUNREACH: "No route to host",
   EINVAL: "Invalid argument",

@@ -10,6 +10,7 @@ export const COOL_DOWN = 30_000;
 export class Targets {
   readonly #targets: readonly Target[];
   readonly #coolUntil = new Map<Target, number>();
+  /** False since the last attempt failed at every target. */
   #reachable = true;
 
   /** @param targets at least one. */
@@ -17,8 +18,14 @@ export class Targets {
     this.#targets = targets;
   }
 
-  /** False since the last attempt failed at every target. */
-  get reachable(): boolean {
+  /**
+   * Finds out whether a target can be reached, by connecting if the last attempt failed: who asks may be the one who
+   * sends no client as long as the answer is no.
+   *
+   * @param connect connects and closes again.
+   */
+  async probe(connect: (target: Target) => Promise<void>): Promise<boolean> {
+    if (!this.#reachable) await this.attempt(connect).catch(() => {});
     return this.#reachable;
   }
 
@@ -44,11 +51,6 @@ export class Targets {
     }
     this.#reachable = false;
     throw failure;
-  }
-
-  /** Looks all of them up now. */
-  async refresh(): Promise<void> {
-    await Promise.all(this.#targets.map((target) => target.refresh()));
   }
 
   /** Looks each of them up again and again; `interval` in ms. */
