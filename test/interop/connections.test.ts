@@ -304,7 +304,7 @@ describe("spipe", () => {
     const { command, echo } = await withServer();
     const spipe = start(command);
     spipe.child.stdin!.write("x");
-    await until(() => echo.sockets.length === 1);
+    await until(() => spipe.stdout().length === 1);
     echo.sockets[0]!.resetAndDestroy();
     expect(await spipe.ended).toEqual({ status: 1, signal: null });
     expect(spipe.stderr()).toBe("spipe: Connection error\n");

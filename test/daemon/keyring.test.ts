@@ -1,0 +1,264 @@
+/** Many keys at one daemon, each held by one of the original's clients. */
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { carryOver, Keyring } from "../../src/daemon/keyring.ts";
+import { Secret } from "../../src/protocol/secret.ts";
+import {
+  commandOf,
+  connectTo,
+  freeAddress,
+  keyFile,
+  run,
+  start,
+  startSpiped,
+  type TestAddress,
+  temporaryDirectory,
+  until,
+} from "../support/programs.ts";
+import { describeWith } from "../support/requirements.ts";
+import { exchange, readAll, serve, startEcho } from "../support/servers.ts";
+
+/** A directory with a key for each name. */
+function keyDirectory(...names: string[]): string {
+  const directory = join(temporaryDirectory(), "keys");
+  mkdirSync(directory);
+  for (const name of names) writeFileSync(join(directory, name), randomBytes(32), { mode: 0o600 });
+  return directory;
+}
+
+/** What the original's spipe gets back for some input. */
+async function ask(wire: TestAddress, key: string, input = "hello") {
+  const { status, stdout } = await run([...commandOf("c", "spipe"), "-t", wire.text, "-k", key], input);
+  return { status, answer: stdout.toString() };
+}
+
+const greeter = (greeting: string) =>
+  serve((socket) => {
+    socket.resume();
+    socket.end(greeting);
+  });
+
+describeWith("spiped", "spipe")("a directory of keys", () => {
+  it("lets in whoever holds one of them, and nobody else", async () => {
+    const keys = keyDirectory("alice.key", "bob", "carol.2026.key");
+    const echo = await startEcho();
+    const wire = await freeAddress();
+    const daemon = await startSpiped("ours", "-d", wire, echo.address, keys, "--log-level", "info");
+    for (const file of ["alice.key", "bob", "carol.2026.key"]) {
+      expect(await ask(wire, join(keys, file))).toEqual({ status: 0, answer: "hello" });
+    }
+    expect((await ask(wire, keyFile())).status).toBe(1);
+    expect(echo.sockets).toHaveLength(3);
+    await until(() => daemon.stderr().includes("wrong key"));
+    for (const name of ["alice", "bob", "carol.2026"]) expect(daemon.stderr()).toContain(`with key ${name} `);
+  });
+
+  it("serves the original's spiped -e as well, several keys at once", async () => {
+    const keys = keyDirectory("alice.key", "bob.key");
+    const echo = await startEcho();
+    const wire = await freeAddress();
+    await startSpiped("ours", "-d", wire, echo.address, keys);
+    await Promise.all(
+      ["alice.key", "bob.key"].map(async (file) => {
+        const plain = await freeAddress();
+        await startSpiped("c", "-e", plain, wire, join(keys, file));
+        const data = randomBytes(200_000);
+        expect((await exchange(plain, data)).equals(data)).toBe(true);
+      }),
+    );
+  });
+
+  it("gives a key its own target, limit and last day", async () => {
+    const keys = keyDirectory("alice.key", "bob.key", "carol.key");
+    const common = await greeter("the common target");
+    const own = await greeter("bob's own target");
+    writeFileSync(join(keys, "bob.toml"), `target = "${own.address.text}"\n`);
+    writeFileSync(join(keys, "carol.toml"), "expires = 2020-01-01\n");
+    const wire = await freeAddress();
+    const daemon = await startSpiped("ours", "-d", wire, common.address, keys, "--log-level", "info");
+    expect(await ask(wire, join(keys, "alice.key"))).toEqual({ status: 0, answer: "the common target" });
+    expect(await ask(wire, join(keys, "bob.key"))).toEqual({ status: 0, answer: "bob's own target" });
+    expect((await ask(wire, join(keys, "carol.key"))).status).toBe(1);
+    await until(() => daemon.stderr().includes("handshake: key carol expired"));
+    expect(common.sockets).toHaveLength(1);
+  });
+
+  it("makes the clients of a limited key wait, and not those of others", async () => {
+    const keys = keyDirectory("alice.key", "bob.key");
+    writeFileSync(join(keys, "bob.toml"), "max-connections = 1\n");
+    const echo = await startEcho();
+    const wire = await freeAddress();
+    const daemon = await startSpiped("ours", "-d", wire, echo.address, keys);
+    const spipe = () =>
+      start([...commandOf("c", "spipe"), "-t", wire.text, "-k", join(keys, "bob.key"), "-o", "60"]);
+    const first = spipe();
+    first.child.stdin!.write("1");
+    await until(() => first.stdout().toString() === "1");
+    const second = spipe();
+    second.child.stdin!.write("2");
+    expect(await ask(wire, join(keys, "alice.key"))).toEqual({ status: 0, answer: "hello" });
+    expect(second.stdout().toString()).toBe("");
+    expect(daemon.stderr()).toBe("spiped: Maximum number of connections (1) for key bob reached\n");
+    first.child.stdin!.end();
+    await until(() => second.stdout().toString() === "2");
+  });
+
+  it("is refused if it is empty, or if a neighbour makes no sense, by name", async () => {
+    const empty = keyDirectory();
+    const args = (keys: string) => [
+      ...commandOf("ours", "spiped"),
+      ...["-F", "-d", "-s", "[127.0.0.1]:1", "-t", "[127.0.0.1]:1", "-k", keys],
+    ];
+    expect(await run(args(empty))).toMatchObject({
+      status: 1,
+      stderr: `spiped: No keys in ${empty}: put a key file into it\n`,
+    });
+    const keys = keyDirectory("alice.key");
+    writeFileSync(join(keys, "alice.toml"), "\nmax-connection = 3\n");
+    expect(await run(args(keys))).toMatchObject({
+      status: 1,
+      stderr: `spiped: ${join(keys, "alice.toml")}:2: max-connection: there is no such field\n`,
+    });
+  });
+});
+
+describeWith("spiped", "spipe")("SIGHUP", () => {
+  /** A daemon with keys, and a client's connection through it that is open. */
+  async function withConnection() {
+    const keys = keyDirectory("alice.key", "bob.key");
+    const echo = await startEcho();
+    const wire = await freeAddress();
+    const daemon = await startSpiped("ours", "-d", wire, echo.address, keys, "--log-level", "info");
+    const client = start([...commandOf("c", "spipe"), "-t", wire.text, "-k", join(keys, "alice.key")]);
+    client.child.stdin!.write("before ");
+    await until(() => client.stdout().toString() === "before ");
+    const reload = async () => {
+      const said = daemon.stderr().length;
+      process.kill(daemon.pid, "SIGHUP");
+      await until(() => /reloaded/.test(daemon.stderr().slice(said)));
+      return daemon.stderr().slice(said);
+    };
+    return { keys, wire, daemon, client, reload };
+  }
+
+  it("takes new keys and drops old ones, but no connection", async () => {
+    const { keys, wire, client, reload } = await withConnection();
+    writeFileSync(join(keys, "dave.key"), randomBytes(32), { mode: 0o600 });
+    const alice = keyFile();
+    copyFileSync(join(keys, "alice.key"), alice);
+    rmSync(join(keys, "alice.key"));
+    expect(await reload()).toBe("spiped: reloaded\n");
+    expect(await ask(wire, join(keys, "dave.key"))).toEqual({ status: 0, answer: "hello" });
+    expect((await ask(wire, alice)).status).toBe(1);
+    client.child.stdin!.end("after");
+    expect((await client.ended).status).toBe(0);
+    expect(client.stdout().toString()).toBe("before after");
+  });
+
+  it("leaves everything as it is when a file is broken, and says so", async () => {
+    const { keys, wire, reload } = await withConnection();
+    writeFileSync(join(keys, "bob.toml"), "expires = soon\n");
+    expect(await reload()).toBe(
+      `spiped: ${join(keys, "bob.toml")}:1: invalid value\n` +
+        "spiped: not reloaded: what was in force stays in force\n",
+    );
+    expect(await ask(wire, join(keys, "bob.key"))).toEqual({ status: 0, answer: "hello" });
+  });
+
+  it("re-reads a single key file, for daemons of both kinds", async () => {
+    const key = keyFile();
+    const echo = await startEcho();
+    const wire = await freeAddress();
+    const plain = await freeAddress();
+    const server = await startSpiped("ours", "-d", wire, echo.address, key, "--log-level", "info");
+    const client = await startSpiped("ours", "-e", plain, wire, key, "--log-level", "info");
+    expect(String(await exchange(plain, "old"))).toBe("old");
+    const held = await connectTo(plain);
+    held.write("held ");
+    await once(held, "readable");
+    writeFileSync(key, randomBytes(32));
+    for (const daemon of [server, client]) {
+      process.kill(daemon.pid, "SIGHUP");
+      await until(() => daemon.stderr().includes("reloaded"));
+    }
+    expect(String(await exchange(plain, "new"))).toBe("new");
+    expect(await ask(wire, key)).toEqual({ status: 0, answer: "hello" });
+    held.end("to the end");
+    expect(String(await readAll(held))).toBe("held to the end");
+  });
+
+  it("keeps a key that came from standard input", async () => {
+    const key = keyFile();
+    const echo = await startEcho();
+    const wire = await freeAddress();
+    const args = ["-F", "-d", "-s", wire.text, "-t", echo.address.text, "-k", "-", "--log-level", "info"];
+    const daemon = start([...commandOf("ours", "spiped"), ...args]);
+    daemon.child.stdin!.end(readFileSync(key));
+    await until(async () => (await ask(wire, key)).status === 0);
+    process.kill(daemon.pid, "SIGHUP");
+    await until(() => daemon.stderr().includes("reloaded"));
+    expect(await ask(wire, key)).toEqual({ status: 0, answer: "hello" });
+  });
+});
+
+describe("a keyring", () => {
+  const key = (name: string) => ({ name, secret: Secret.fromKeyFile(Buffer.from(name)) });
+
+  it("tries first what was used last", () => {
+    const [a, b, c] = [key("a"), key("b"), key("c")];
+    const ring = new Keyring([a, b, c]);
+    ring.use(c.secret);
+    ring.use(b.secret);
+    expect([...ring.candidates()]).toEqual([b.secret, c.secret, a.secret]);
+    expect(ring.use(key("a").secret)).toBeUndefined();
+  });
+
+  it("knows a client after a reload by the same key, and retires the others", () => {
+    const before = [key("a"), key("b")];
+    const after = [key("b"), key("c")];
+    const { keys, retired } = carryOver(after, before);
+    expect(keys.map(({ name }) => name)).toEqual(["b", "c"]);
+    expect(keys[0]!.secret).toBe(before[1]!.secret);
+    expect(retired).toEqual([before[0]!.secret]);
+  });
+});
+
+describe("--generate-key and --check-key", () => {
+  const spiped = (...args: string[]) => run([...commandOf("ours", "spiped"), ...args]);
+
+  it("make a key that only its owner can read, once, and show the same fingerprint", async () => {
+    const file = join(temporaryDirectory(), "new.key");
+    const made = await spiped("--generate-key", file);
+    expect(made).toMatchObject({ status: 0, stderr: "" });
+    expect(statSync(file)).toMatchObject({ size: 32, mode: 0o100600 });
+    const fingerprint = /fingerprint ((?:[\da-f]{4}-){3}[\da-f]{4})\n$/.exec(String(made.stdout))![1];
+    const contents = readFileSync(file);
+    expect(await spiped("--generate-key", file)).toMatchObject({
+      status: 1,
+      stderr: `spiped: Cannot write a key to ${file}: File exists\n`,
+    });
+    expect(readFileSync(file).equals(contents)).toBe(true);
+    const checked = await spiped("--check-key", file);
+    expect(checked).toMatchObject({ status: 0, stderr: "" });
+    expect(String(checked.stdout)).toBe(
+      `${file}: key of 32 bytes, permissions 0600, fingerprint ${fingerprint}\n`,
+    );
+    expect((await spiped("--check-key", keyFile())).stdout.toString()).not.toContain(fingerprint);
+    const secret = Secret.fromKeyFile(contents);
+    expect(Buffer.from(Secret.reveal(secret)).toString("hex")).not.toContain(
+      fingerprint!.replaceAll("-", ""),
+    );
+  });
+
+  it("warn of a key that everyone can read, as the start of a daemon does", async () => {
+    const key = keyFile();
+    chmodSync(key, 0o644);
+    const warning = `spiped: Everyone on this machine can read the key in ${key}: run chmod 600 ${key}\n`;
+    expect(await spiped("--check-key", key)).toMatchObject({ status: 0, stderr: warning });
+    const daemon = await startSpiped("ours", "-d", await freeAddress(), "[127.0.0.1]:1", key);
+    expect(daemon.stderr()).toBe(warning);
+  });
+});
