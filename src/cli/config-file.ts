@@ -20,7 +20,7 @@ async function load() {
   const v = await import("valibot");
   const oneOrMore = v.pipe(
     v.union(
-      [v.string(), v.pipe(v.array(v.string()), v.minLength(1))],
+      [v.string(), v.pipe(v.array(v.string()), v.minLength(1, "must not be empty"))],
       "must be a string or a list of strings",
     ),
     v.transform((value) => (typeof value === "string" ? [value] : value)),

@@ -1,0 +1,167 @@
+/** Several tunnels from one file. */
+import { once } from "node:events";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import {
+  commandOf,
+  connectTo,
+  freeAddress,
+  isListening,
+  keyFile,
+  run,
+  start,
+  startSpiped,
+  temporaryDirectory,
+  until,
+} from "../support/programs.ts";
+import { describeWith } from "../support/requirements.ts";
+import { exchange, readAll, startEcho } from "../support/servers.ts";
+
+const SPIPED = commandOf("ours", "spiped");
+
+/** A file with these contents. */
+function configFile(contents: string): string {
+  const file = join(temporaryDirectory(), "spiped.toml");
+  writeFileSync(file, contents);
+  return file;
+}
+
+describe("--check-config", () => {
+  const check = async (contents: string) => {
+    const file = configFile(contents);
+    const { status, stdout, stderr } = await run([...SPIPED, "--config", file, "--check-config"]);
+    return {
+      status,
+      stdout: String(stdout).replaceAll(file, "FILE"),
+      stderr: stderr.replaceAll(file, "FILE"),
+    };
+  };
+  const good = (key: string, more = "") => `[tunnels.mail]
+decrypt = true
+source = "[127.0.0.1]:8025"
+target = "[127.0.0.1]:25"
+key = "${key}"
+${more}`;
+
+  it("says that all is well", async () => {
+    expect(await check(good(keyFile()))).toEqual({ status: 0, stdout: "FILE: all is well\n", stderr: "" });
+  });
+
+  it.each([
+    ["max-connections = -1", "FILE:6: tunnels.mail.max-connections: must not be negative"],
+    ["max-connections = 1.5", "FILE:6: tunnels.mail.max-connections: must be a whole number"],
+    ['timeout = "5"', 'FILE:6: tunnels.mail.timeout: must be a number, not "5"'],
+    ["timeuot = 5", "FILE:6: tunnels.mail.timeuot: there is no such field"],
+    ["encrypt = true", "FILE:2: tunnels.mail.decrypt: either encrypt or decrypt must be true"],
+    ['send-proxy = "v3"', 'FILE:6: tunnels.mail.send-proxy: must be "v1" or "v2"'],
+    ['socket-mode = "999"', 'FILE:6: tunnels.mail.socket-mode: must be a string such as "0660"'],
+    ["allow = []", "FILE:6: tunnels.mail.allow: must not be empty"],
+    [
+      'allow = "localhost"',
+      "mail: allow: not an IP address, a range such as 192.0.2.0/24, or unix: localhost",
+    ],
+    ["[tunnels.mail.keys.bob]", "mail: There is no key bob in KEY"],
+    [
+      '[tunnels.second]\nsource = "/s"',
+      "FILE:6: tunnels.second.target: is missing",
+      "FILE:6: tunnels.second.key: is missing",
+    ],
+    ["[tunnels.mail", "FILE:6: incomplete key-value: cannot find end of key"],
+    [
+      "weak-handshake = true\nrequire-forward-secrecy = true",
+      "FILE:7: tunnels.mail.require-forward-secrecy: excludes weak-handshake",
+    ],
+  ])("tells what is wrong with %s", async (line, ...complaints) => {
+    const key = keyFile();
+    const { status, stdout, stderr } = await check(good(key, line));
+    expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
+    for (const complaint of complaints)
+      expect(stderr.replaceAll(key, "KEY")).toContain(`spiped: ${complaint}`);
+  });
+
+  it("tells of a file that is not there, and of one without tunnels", async () => {
+    expect(await run([...SPIPED, "--config", "/nowhere.toml"])).toMatchObject({
+      status: 1,
+      stderr: "spiped: Cannot read /nowhere.toml: No such file or directory\n",
+    });
+    expect(await check("[tunnels]")).toMatchObject({
+      status: 1,
+      stderr: "spiped: FILE:1: tunnels: must have at least one tunnel\n",
+    });
+  });
+
+  it.each([["-s", "/s"], ["-e"], ["--send-proxy", "v1"]])(
+    "leaves no tunnel's option to the command line: %s",
+    async (...options) => {
+      const { status, stderr } = await run([...SPIPED, "--config", "/nowhere.toml", ...options]);
+      expect(status).toBe(1);
+      expect(stderr).toMatch(/spiped: --(source|encrypt|send-proxy) belongs into the file of --config\n$/);
+    },
+  );
+});
+
+describeWith("spiped")("--config", () => {
+  it("runs all tunnels of a file, which change on SIGHUP while connections go on", async () => {
+    const key = keyFile();
+    const echo = await startEcho();
+    const [first, second, third] = [await freeAddress(), await freeAddress("UNIX"), await freeAddress()];
+    const tunnel = (name: string, source: string, mode: string, target: string) =>
+      `[tunnels.${name}]\n${mode} = true\nsource = "${source}"\ntarget = "${target}"\nkey = "${key}"\n`;
+    const file = configFile(
+      tunnel("one", first.text, "decrypt", echo.address.text) +
+        tunnel("two", second.text, "encrypt", first.text),
+    );
+    const daemon = start([...SPIPED, "-F", "--config", file, "--log-level", "info"]);
+    await until(() => isListening(first) && isListening(second));
+    expect(String(await exchange(second, "through both"))).toBe("through both");
+    await until(() => /spiped: one: connection 1 from /.test(daemon.stderr()));
+
+    const held = await connectTo(second);
+    held.write("held ");
+    await once(held, "readable");
+    writeFileSync(
+      file,
+      tunnel("one", first.text, "decrypt", echo.address.text) +
+        tunnel("three", third.text, "encrypt", first.text),
+    );
+    process.kill(daemon.pid, "SIGHUP");
+    await until(() => daemon.stderr().includes("reloaded"));
+    expect(existsSync(second.text)).toBe(false);
+    expect(String(await exchange(third, "the new one"))).toBe("the new one");
+    held.end("to the end");
+    expect(String(await readAll(held))).toBe("held to the end");
+    // The original's client at one of them, too.
+    const plain = await freeAddress();
+    await startSpiped("c", "-e", plain, first, key);
+    expect(String(await exchange(plain, "from outside"))).toBe("from outside");
+
+    const taken = await freeAddress();
+    const blocker = await startEcho();
+    writeFileSync(
+      file,
+      readFileSync(file, "utf8") +
+        tunnel("four", blocker.address.text, "encrypt", first.text) +
+        tunnel("five", taken.text, "encrypt", first.text),
+    );
+    process.kill(daemon.pid, "SIGHUP");
+    await until(() => daemon.stderr().includes("not reloaded"));
+    expect(daemon.stderr()).toContain("spiped: Address already in use\n");
+    expect(isListening(taken)).toBe(false);
+    expect(String(await exchange(third, "still there"))).toBe("still there");
+  });
+
+  it("takes relative paths from the file's directory, and the pid file's name from its own", async () => {
+    const directory = temporaryDirectory();
+    writeFileSync(join(directory, "mail.key"), "secret", { mode: 0o600 });
+    const file = join(directory, "spiped.toml");
+    writeFileSync(
+      file,
+      `[tunnels.mail]\ndecrypt = true\nsource = "${join(directory, "s")}"\ntarget = "[127.0.0.1]:1"\nkey = "mail.key"\n`,
+    );
+    expect(await run([...SPIPED, "--config", file], "", { stdio: "ignore" })).toMatchObject({ status: 0 });
+    const pid = Number(readFileSync(`${file}.pid`, "utf8"));
+    process.kill(pid, "SIGTERM");
+    await until(() => !existsSync(`${file}.pid`));
+  });
+});
