@@ -1,0 +1,36 @@
+# Completion of spiped and spipe for bash: copy to /usr/share/bash-completion/completions/spiped, with a link spipe.
+_spiped() {
+  local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} options
+  COMPREPLY=()
+  case $previous in
+    -k | --key | -p | --pid-file | --config | --generate-key | --check-key)
+      compopt -o filenames 2>/dev/null
+      mapfile -t COMPREPLY < <(compgen -f -- "$current")
+      return
+      ;;
+    -u | --user | --socket-owner)
+      mapfile -t COMPREPLY < <(compgen -u -- "$current")
+      return
+      ;;
+    --send-proxy) options="v1 v2" ;;
+    --log-level) options="warn info" ;;
+    --log-format) options="text json" ;;
+    --workers) options="auto 2 4 8" ;;
+    -s | --source | -t | --target | --failover-target | -b | --bind | -n | --max-connections | -o | --timeout | \
+      -r | --resolve-interval | --idle-timeout | --allow | --accept-proxy | --socket-mode | --metrics) return ;;
+    *)
+      options="--target --key --bind --weak-handshake --require-forward-secrecy --no-keepalive --timeout --version --help"
+      case ${COMP_WORDS[0]##*/} in
+        spipe) options+=" --fragile" ;;
+        *)
+          options+=" --encrypt --decrypt --source --wait-for-dns --foreground --max-connections --pid-file
+            --resolve-interval --no-resolve --syslog --user --failover-target --idle-timeout --allow --accept-proxy
+            --send-proxy --socket-mode --socket-owner --config --check-config --workers --log-level --log-format
+            --metrics --generate-key --check-key"
+          ;;
+      esac
+      ;;
+  esac
+  mapfile -t COMPREPLY < <(compgen -W "$options" -- "$current")
+}
+complete -F _spiped spiped spipe

@@ -1,0 +1,52 @@
+/** The shells' completions offer every option that -h lists, in the shells themselves. */
+import { resolve } from "node:path";
+import { expect, it } from "vitest";
+import { commandOf, type Program, run, temporaryDirectory } from "../support/programs.ts";
+import { describeWith } from "../support/requirements.ts";
+
+const FILES = resolve("deploy/completions");
+
+async function listed(program: Program): Promise<string[]> {
+  const { stdout } = await run([...commandOf("ours", program), "-h"]);
+  return [...stdout.toString().matchAll(/^ {2}(?:-\w, | {4})(--[a-z-]+)/gm)].map(([, long]) => long!).sort();
+}
+
+const words = (text: Buffer) => [...new Set(text.toString().match(/^--[a-z-]+/gm))].sort();
+
+describeWith(
+  "bash",
+  "zsh",
+  "fish",
+)("completion of long options", () => {
+  it.each(["spiped", "spipe"] as const)("in bash, %s", async (program) => {
+    const script = `source ${FILES}/spiped.bash; COMP_WORDS=(${program} --); COMP_CWORD=1; _spiped; printf '%s\\n' "\${COMPREPLY[@]}"`;
+    expect(words((await run(["bash", "-c", script])).stdout)).toEqual(await listed(program));
+  });
+
+  it.each(["spiped", "spipe"] as const)("in fish, %s", async (program) => {
+    const script = `source ${FILES}/spiped.fish; complete -C '${program} --'`;
+    const { stdout } = await run(["fish", "--no-config", "-c", script], "", {
+      env: { ...process.env, HOME: temporaryDirectory() },
+    });
+    expect(words(stdout)).toEqual(await listed(program));
+  });
+
+  it.each(["spiped", "spipe"] as const)("in zsh, %s", async (program) => {
+    // Completion needs a terminal: zsh's own module gives it one.
+    const home = temporaryDirectory();
+    const script = `
+      zmodload zsh/zpty
+      zpty shell "HOME=${home} ZDOTDIR=${home} TERM=dumb zsh -f -i"
+      zpty -w shell "fpath=(${FILES} \\$fpath); autoload -U compinit; compinit -u -D; LISTMAX=1000 COLUMNS=80 LINES=200; zstyle ':completion:*' list-prompt ''; PS1=ready; setopt no_always_last_prompt"
+      zpty -w -n shell $'${program} --\\t'
+      sleep 1.5
+      while zpty -r -t shell line; do print -r -- "$line"; done`;
+    const { stdout } = await run(["zsh", "-f", "-c", script], "", { timeout: 20_000 });
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: a terminal's escapes
+    const text = stdout.toString().replace(/\x1b\[[\d;?]*[A-Za-z]|\r/g, "");
+    const offered = [...new Set([...text.matchAll(/^(--[a-z-]+)/gm)].map(([, long]) => long!))].sort();
+    const everyOption = await listed(program);
+    for (const option of everyOption) expect(text).toContain(option);
+    for (const option of offered) expect(everyOption).toContain(option);
+  });
+});
