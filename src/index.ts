@@ -12,7 +12,8 @@
  *
  * @module
  */
-import { readFile } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
+import { join, parse } from "node:path";
 import { Secret } from "./protocol/secret.ts";
 
 export { type ConnectOptions, connect } from "./library/client.ts";
@@ -42,4 +43,23 @@ export async function loadKey(file: string | URL): Promise<Secret> {
   const secret = Secret.fromKeyFile(contents);
   contents.fill(0);
   return secret;
+}
+
+/**
+ * Reads a directory of key files, as `spiped -d -k DIRECTORY`: each regular file is a key, and the file's name without
+ * its extension is its name, but for names that begin with a dot and for `.toml` files.
+ *
+ * @returns the secrets by name, for `createServer({ keys })`.
+ * @throws the system's error if something can't be read; Error if two files give the same name.
+ */
+export async function loadKeys(directory: string): Promise<Map<string, Secret>> {
+  const keys = new Map<string, Secret>();
+  for (const file of (await readdir(directory)).sort()) {
+    const path = join(directory, file);
+    if (file.startsWith(".") || file.endsWith(".toml") || !(await stat(path)).isFile()) continue;
+    const { name } = parse(file);
+    if (keys.has(name)) throw new Error(`two keys are named ${name} in ${directory}`);
+    keys.set(name, await loadKey(path));
+  }
+  return keys;
 }

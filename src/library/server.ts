@@ -11,8 +11,13 @@ import { DEFAULT_TIMEOUT } from "./client.ts";
 
 /** How to serve. */
 export interface ServerOptions {
-  /** The shared key. */
-  readonly key: Secret;
+  /** The shared key; or `keys`. */
+  readonly key?: Secret;
+  /**
+   * Several keys by the names of those who hold them, as `loadKeys()` gives them: `socket.keyName` says whose it was.
+   * Asked for anew for each client, so that the `Map` may change while the server runs.
+   */
+  readonly keys?: ReadonlyMap<string, Secret>;
   /** How long a client may take to prove that it holds the key, ms. 5000 if absent. */
   readonly timeout?: number;
   /** As `spiped -f`. */
@@ -45,9 +50,10 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
   /** @internal Made by `createServer()`. */
   constructor(options: ServerOptions) {
     super();
-    const { key, timeout = DEFAULT_TIMEOUT } = options;
+    const { key, keys, timeout = DEFAULT_TIMEOUT } = options;
+    if ((key === undefined) === (keys === undefined)) throw new TypeError("either key or keys must be given");
     this.#options = options;
-    this.#acceptor = new Acceptor({ ...options, timeout, candidates: () => [key] });
+    this.#acceptor = new Acceptor({ ...options, timeout, candidates: () => keys?.values() ?? [key!] });
     this.#listener = new Listener(
       (socket) => this.#accept(socket),
       (error) => this.emit("warning", error),
@@ -92,15 +98,16 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
     this.#sockets.add(socket);
     socket.once("close", () => this.#sockets.delete(socket));
     this.#acceptor.verify(socket).then(
-      ({ handshake }) => this.#welcome(socket, handshake),
+      ({ handshake, secret }) => this.#welcome(socket, handshake, secret),
       (error: Error) => this.emit("refused", error, peer),
     );
   }
 
-  #welcome(wire: Socket, handshake: ServerHandshake): void {
+  #welcome(wire: Socket, handshake: ServerHandshake, secret: Secret): void {
     const { send, session } = handshake.respond();
     wire.write(send);
-    const socket = new SpipedSocket(wire, session, defaultEngine());
+    const name = [...(this.#options.keys ?? [])].find(([, key]) => key === secret)?.[0];
+    const socket = new SpipedSocket(wire, session, defaultEngine(), name);
     socket.setKeepAlive(this.#options.keepAlive ?? true);
     socket.allowHalfOpen = this.#options.allowHalfOpen ?? true;
     this.emit("connection", socket);

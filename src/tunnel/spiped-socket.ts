@@ -25,10 +25,13 @@ export class SpipedSocket extends Duplex {
   readonly #wire: Socket;
   readonly #sealer: Sealer;
   readonly #opener: Opener;
+  /** The name of the key that the client holds; undefined if the server has only one, and at the client. */
+  readonly keyName: string | undefined;
 
   /** @internal Made by `connect()` and `createServer()`. The session keys are overwritten. */
-  constructor(wire: Socket, session: SessionKeys, engine: Engine) {
+  constructor(wire: Socket, session: SessionKeys, engine: Engine, keyName?: string) {
     super({ allowHalfOpen: true });
+    this.keyName = keyName;
     this.#wire = wire;
     this.#sealer = new Sealer(engine, session.seal);
     this.#opener = new Opener(engine, session.open);

@@ -1,9 +1,10 @@
 /** The library against the original's programs, and against itself where the original can't go wrong on demand. */
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer, get } from "node:http";
 import { connect as connectNet, createServer as createNetServer } from "node:net";
+import { join } from "node:path";
 import { inspect } from "node:util";
 import { describe, expect, it } from "vitest";
 import {
@@ -12,6 +13,7 @@ import {
   createServer,
   httpAgent,
   loadKey,
+  loadKeys,
   Secret,
   type SpipedServer,
   type SpipedSocket,
@@ -24,6 +26,7 @@ import {
   keyFile,
   run,
   startSpiped,
+  temporaryDirectory,
   until,
 } from "../support/programs.ts";
 import { describeWith } from "../support/requirements.ts";
@@ -155,6 +158,23 @@ describeWith("spiped", "spipe")("createServer() for the original's clients", () 
     const plain = await freeAddress();
     await startSpiped("c", "-e", plain, wire, key);
     expect((await exchange(plain, "hello")).toString()).toBe("hello");
+  });
+
+  it("knows whose key a client holds, from a directory that may change", async () => {
+    const directory = temporaryDirectory();
+    for (const name of ["alice.key", "bob.key"]) writeFileSync(join(directory, name), randomBytes(32));
+    writeFileSync(join(directory, "bob.toml"), "max-connections = 1\n");
+    const keys = await loadKeys(directory);
+    expect([...keys.keys()]).toEqual(["alice", "bob"]);
+    const server = createServer({ keys }, (socket) => socket.end(`hello ${socket.keyName}`));
+    const port = await listen(server);
+    const ask = (file: string) =>
+      run([...commandOf("c", "spipe"), "-t", `[127.0.0.1]:${port}`, "-k", join(directory, file)]);
+    expect(String((await ask("bob.key")).stdout)).toBe("hello bob");
+    expect(String((await ask("alice.key")).stdout)).toBe("hello alice");
+    keys.delete("alice");
+    expect((await ask("alice.key")).status).toBe(1);
+    expect(() => createServer({})).toThrow(TypeError);
   });
 
   it("tells who was refused and why, and the client nothing", async () => {

@@ -1,0 +1,153 @@
+/** Several processes that share the work of one daemon. */
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { readFileSync, writeFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import {
+  commandOf,
+  connectTo,
+  freeAddress,
+  isListening,
+  keyFile,
+  type Running,
+  run,
+  startSpiped,
+  until,
+} from "../support/programs.ts";
+import { describeWith } from "../support/requirements.ts";
+import { exchange, startEcho } from "../support/servers.ts";
+
+/** The workers' pids. */
+function workersOf({ pid }: Running): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8")
+    .trim()
+    .split(" ")
+    .filter(Boolean)
+    .map(Number);
+}
+
+async function withWorkers(...options: string[]) {
+  const key = keyFile();
+  const echo = await startEcho();
+  const wire = await freeAddress();
+  const daemon = await startSpiped("ours", "-d", wire, echo.address, key, "--workers", "2", ...options);
+  await until(() => workersOf(daemon).length === 2);
+  const plain = await freeAddress();
+  await startSpiped("c", "-e", plain, wire, key);
+  return { key, echo, wire, plain, daemon };
+}
+
+describeWith("spiped", "spipe")("--workers", () => {
+  it("shares connections among processes that look like spiped", async () => {
+    const { plain, daemon } = await withWorkers();
+    const data = randomBytes(300_000);
+    const answers = await Promise.all(Array.from({ length: 20 }, () => exchange(plain, data)));
+    for (const answer of answers) expect(answer.equals(data)).toBe(true);
+    for (const pid of workersOf(daemon)) {
+      expect(readFileSync(`/proc/${pid}/cmdline`, "latin1")).toMatch(/^spiped /);
+      // Both have worked: each has spent processor time on it.
+      expect(Number(readFileSync(`/proc/${pid}/stat`, "latin1").split(" ")[13])).toBeGreaterThan(0);
+    }
+  });
+
+  it("serves a UNIX source, too", async () => {
+    const key = keyFile();
+    const echo = await startEcho();
+    const wire = await freeAddress();
+    const source = await freeAddress("UNIX");
+    await startSpiped("c", "-d", wire, echo.address, key);
+    await startSpiped("ours", "-e", source, wire, key, "--workers", "2");
+    const data = randomBytes(100_000);
+    for (let i = 0; i < 4; i += 1) expect((await exchange(source, data)).equals(data)).toBe(true);
+  });
+
+  it("counts -n over all of them", async () => {
+    const { plain, daemon } = await withWorkers("-n", "3");
+    const sockets = [];
+    for (let i = 0; i < 3; i += 1) {
+      const socket = await connectTo(plain);
+      socket.write("x");
+      await once(socket, "readable");
+      sockets.push(socket);
+    }
+    const fourth = await connectTo(plain);
+    let answered = false;
+    fourth.on("data", () => {
+      answered = true;
+    });
+    fourth.write("x");
+    await until(() => daemon.stderr().includes("Maximum number of connections (3) reached"));
+    expect(answered).toBe(false);
+    sockets[0]!.destroy();
+    await until(() => answered);
+  });
+
+  it("replaces one that dies, says so, and frees its slots", async () => {
+    const { plain, daemon } = await withWorkers("-n", "2");
+    const sockets = [await connectTo(plain), await connectTo(plain)];
+    let answered = 0;
+    let closed = 0;
+    for (const socket of sockets) {
+      socket.on("data", () => {
+        answered += 1;
+      });
+      socket.on("end", () => {
+        closed += 1;
+      });
+      socket.write("x");
+    }
+    await until(() => answered === 2);
+    const [victim] = workersOf(daemon);
+    process.kill(victim!, "SIGKILL");
+    await until(() => closed === 1);
+    await until(() => workersOf(daemon).length === 2 && !workersOf(daemon).includes(victim!));
+    expect(daemon.stderr()).toContain(
+      `spiped: Worker ${victim} ended (SIGKILL): its connections are lost, another takes its place\n`,
+    );
+    for (let i = 0; i < 4; i += 1) expect(String(await exchange(plain, "again"))).toBe("again");
+  });
+
+  it("drains and reloads as one", async () => {
+    const { key, wire, plain, daemon } = await withWorkers("--log-level", "info");
+    const held = await connectTo(plain);
+    held.write("x");
+    let received = "";
+    held.on("data", (chunk) => {
+      received += chunk;
+    });
+    await until(() => received === "x");
+    writeFileSync(key, randomBytes(32));
+    process.kill(daemon.pid, "SIGHUP");
+    await until(() => daemon.stderr().includes("reloaded"));
+    for (let i = 0; i < 4; i += 1) {
+      const { stdout } = await run([...commandOf("c", "spipe"), "-t", wire.text, "-k", key], "new key");
+      expect(String(stdout)).toBe("new key");
+    }
+    process.kill(daemon.pid, "SIGTERM");
+    await until(() => !isListening(wire));
+    held.end("y");
+    await until(() => received === "xy");
+    expect(await daemon.ended).toEqual({ status: 0, signal: null });
+  });
+});
+
+describe("--workers", () => {
+  it("takes a number or auto", async () => {
+    const args = [
+      "-F",
+      "-d",
+      "-s",
+      "[127.0.0.1]:1",
+      "-t",
+      "[127.0.0.1]:1",
+      "-k",
+      "/dev/null",
+      "--workers",
+      "many",
+    ];
+    expect(await run([...commandOf("ours", "spiped"), ...args])).toMatchObject({
+      status: 1,
+      stderr: "spiped: Error parsing argument: --workers many: Invalid argument\n",
+    });
+  });
+});
