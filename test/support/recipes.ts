@@ -31,7 +31,7 @@ export async function onOwnMachine(script: string, maker: Maker = "ours"): Promi
   const prologue = `set -euo pipefail; exec 2>&1; ip link set lo up; cd '${directory}'
     export HOME='${directory}' PATH="${directory}:$PATH:/usr/sbin:/sbin"
     listening() { until ss -ltnH "sport = :$1" | grep -q .; do sleep 0.02; done; }
-    head -c 32 /dev/urandom > spiped.key
+    (umask 077; head -c 32 /dev/urandom > spiped.key)
   `;
   const command = [
     "unshare",
