@@ -1,0 +1,170 @@
+/** Metrics, health and the status page. */
+import { existsSync } from "node:fs";
+import { request } from "node:http";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import {
+  commandOf,
+  connectTo,
+  freeAddress,
+  keyFile,
+  run,
+  startSpiped,
+  type TestAddress,
+  temporaryDirectory,
+  until,
+} from "../support/programs.ts";
+import { describeWith } from "../support/requirements.ts";
+import { exchange, readAll, startEcho } from "../support/servers.ts";
+
+/** Asks an HTTP server at any address. */
+async function get(address: TestAddress, path: string, method = "GET") {
+  const where = "path" in address.connect ? { socketPath: address.connect.path } : address.connect;
+  const asked = request({ ...where, path, method, agent: false }).end();
+  const response = await new Promise<import("node:http").IncomingMessage>((resolve, reject) => {
+    asked.once("response", resolve);
+    asked.once("error", reject);
+  });
+  return { status: response.statusCode, body: String(await readAll(response)) };
+}
+
+/** A daemon with metrics and the original's client in front of it. */
+async function withMetrics(family: "IPv4" | "UNIX", ...options: string[]) {
+  const key = keyFile();
+  const echo = await startEcho();
+  const wire = await freeAddress();
+  const metrics = await freeAddress(family);
+  const daemon = await startSpiped(
+    "ours",
+    "-d",
+    wire,
+    echo.address,
+    key,
+    "--metrics",
+    metrics.text,
+    ...options,
+  );
+  const plain = await freeAddress();
+  await startSpiped("c", "-e", plain, wire, key);
+  return { key, echo, wire, plain, metrics, daemon };
+}
+
+describeWith("spiped", "spipe")("--metrics", () => {
+  it.each([
+    ["one process", []],
+    ["two workers", ["--workers", "2"]],
+  ] as const)("counts connections, bytes and failures of %s", async (_name, options) => {
+    const { wire, plain, metrics } = await withMetrics("IPv4", ...options);
+    for (let i = 0; i < 4; i += 1) await exchange(plain, Buffer.alloc(1000));
+    for (let i = 0; i < 3; i += 1) {
+      await run([...commandOf("c", "spipe"), "-t", wire.text, "-k", keyFile()]);
+    }
+    const held = await connectTo(plain);
+    held.write("x");
+    let text = "";
+    await until(async () => {
+      text = (await get(metrics, "/metrics")).body;
+      return /key="default",direction="encrypted"\} 4001$/m.test(text);
+    });
+    const value = (name: string) => Number(new RegExp(`^${name} (\\S+)$`, "m").exec(text)?.[1]);
+    expect(value('spiped_connections_total\\{tunnel="default"\\}')).toBe(8);
+    expect(value('spiped_handshake_failures_total\\{tunnel="default",reason="handshake: wrong key"\\}')).toBe(
+      3,
+    );
+    expect(value('spiped_bytes_total\\{tunnel="default",key="default",direction="decrypted"\\}')).toBe(4001);
+    expect(value('spiped_bytes_total\\{tunnel="default",key="default",direction="encrypted"\\}')).toBe(4001);
+    expect(value('spiped_handshake_seconds_count\\{tunnel="default"\\}')).toBe(5);
+    expect(text).toContain("nodejs_eventloop_lag_p99_seconds");
+  });
+
+  it("serves a UNIX socket, and removes it", async () => {
+    const { metrics, daemon } = await withMetrics("UNIX");
+    expect(await get(metrics, "/healthz")).toEqual({ status: 200, body: "ok\n" });
+    expect((await get(metrics, "/nothing")).status).toBe(404);
+    expect((await get(metrics, "/metrics", "POST")).status).toBe(405);
+    process.kill(daemon.pid, "SIGTERM");
+    await daemon.ended;
+    expect(existsSync(metrics.text)).toBe(false);
+  });
+
+  it("is not ready while the target is unreachable, and while it drains", async () => {
+    const { echo, wire, key, plain, metrics, daemon } = await withMetrics("IPv4");
+    expect(await get(metrics, "/readyz")).toEqual({ status: 200, body: "ready\n" });
+    await new Promise((closed) => echo.server.close(closed));
+    await run([...commandOf("c", "spipe"), "-t", wire.text, "-k", key]);
+    await until(async () => (await get(metrics, "/readyz")).status === 503);
+    expect((await get(metrics, "/readyz")).body).toBe("target unreachable\n");
+    expect((await get(metrics, "/healthz")).status).toBe(200);
+    echo.server.listen(echo.address.connect);
+    await until(async () => (await get(metrics, "/readyz")).status === 200);
+
+    const held = await connectTo(plain);
+    held.write("x");
+    await new Promise((readable) => held.once("readable", readable));
+    process.kill(daemon.pid, "SIGTERM");
+    await until(async () => (await get(metrics, "/readyz")).body === "draining\n");
+    held.end();
+    expect((await daemon.ended).status).toBe(0);
+  });
+
+  it("is for loopback addresses only", async () => {
+    const args = ["-F", "-d", "-s", (await freeAddress()).text, "-t", "[127.0.0.1]:1", "-k", "/dev/null"];
+    const { status, stderr } = await run([
+      ...commandOf("ours", "spiped"),
+      ...args,
+      "--metrics",
+      "[0.0.0.0]:9464",
+    ]);
+    expect(status).toBe(1);
+    expect(stderr).toBe(
+      "spiped: Cannot serve metrics on [0.0.0.0]:9464: metrics are served on loopback addresses and UNIX sockets only, not on 0.0.0.0\n",
+    );
+  });
+});
+
+describeWith("chromium", "spiped")("the status page", () => {
+  it("shows each tunnel to a person with a browser", { timeout: 60_000 }, async () => {
+    const { plain, metrics } = await withMetrics("IPv4");
+    await exchange(plain, Buffer.alloc(3_000_000));
+    const url = `http://127.0.0.1:${(metrics.connect as { port: number }).port}/`;
+    const directory = temporaryDirectory();
+    const picture = join(directory, "page.png");
+    const chromium = [
+      "chromium",
+      "--headless",
+      "--no-sandbox",
+      "--disable-gpu",
+      `--user-data-dir=${directory}`,
+    ];
+    const { stdout } = await run([...chromium, "--dump-dom", url]);
+    const page = stdout.toString();
+    expect(page).toContain("<h1>spiped <small>");
+    expect(page).toMatch(
+      /<td>default<\/td><td>0<\/td><td>0<\/td><td>0<\/td><td>1<\/td><td>0<\/td><td>3\.0 MB<\/td>/,
+    );
+    expect(page).toContain("<svg");
+    await run([...chromium, "--window-size=1100,420", `--screenshot=${picture}`, url]);
+    expect(existsSync(picture)).toBe(true);
+  });
+});
+
+describe("the status page", () => {
+  it("draws the rates it has seen, and shows no tunnel name as markup", async () => {
+    const { StatusPage } = await import("../../src/daemon/status-page.ts");
+    const page = new StatusPage(1000);
+    const samples = (bytes: number) =>
+      new Map([
+        ["spiped_connections_total", [{ value: 3, labels: { tunnel: "<b>" } }]],
+        ["spiped_bytes_total", [{ value: bytes, labels: { tunnel: "<b>", direction: "encrypted" } }]],
+      ]);
+    for (const bytes of [0, 1000, 3000, 3000]) page.record(samples(bytes));
+    const html = page.render(samples(3000), "ready", "1");
+    expect(html).toContain("&#60;b&#62;");
+    expect(html).not.toContain("<b>");
+    const points = /points="([^"]+)"/
+      .exec(html)![1]!
+      .split(" ")
+      .map((point) => Number(point.split(",")[1]));
+    expect(points).toEqual([34, 18, 2, 34]);
+  });
+});
