@@ -117,11 +117,9 @@ export class Fleet {
       return listener;
     }
     const { source, socketMode, socketOwner } = plan;
+    const owner = socketOwner === undefined ? undefined : ownerIds(socketOwner);
     await listener.listen(source, socketMode);
-    if (source.kind === "unix" && socketOwner !== undefined) {
-      const { uid, gid } = ownerIds(socketOwner);
-      chownSync(source.path, uid, gid);
-    }
+    if (source.kind === "unix" && owner !== undefined) chownSync(source.path, owner.uid, owner.gid);
     return listener;
   }
 }

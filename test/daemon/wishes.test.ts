@@ -1,0 +1,217 @@
+/** What operators have asked for: permissions of sockets, idle timeouts, failover, lists of clients. */
+import { execFileSync } from "node:child_process";
+import { statSync } from "node:fs";
+import { expect, it } from "vitest";
+import { AddressList } from "../../src/tunnel/address-list.ts";
+import { ConnectError } from "../../src/tunnel/errors.ts";
+import { Target } from "../../src/tunnel/target.ts";
+import { Targets } from "../../src/tunnel/targets.ts";
+import { commandOf, connectTo, freeAddress, keyFile, run, startSpiped, until } from "../support/programs.ts";
+import { onOwnMachine } from "../support/recipes.ts";
+import { describeWith } from "../support/requirements.ts";
+import { exchange, readAll, serve, startEcho } from "../support/servers.ts";
+
+describeWith("root", "spiped")("--socket-mode and --socket-owner", () => {
+  it("hold for a UNIX source", async () => {
+    const key = keyFile();
+    const echo = await startEcho();
+    const wire = await freeAddress();
+    const source = await freeAddress("UNIX");
+    await startSpiped("c", "-d", wire, echo.address, key);
+    await startSpiped(
+      "ours",
+      "-e",
+      source,
+      wire,
+      key,
+      "--socket-mode",
+      "0660",
+      "--socket-owner",
+      "nobody:daemon",
+    );
+    const id = (flag: string, name: string) =>
+      Number(execFileSync("getent", [flag, name], { encoding: "utf8" }).split(":")[2]);
+    expect(statSync(source.text).mode & 0o777).toBe(0o660);
+    await until(() => statSync(source.text).uid === id("passwd", "nobody"));
+    expect(statSync(source.text).gid).toBe(id("group", "daemon"));
+    expect(String(await exchange(source, "hello"))).toBe("hello");
+  });
+
+  it("are refused for other sources, and so are owners who do not exist", async () => {
+    const args = (source: string) => ["-F", "-e", "-s", source, "-t", "[127.0.0.1]:1", "-k", "/dev/null"];
+    const spiped = (source: string, ...more: string[]) =>
+      run([...commandOf("ours", "spiped"), ...args(source), ...more]);
+    expect(await spiped("[127.0.0.1]:1", "--socket-mode", "0600")).toMatchObject({
+      status: 1,
+      stderr: "spiped: --socket-mode and --socket-owner are for UNIX sockets, which [127.0.0.1]:1 is not\n",
+    });
+    const source = await freeAddress("UNIX");
+    expect(await spiped(source.text, "--socket-owner", "nobody-at-all")).toMatchObject({
+      status: 1,
+      stderr: "spiped: Error binding socket: No such user: nobody-at-all\n",
+    });
+    expect(await spiped(source.text, "--socket-mode", "rw")).toMatchObject({
+      status: 1,
+      stderr: "spiped: --socket-mode needs permissions such as 0660, not rw\n",
+    });
+  });
+});
+
+describeWith("spiped")("--idle-timeout", () => {
+  it("ends a connection without traffic, and no other", async () => {
+    const key = keyFile();
+    const echo = await startEcho();
+    const wire = await freeAddress();
+    const plain = await freeAddress();
+    const daemon = await startSpiped(
+      "ours",
+      "-d",
+      wire,
+      echo.address,
+      key,
+      "--idle-timeout",
+      "0.4",
+      "--log-level",
+      "info",
+    );
+    await startSpiped("c", "-e", plain, wire, key);
+    const idle = await connectTo(plain);
+    const busy = await connectTo(plain);
+    let answers = 0;
+    busy.on("data", () => {
+      answers += 1;
+    });
+    const beat = setInterval(() => busy.write("x"), 50);
+    idle.write("once");
+    await readAll(idle).catch(() => {});
+    clearInterval(beat);
+    expect(answers).toBeGreaterThan(4);
+    expect(busy.readableEnded).toBe(false);
+    busy.end();
+    await until(() => /decrypted: closed\n/.test(daemon.stderr()));
+    expect(daemon.stderr()).toMatch(/4 bytes encrypted, 4 bytes decrypted: idle for 0\.4 s\n/);
+  });
+});
+
+describeWith("spiped")("--allow", () => {
+  it("turns others away without a word", async () => {
+    const key = keyFile();
+    const echo = await startEcho();
+    const wire = await freeAddress();
+    const options = ["--allow", "192.0.2.0/24", "--allow", "127.0.0.9", "--log-level", "info"];
+    const daemon = await startSpiped("ours", "-d", wire, echo.address, key, ...options);
+    expect(await readAll(await connectTo(wire))).toHaveLength(0);
+    await until(() => daemon.stderr().includes("address not allowed"));
+    const plain = await freeAddress();
+    await startSpiped("ours", "-e", plain, wire, key, "-b", "[127.0.0.9]");
+    expect(String(await exchange(plain, "hello"))).toBe("hello");
+  });
+
+  it.each(["nowhere", "1.2.3.4/33", "1.2.3.4/x", "::1/129", ""])("refuses %j", async (range) => {
+    const args = [
+      "-F",
+      "-e",
+      "-s",
+      "[127.0.0.1]:1",
+      "-t",
+      "[127.0.0.1]:1",
+      "-k",
+      "/dev/null",
+      "--allow",
+      range,
+    ];
+    expect(await run([...commandOf("ours", "spiped"), ...args])).toMatchObject({
+      status: 1,
+      stderr: `spiped: --allow: not an IP address, a range such as 192.0.2.0/24, or unix: ${range}\n`,
+    });
+  });
+
+  it("knows addresses in all their forms", () => {
+    const list = new AddressList(["10.0.0.0/8", "2001:db8::/32", "::1", "unix"]);
+    for (const address of ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8:1::2", "::1", undefined])
+      expect(list.includes(address)).toBe(true);
+    for (const address of ["11.0.0.1", "::ffff:11.0.0.1", "2001:db9::1", "::2"])
+      expect(list.includes(address)).toBe(false);
+    expect(new AddressList(["0.0.0.0/0"]).includes(undefined)).toBe(false);
+  });
+});
+
+describeWith("spiped")("--failover-target", () => {
+  it.each(["-d", "-e"] as const)("is taken when the target fails, with %s", async (mode) => {
+    const key = keyFile();
+    const greet = (text: string) =>
+      serve((socket) => {
+        socket.resume();
+        socket.end(text);
+      });
+    const [first, second] = [await greet("first"), await greet("second")];
+    const plain = await freeAddress();
+    let targets = [first.address, second.address];
+    if (mode === "-e") {
+      targets = [await freeAddress(), await freeAddress()];
+      const servers = [first, second];
+      for (const [i, wire] of targets.entries()) await startSpiped("c", "-d", wire, servers[i]!.address, key);
+    }
+    const wire = mode === "-d" ? await freeAddress() : plain;
+    await startSpiped("ours", mode, wire, targets[0]!, key, "--failover-target", targets[1]!.text);
+    if (mode === "-d") await startSpiped("c", "-e", plain, wire, key);
+    expect(String(await exchange(plain, "x"))).toBe("first");
+    await new Promise((closed) => first.server.close(closed));
+    if (mode === "-d") {
+      expect(String(await exchange(plain, "x"))).toBe("second");
+      expect(String(await exchange(plain, "x"))).toBe("second");
+      // It has come back, but it is left alone for a while.
+      first.server.listen(first.address.connect);
+      expect(String(await exchange(plain, "x"))).toBe("second");
+    }
+  });
+
+  it("comes last again only when its time is over, and is tried when all others fail too", async () => {
+    const target = (text: string) => new Target({ kind: "unix", path: text, text }, [], () => {});
+    const [a, b] = [target("/a"), target("/b")];
+    const targets = new Targets([a, b]);
+    const tried: string[] = [];
+    const connect = (dead: Target[]) => async (candidate: Target) => {
+      tried.push(candidate.address.text);
+      if (dead.includes(candidate)) throw new ConnectError("ERR_SPIPED_CONNECT", "dead");
+      return candidate;
+    };
+    expect(await targets.attempt(connect([a]))).toBe(b);
+    expect(await targets.attempt(connect([]))).toBe(b);
+    await expect(targets.attempt(connect([a, b]))).rejects.toThrow("dead");
+    expect(await targets.attempt(connect([]))).toBe(a);
+    expect(tried).toEqual(["/a", "/b", "/b", "/b", "/a", "/a"]);
+  });
+});
+
+describeWith(
+  "root",
+  "unshare",
+  "ip",
+  "ss",
+  "spiped",
+  "socat",
+)("a target's name", () => {
+  it("that can't be looked up any more keeps its last answer, which is told once and counted", async () => {
+    const output = await onOwnMachine(`
+      mount -t tmpfs none /mnt; cp /etc/hosts /mnt/hosts; cp /etc/hosts /mnt/original; cp /etc/nsswitch.conf /mnt/nsswitch.conf
+      echo '127.0.0.1 target.example.org' >> /mnt/hosts; echo 'hosts: files' > /mnt/nsswitch.conf
+      mount --bind /mnt/hosts /etc/hosts; mount --bind /mnt/nsswitch.conf /etc/nsswitch.conf
+      socat TCP-LISTEN:8003,fork,reuseaddr EXEC:cat &
+      spiped -F -d -s '[127.0.0.1]:8002' -t target.example.org:8003 -k spiped.key -r 0.1 --metrics $PWD/m.sock 2> log &
+      listening 8002
+      cat /mnt/original > /etc/hosts
+      until curl -s --unix-socket m.sock http://localhost/metrics | grep 'lookup_failures_total{tunnel="default"} [3-9]'; do sleep 0.05; done
+      test "$(echo hello | /usr/bin/spipe -t '[127.0.0.1]:8002' -k spiped.key)" = hello
+      cat log
+      echo '127.0.0.1 target.example.org' >> /etc/hosts
+      sleep 0.4
+      cat /mnt/original > /etc/hosts
+      until test $(wc -l < log) = 2; do sleep 0.05; done
+      echo all done
+    `);
+    expect(output).toMatch(
+      /^spiped_lookup_failures_total.*\nspiped: Error looking up target.example.org: Name or service not known\nall done\n$/,
+    );
+  });
+});
