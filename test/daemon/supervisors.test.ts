@@ -1,0 +1,157 @@
+/** What runs a daemon: systemd, containers, Kubernetes. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { describe, expect, it } from "vitest";
+import { parseAllDocuments } from "yaml";
+import { run, temporaryDirectory } from "../support/programs.ts";
+import { onOwnMachine } from "../support/recipes.ts";
+import { describeWith } from "../support/requirements.ts";
+
+describeWith("systemd-analyze")("the systemd units", () => {
+  /** Copies of the units for an instance, with the command that there is on this machine. */
+  function units(): { service: string; socket: string } {
+    const directory = temporaryDirectory();
+    const place = (kind: string) => {
+      const text = readFileSync(`deploy/systemd/spiped@.${kind}`, "utf8");
+      const file = join(directory, `spiped@mail.${kind}`);
+      writeFileSync(file, text.replaceAll("/usr/local/bin/spiped", resolve("dist/bin/spiped.cjs")));
+      return file;
+    };
+    return { service: place("service"), socket: place("socket") };
+  }
+
+  it("pass systemd's own check", async () => {
+    const { service, socket } = units();
+    const { status, stderr } = await run(["systemd-analyze", "verify", service, socket]);
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+  });
+
+  it("leave little to an intruder", async () => {
+    const { service } = units();
+    const { stdout } = await run(["systemd-analyze", "security", "--offline=true", "--no-pager", service]);
+    const [, score] = /Overall exposure level for spiped@mail.service: ([\d.]+)/.exec(stdout.toString())!;
+    expect(Number(score)).toBeLessThan(2.5);
+  });
+
+  it("run a command line that spiped takes", async () => {
+    const [, command] = /^ExecStart=\S+ (.*)$/m.exec(readFileSync("deploy/systemd/spiped@.service", "utf8"))!;
+    const { readArguments } = await import("../../src/cli/spiped-arguments.ts");
+    expect(readArguments(command!.split(" "))).toMatchObject({
+      action: "serve",
+      config: "/etc/spiped/%i.toml",
+    });
+  });
+});
+
+describeWith(
+  "root",
+  "unshare",
+  "ip",
+  "ss",
+  "socat",
+  "spiped",
+  "systemd-notify",
+  "systemd-socket-activate",
+)("under systemd's protocols", () => {
+  it("the daemon says when it is ready, reloads and stops", { timeout: 30_000 }, async () => {
+    const output = await onOwnMachine(`
+      socat -u UNIX-RECV:$PWD/notify,unlink-early CREATE:said &
+      until test -S notify; do sleep 0.02; done
+      NOTIFY_SOCKET=$PWD/notify spiped -F -d -s '[127.0.0.1]:8002' -t '[127.0.0.1]:1' -k spiped.key &
+      daemon=$!
+      said() { until grep -q "$1" said; do sleep 0.02; done; }
+      said READY=1
+      ss -ltnH 'sport = :8002' | grep -q .
+      kill -HUP $daemon
+      said RELOADING=1
+      until test $(grep -c READY=1 said) = 2; do sleep 0.02; done
+      kill $daemon
+      said STOPPING=1
+      wait $daemon
+      echo all done
+    `);
+    expect(output).toMatch(/all done\n$/);
+  });
+
+  it("it takes the sockets that were opened for it, and loses no client while it restarts", {
+    timeout: 30_000,
+  }, async () => {
+    const output = await onOwnMachine(`
+      socat TCP-LISTEN:8003,fork,reuseaddr EXEC:cat &
+      # A port that -s does not name: it comes from the supervisor.
+      systemd-socket-activate -l 127.0.0.1:8002 \\
+        $PWD/spiped -F -d -s '[127.0.0.1]:9' -t '[127.0.0.1]:8003' -k spiped.key 2> log &
+      daemon=$!
+      listening 8002
+      # The first client comes before the daemon: it is started by it.
+      test "$(echo hello | /usr/bin/spipe -t '[127.0.0.1]:8002' -k spiped.key)" = hello
+      test "$(echo again | /usr/bin/spipe -t '[127.0.0.1]:8002' -k spiped.key)" = again
+      ! ss -ltnH 'sport = :9' | grep -q .
+      kill $daemon; wait $daemon
+      echo all done
+    `);
+    expect(output).toMatch(/all done\n$/);
+  });
+});
+
+describe("the Kubernetes manifests", () => {
+  it.each(["deployment", "sidecar"])("%s.yaml meets the published schemas", async (name) => {
+    const documents = parseAllDocuments(readFileSync(`deploy/kubernetes/${name}.yaml`, "utf8"));
+    expect(documents.length).toBeGreaterThan(0);
+    for (const document of documents) {
+      expect(document.errors).toEqual([]);
+      const manifest = document.toJS() as { apiVersion: string; kind: string };
+      const models = await import(
+        /* @vite-ignore */ `kubernetes-models/${manifest.apiVersion}/${manifest.kind}`
+      );
+      const model = new models[manifest.kind](manifest);
+      expect(() => model.validate()).not.toThrow();
+      // The validator sees what is wrong: it is no formality.
+      expect(() =>
+        new models[manifest.kind]({ ...manifest, metadata: { labels: [1] } }).validate(),
+      ).toThrow();
+    }
+  });
+
+  it("run spiped with arguments that it takes", async () => {
+    const { readArguments } = await import("../../src/cli/spiped-arguments.ts");
+    let containers = 0;
+    for (const name of ["deployment", "sidecar"]) {
+      for (const document of parseAllDocuments(readFileSync(`deploy/kubernetes/${name}.yaml`, "utf8"))) {
+        const manifest = document.toJS();
+        const pod = manifest.spec?.template?.spec ?? manifest.spec ?? {};
+        for (const container of [...(pod.containers ?? []), ...(pod.initContainers ?? [])]) {
+          if (container.name !== "spiped") continue;
+          containers += 1;
+          expect(readArguments(container.args)).toMatchObject({ action: "serve" });
+          expect(container.securityContext).toMatchObject({ readOnlyRootFilesystem: true });
+        }
+      }
+    }
+    expect(containers).toBe(2);
+  });
+});
+
+describe("the container file", () => {
+  it("installs with commands that exist, and runs as nobody", () => {
+    const text = readFileSync("deploy/container/Containerfile", "utf8");
+    const manifest = JSON.parse(readFileSync("package.json", "utf8"));
+    expect(text).toContain("npm ci && npm pack");
+    expect(text).toMatch(/^USER 65532/m);
+    expect(Object.keys(manifest.bin)).toContain("spiped");
+  });
+});
+
+describe("the Grafana dashboard", () => {
+  it("asks for metrics that there are", async () => {
+    const { makeMetrics, makeRegistry } = await import("../../src/daemon/metrics.ts");
+    const { registry } = makeMetrics(makeRegistry());
+    const known = (await registry.getMetricsAsJSON()).map(({ name }) => name);
+    const dashboard = JSON.parse(readFileSync("deploy/grafana/spiped.json", "utf8"));
+    const asked: string[] = dashboard.panels.flatMap(({ targets }: { targets: { expr: string }[] }) =>
+      targets.flatMap(({ expr }) => expr.match(/\b(spiped|nodejs)_\w+/g) ?? []),
+    );
+    expect(asked.length).toBeGreaterThan(6);
+    for (const name of asked) expect(known).toContain(name.replace(/_bucket$/, ""));
+  });
+});
