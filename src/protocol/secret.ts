@@ -24,6 +24,7 @@ export class Secret {
   /**
    * K itself, 32 bytes, for the key schedule only. The caller must neither keep nor change it.
    *
+   * @internal
    * @throws Error after `destroy()`.
    */
   static reveal(secret: Secret): Uint8Array {
@@ -31,12 +32,20 @@ export class Secret {
     return secret.#key;
   }
 
-  /** True if both are the same key, in constant time. */
+  /**
+   * True if both are the same key, in constant time.
+   *
+   * @internal
+   */
   static equal(a: Secret, b: Secret): boolean {
     return timingSafeEqual(Secret.reveal(a), Secret.reveal(b));
   }
 
-  /** Makes K from a copy of it that another process of this program has sent. The copy is overwritten. */
+  /**
+   * Makes K from a copy of it that another process of this program has sent. The copy is overwritten.
+   *
+   * @internal
+   */
   static fromKey(key: Uint8Array): Secret {
     const secret = new Secret(key.slice());
     key.fill(0);
