@@ -112,6 +112,7 @@ const operations = {
               socket.end();
               resolve(count);
             });
+            socket.resume();
           }),
       ),
     );
@@ -235,16 +236,26 @@ const operations = {
     for (const socket of held.splice(0)) socket.destroy();
   },
 
-  /** Fills a connection whose reader is stalled until nothing moves for a while; ends it when told. */
+  /** Writes to a connection whose reader is stalled until nothing moves for a second. */
   async fill({ port }) {
     filling = await dial(port, () => {});
     filling.on("error", () => {});
     filling.write("P");
-    let sent = 0;
-    while (filling.write(block)) sent += BLOCK;
-    filled = sent + BLOCK;
+    filled = 0;
+    for (let moving = true; moving; ) {
+      const free = filling.write(block);
+      filled += BLOCK;
+      if (free) continue;
+      const drained = new AbortController();
+      moving = await Promise.race([
+        once(filling, "drain", { signal: drained.signal }).then(() => true),
+        new Promise((resolve) => setTimeout(resolve, 1000, false)),
+      ]).catch(() => false);
+      drained.abort();
+    }
   },
 
+  /** Ends that connection; returns how many bytes were written. */
   async finish() {
     filling.end();
     return filled;

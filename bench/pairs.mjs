@@ -73,7 +73,18 @@ const spipedOf = (maker) => (maker === "ours" ? [ours.node, join(DIST, "spiped.c
 
 async function startSpiped(maker, mode, target, extra) {
   const port = await freePort();
-  const options = ["-F", mode, "-s", `[127.0.0.1]:${port}`, "-t", `[127.0.0.1]:${target}`, "-k", key, "-n", "0"];
+  const options = [
+    "-F",
+    mode,
+    "-s",
+    `[127.0.0.1]:${port}`,
+    "-t",
+    `[127.0.0.1]:${target}`,
+    "-k",
+    key,
+    "-n",
+    "0",
+  ];
   const child = launch([...spipedOf(maker), ...options, ...extra]);
   await listening(port);
   return { child, port };
@@ -102,12 +113,17 @@ async function startStunnel(side, target) {
  * @param kind `ours`, `c`, `c-ours` (C encrypts, ours decrypts), `ours-c`, or `stunnel`.
  */
 export async function startPair(kind, target, extra = []) {
-  const [front, back] = { ours: ["ours", "ours"], c: ["c", "c"], "c-ours": ["c", "ours"], "ours-c": ["ours", "c"] }[
-    kind
-  ] ?? ["stunnel", "stunnel"];
+  const [front, back] = {
+    ours: ["ours", "ours"],
+    c: ["c", "c"],
+    "c-ours": ["c", "ours"],
+    "ours-c": ["ours", "c"],
+  }[kind] ?? ["stunnel", "stunnel"];
   const extraFor = (maker) => (maker === "ours" ? extra : []);
   const decrypting =
-    back === "stunnel" ? await startStunnel("server", target) : await startSpiped(back, "-d", target, extraFor(back));
+    back === "stunnel"
+      ? await startStunnel("server", target)
+      : await startSpiped(back, "-d", target, extraFor(back));
   const encrypting =
     front === "stunnel"
       ? await startStunnel("client", decrypting.port)

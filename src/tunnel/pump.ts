@@ -7,6 +7,7 @@
 import type { Socket } from "node:net";
 import { giveBuffer, takeBuffer } from "./buffer-pool.ts";
 import { takeReads } from "./direct-read.ts";
+import { nextTurn, TURN_SIZE } from "./turn.ts";
 
 /** How bytes change on their way. */
 export interface Converter {
@@ -30,6 +31,13 @@ export function pump(
   finished: (failure?: Error) => void,
 ): () => void {
   let waiting = false;
+  let stopped = false;
+  /** Bytes read since the source last waited for something. */
+  let read = 0;
+  const goOn = () => {
+    read = 0;
+    if (!stopped) source.resume();
+  };
 
   const onRead = (chunk: Buffer) => {
     const buffer = takeBuffer();
@@ -41,13 +49,17 @@ export function pump(
         giveBuffer(buffer);
         if (waiting) {
           waiting = false;
-          source.resume();
+          goOn();
         }
       });
       waiting = sink.writableLength > 0;
     }
     fail(converter.failure(false));
-    return !waiting;
+    if (waiting) return false;
+    read += chunk.length;
+    if (read < TURN_SIZE) return true;
+    nextTurn(goOn);
+    return false;
   };
   const onEnd = () => {
     const failure = converter.failure(true);
@@ -60,6 +72,7 @@ export function pump(
     finished(failure);
   };
   const stop = () => {
+    stopped = true;
     giveReadsBack();
     source.off("end", onEnd);
   };
