@@ -6,6 +6,7 @@ import { type Backend, LocalBackend } from "../daemon/backend.ts";
 import { connectionLog } from "../daemon/connection-log.ts";
 import { daemonize, takeReadyReport } from "../daemon/daemonize.ts";
 import { Fleet } from "../daemon/fleet.ts";
+import { keepHeapSmall } from "../daemon/heap.ts";
 import { Limits } from "../daemon/limits.ts";
 import { bothLogs, type Log, warningsOnly } from "../daemon/log.ts";
 import { takeListeningSockets, takeNotifier } from "../daemon/notify.ts";
@@ -38,6 +39,7 @@ import { VERSION } from "./version.ts";
 export function spiped(argv: readonly string[]): Promise<number> {
   return runProgram(PROGRAM, USAGE, async () => {
     if (cluster.isWorker) {
+      keepHeapSmall();
       showProcessAs(PROGRAM, argv);
       return (await import("../daemon/workers.ts")).runWorker();
     }
@@ -47,6 +49,7 @@ export function spiped(argv: readonly string[]): Promise<number> {
     if (args.action === "check-config") return checkConfig(args.config);
     const reportReady = takeReadyReport();
     if (args.process.foreground || reportReady !== undefined) {
+      keepHeapSmall();
       showProcessAs(PROGRAM, argv);
       return serve(args, reportReady);
     }

@@ -5,7 +5,7 @@
  */
 
 /** Bytes that a source may read in one turn: about 0.2 ms of work. */
-export const TURN_SIZE = 128 * 1024;
+export const TURN_SIZE = 64 * 1024;
 
 let waiting: (() => void)[] = [];
 
