@@ -61,7 +61,7 @@ second"
       head -c 3000000 /dev/urandom > file
       socat -t 5 - "$(place "${source}" CONNECT)" < file | cmp - file
       ./spipe -t "${middle}" -k nothing < file | cmp - file
-      kill $server
+      kill $server; wait $server || true
 
       echo a slow answer after a half-close
       rm -f target
