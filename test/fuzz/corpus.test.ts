@@ -1,0 +1,28 @@
+/** What the fuzzer has found worth keeping goes through the target again. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, it } from "vitest";
+import * as protocol from "./protocol.ts";
+import { makeTarget, seeds } from "./target.mjs";
+
+const DIRECTORY = "test/fuzz/corpus";
+const target: (input: Uint8Array) => void = makeTarget(protocol);
+
+it("the fuzzer's corpus holds no surprise", () => {
+  const kept = readdirSync(DIRECTORY).map((name) => readFileSync(join(DIRECTORY, name)));
+  expect(kept.length).toBeGreaterThan(0);
+  for (const input of [...(seeds(protocol) as Buffer[]), ...kept]) target(input);
+});
+
+it("the target notices an engine that is wrong", () => {
+  const [native, portable] = protocol.engines;
+  const broken = {
+    ...portable!,
+    createCipher: (keys: Parameters<NonNullable<typeof native>["createCipher"]>[0]) =>
+      portable!.createCipher({ encrypt: keys.encrypt, mac: new Uint8Array(32) }),
+  };
+  const wrong = makeTarget({ ...protocol, engines: [native, broken] });
+  expect(() => {
+    for (const seed of seeds(protocol) as Buffer[]) wrong(seed);
+  }).toThrow("results differ");
+});

@@ -1,0 +1,139 @@
+/**
+ * What the fuzzer feeds: the handshake's state machines and the opener, with bytes that say themselves how they are cut.
+ *
+ *     byte 0      what is fed: 0 a server, 1 a client, 2 an opener; +4 weak, +8 strict; for an opener +4: what follows is
+ *                 data and lengths, which are sealed first, so that mutations get past the tags
+ *     byte 1      the size of the pieces, 0 for all at once
+ *     the rest    the stream
+ *
+ * It throws if a state machine throws anything but its own errors, or if the result depends on how the stream is cut, or
+ * on the engine.
+ */
+const VALUE = 256;
+
+/** @param protocol the modules of src/protocol. */
+export function makeTarget(protocol) {
+  const { ClientHandshake, ServerHandshake, Secret, Opener, Sealer, HandshakeError, engines, openedSize } =
+    protocol;
+  const secret = Secret.fromKeyFile(Buffer.from("a key for the fuzzer"));
+  const keys = () => ({ encrypt: new Uint8Array(32).fill(1), mac: new Uint8Array(32).fill(2) });
+  const fixed = () => {
+    let count = 0;
+    return (size) => new Uint8Array(size).fill(++count);
+  };
+
+  function* pieces(stream, size) {
+    if (size === 0) yield stream;
+    else for (let at = 0; at < stream.length; at += size) yield stream.subarray(at, at + size);
+  }
+
+  function shakeHands(kind, options, stream, size) {
+    const side = kind === 0 ? new ServerHandshake([secret], options) : new ClientHandshake(secret, options);
+    let consumed = 0;
+    try {
+      for (const piece of pieces(stream, size)) {
+        const progress = side.receive(piece);
+        consumed += progress.consumed;
+        if (progress.verified !== undefined) {
+          const { send, session } = side.respond();
+          return `${consumed} ${Buffer.from(send).toString("base64", VALUE)} ${Buffer.from(session.seal.mac).toString("hex")}`;
+        }
+        if (progress.session !== undefined)
+          return `${consumed} ${Buffer.from(progress.session.seal.mac).toString("hex")}`;
+      }
+      return `more ${consumed}`;
+    } catch (error) {
+      if (!(error instanceof HandshakeError)) throw error;
+      return error.code;
+    }
+  }
+
+  function open(engine, stream, size) {
+    const opener = new Opener(engine, keys());
+    const data = [];
+    for (const piece of pieces(stream, size)) {
+      const out = Buffer.alloc(openedSize(piece.length));
+      data.push(out.subarray(0, opener.open(piece, out)));
+    }
+    const failure = opener.end();
+    opener.destroy();
+    return `${Buffer.concat(data).toString("base64")} ${failure?.code} ${failure?.packetNumber}`;
+  }
+
+  /** Pieces of data, each with its length in front, become packets; what is left over is appended as it is. */
+  function sealed(stream) {
+    const sealer = new Sealer(engines[0], keys());
+    const packets = [];
+    let at = 0;
+    while (at + 2 < stream.length) {
+      const length = stream.readUInt16BE(at) % 1025;
+      const data = stream.subarray(at + 2, at + 2 + length);
+      at += 2 + length;
+      if (data.length === 0) break;
+      const out = Buffer.alloc(1060);
+      sealer.seal(data, out);
+      packets.push(out);
+    }
+    return Buffer.concat([...packets, stream.subarray(at)]);
+  }
+
+  return (input) => {
+    if (input.length < 2) return;
+    const [what, size] = input;
+    const kind = what % 4;
+    let stream = Buffer.from(input.subarray(2));
+    if (kind < 2) {
+      const options = () => ({
+        weak: (what & 4) !== 0,
+        requireForwardSecrecy: (what & 8) !== 0,
+        random: fixed(),
+      });
+      const results = [size, 0].map((cut) => shakeHands(kind, options(), stream, cut));
+      if (results[0] !== results[1])
+        throw new Error(`cuts of ${size} bytes give ${results[0]}, the whole ${results[1]}`);
+      return;
+    }
+    if ((what & 4) !== 0) stream = sealed(stream);
+    const results = engines.flatMap((engine) => [size, 0].map((cut) => open(engine, stream, cut)));
+    if (new Set(results).size !== 1) throw new Error(`results differ: ${results.join("; ")}`);
+  };
+}
+
+/** Inputs to begin with: one that goes all the way for each kind, and some that end early. */
+export function seeds(protocol) {
+  const { ClientHandshake, ServerHandshake, Secret, Sealer, engines } = protocol;
+  const secret = Secret.fromKeyFile(Buffer.from("a key for the fuzzer"));
+  const fixed = () => {
+    let count = 0;
+    return (size) => new Uint8Array(size).fill(++count);
+  };
+  const found = [];
+  for (const flags of [0, 4, 8]) {
+    const client = new ClientHandshake(secret, { weak: flags === 4, random: fixed() });
+    const server = new ServerHandshake([secret], { weak: flags === 4, random: fixed() });
+    const { send } = client.receive(server.nonce);
+    server.receive(Buffer.concat([client.nonce, send]));
+    found.push(Buffer.concat([Buffer.from([flags, 7]), client.nonce, send]));
+    found.push(Buffer.concat([Buffer.from([flags + 1, 100]), server.nonce, server.respond().send]));
+  }
+  const sealer = new Sealer(engines[0], {
+    encrypt: new Uint8Array(32).fill(1),
+    mac: new Uint8Array(32).fill(2),
+  });
+  const out = Buffer.alloc(3 * 1060);
+  sealer.seal(Buffer.alloc(2500, "data"), out);
+  found.push(
+    Buffer.concat([Buffer.from([2, 13]), out]),
+    Buffer.from([2, 0]),
+    Buffer.concat([Buffer.from([2, 0]), out.subarray(0, 1500)]),
+  );
+  found.push(
+    Buffer.concat([
+      Buffer.from([6, 200, 0, 5]),
+      Buffer.from("hello"),
+      Buffer.from([4, 0]),
+      Buffer.alloc(1024, 1),
+    ]),
+  );
+  return found;
+}
