@@ -126,6 +126,7 @@ class Scratch implements Workspace {
 class NativeCipher implements PacketCipher {
   readonly #scratch: Scratch;
   readonly #aes: Cipher;
+  #destroyed = false;
   /** H, padded to a block and XORed with 0x36 and 0x5c (RFC 2104). */
   readonly #ipad: Uint8Array;
   readonly #opad: Uint8Array;
@@ -176,6 +177,9 @@ class NativeCipher implements PacketCipher {
   destroy(): void {
     this.#ipad.fill(0);
     this.#opad.fill(0);
+    // Makes OpenSSL free and overwrite its key schedule now, instead of when this object is collected.
+    if (!this.#destroyed) this.#aes.final();
+    this.#destroyed = true;
     // What the scratch holds may be another connection's by now; it is rewritten with every batch.
     this.#scratch.kernel.wipe();
   }
