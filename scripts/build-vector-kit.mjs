@@ -45,7 +45,7 @@ function message(side, y, { key = K, nonces = NONCE } = {}) {
   return Buffer.concat([bytes, hmac(keys[side === "client" ? 0 : 1], bytes)]);
 }
 
-const valueOf = (side, weak) => (weak ? 1n : power(2n, exponent(X[side])));
+const publicValue = (side, weak) => (weak ? 1n : power(2n, exponent(X[side])));
 
 /** Session keys as the side under test sees them. */
 function session(side, shared) {
@@ -69,10 +69,10 @@ function handshake(
   { weak = false, strict = false, peerValue, peerMessage, change = (b) => b, outcome },
 ) {
   const peer = other[side];
-  const y = peerValue ?? valueOf(peer, false);
+  const y = peerValue ?? publicValue(peer, false);
   const receives = change(Buffer.concat([NONCE[peer], peerMessage ?? message(peer, y)]));
   const seen = receives.length >= 32 ? receives.subarray(0, 32) : NONCE[peer];
-  const own = message(side, valueOf(side, weak), { nonces: { ...NONCE, [peer]: seen } });
+  const own = message(side, publicValue(side, weak), { nonces: { ...NONCE, [peer]: seen } });
   const answers = side === "client" ? receives.length >= 32 : outcome === "session";
   const shared = weak ? 1n : power(y, exponent(X[side]));
   handshakes.push({
@@ -134,16 +134,19 @@ for (const side of ["server", "client"]) {
   handshake("flipped high bit in the last byte of the tag", side, { change: flip(319, 0x80), ...bad });
   handshake("the nonce changed on its way", side, { change: flip(0), ...bad });
   handshake("the peer has another key", side, {
-    peerMessage: message(peer, valueOf(peer), { key: sha256(otherKeyFile) }),
+    peerMessage: message(peer, publicValue(peer), { key: sha256(otherKeyFile) }),
     ...bad,
   });
   handshake("the peer's message of another session", side, {
-    peerMessage: message(peer, valueOf(peer), { nonces: { ...NONCE, [side]: seed("old nonce", 32) } }),
+    peerMessage: message(peer, publicValue(peer), { nonces: { ...NONCE, [side]: seed("old nonce", 32) } }),
     ...bad,
   });
-  handshake("this side's own message reflected", side, { peerMessage: message(side, valueOf(side)), ...bad });
+  handshake("this side's own message reflected", side, {
+    peerMessage: message(side, publicValue(side)),
+    ...bad,
+  });
   handshake("an empty tag", side, {
-    peerMessage: Buffer.concat([toBytes(valueOf(peer)), Buffer.alloc(32)]),
+    peerMessage: Buffer.concat([toBytes(publicValue(peer)), Buffer.alloc(32)]),
     ...bad,
   });
   for (const size of [0, 1, 31, 32, 33, 160, 287, 288, 319])

@@ -4,7 +4,8 @@
 set -eu
 
 packages="spiped openssh-server openssh-client postfix swaks redis-server redis-tools haproxy nginx-light strace
-iproute2 procps netcat-openbsd bsdutils socat pv systemd man-db groff mandoc"
+iproute2 procps netcat-openbsd bsdutils socat pv systemd man-db groff mandoc
+curl chromium zsh fish"
 
 missing=""
 for package in $packages; do

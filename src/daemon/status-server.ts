@@ -22,7 +22,7 @@ export interface StatusSource {
 }
 
 /** `--metrics` names an address that others can reach. */
-export class ExposedError extends SpipedError {
+class ExposedError extends SpipedError {
   constructor(host: string) {
     super(
       "ERR_SPIPED_EXPOSED",

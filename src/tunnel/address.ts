@@ -84,13 +84,8 @@ function parseBracketed(host: string, text: string, port: () => number): Address
 }
 
 /** A port in decimal; leading blanks and a plus sign pass, as in C. */
-export function parsePort(text: string, lowest: number): number {
+function parsePort(text: string, lowest: number): number {
   const port = /^[ \t\n\v\f\r]*\+?\d+$/.test(text) ? Number(text) : Number.NaN;
   if (!(port >= lowest && port <= 65_535)) throw new AddressError(`Invalid port number: ${text}`);
   return port;
-}
-
-/** An address as it would be typed. */
-export function formatAddress(address: ResolvedAddress): string {
-  return address.kind === "unix" ? address.path : `[${address.host}]:${address.port}`;
 }

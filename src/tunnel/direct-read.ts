@@ -7,7 +7,7 @@
 import { connect, type NetConnectOpts, Socket, type SocketConstructorOpts } from "node:net";
 
 /** Bytes of a read: as many as fit into a batch of packets. */
-export const READ_SIZE = 64 * 1024;
+const READ_SIZE = 64 * 1024;
 
 /**
  * Takes what one read gave. The bytes are valid during the call only.

@@ -6,7 +6,7 @@ import { isIPv4, isIPv6 } from "node:net";
 import { SpipedError } from "../protocol/errors.ts";
 
 /** One end of a TCP connection. */
-export interface Endpoint {
+interface Endpoint {
   readonly address: string;
   readonly port: number;
 }
@@ -20,7 +20,7 @@ export interface ProxiedConnection {
 }
 
 /** Type of the TLV that carries the name of the client's key: the first of those left to private use. */
-export const TLV_KEY_NAME = 0xe0;
+const TLV_KEY_NAME = 0xe0;
 
 const V2_SIGNATURE = Buffer.from("\r\n\r\n\0\r\nQUIT\n", "latin1");
 const V2_HEADER = 16;
@@ -91,7 +91,7 @@ export interface ProxyHeader {
 }
 
 /** What was received instead of a header. */
-export class ProxyHeaderError extends SpipedError {
+class ProxyHeaderError extends SpipedError {
   constructor(message: string) {
     super("ERR_SPIPED_PROXY_HEADER", message);
   }

@@ -4,7 +4,7 @@ import { ConnectError } from "./errors.ts";
 import type { Target } from "./target.ts";
 
 /** How long a target that has failed comes after all others, ms. */
-export const COOL_DOWN = 30_000;
+const COOL_DOWN = 30_000;
 
 /** Targets in order of preference. */
 export class Targets {

@@ -2,7 +2,7 @@
 import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -123,7 +123,13 @@ export async function until(condition: () => boolean | Promise<boolean>): Promis
 
 /** True if the kernel has a listening socket at the address. It is not connected to: that would count as a client. */
 export function isListening(address: TestAddress): boolean {
-  if ("path" in address.connect) return existsSync(address.connect.path);
+  if ("path" in address.connect) {
+    // The file is there from bind() on; the flag of accepting connections, __SO_ACCEPTCON, from listen() on.
+    const { path } = address.connect;
+    return readFileSync("/proc/net/unix", "latin1")
+      .split("\n")
+      .some((line) => line.endsWith(` ${path}`) && line.split(" ")[3] === "00010000");
+  }
   const port = address.connect.port.toString(16).toUpperCase().padStart(4, "0");
   const table = readFileSync(
     address.connect.host.includes(":") ? "/proc/net/tcp6" : "/proc/net/tcp",
