@@ -80,19 +80,16 @@ export class Fleet {
       for (const listener of opened) listener.close();
       throw error;
     }
-    for (const [name, { plan, listener }] of this.#gates) {
-      const successor = next.get(name);
-      if (successor?.listener !== listener) listener.close();
-      if (successor === undefined || successor.plan.mode !== plan.mode) void this.#backend.drain(name);
-    }
+    const previous = [...this.#gates];
     this.#gates.clear();
     for (const [name, gate] of next) this.#gates.set(name, gate);
+    for (const [name, { plan, listener }] of previous) void this.#retire(name, plan, listener);
     for (const { plan } of next.values()) this.#backend.apply(plan);
   }
 
-  /** Stops listening at once; resolves when no connection is left. */
+  /** Stops listening; resolves when no connection is left. */
   async drain(): Promise<void> {
-    for (const { listener } of this.#gates.values()) listener.close();
+    await Promise.all(this.listeners.map((listener) => listener.drain()));
     for (const [, socket] of this.#early ?? []) socket.destroy();
     await Promise.all([...this.#gates.keys()].map((name) => this.#backend.drain(name)));
   }
@@ -102,6 +99,15 @@ export class Fleet {
     for (const { listener } of this.#gates.values()) listener.close();
     for (const [, socket] of this.#early ?? []) socket.destroy();
     this.#backend.destroy();
+  }
+
+  /** Ends what is left of a plan that is not in force any more. */
+  async #retire(name: string | undefined, { mode }: TunnelPlan, listener: Listener): Promise<void> {
+    const successor = this.#gates.get(name);
+    if (successor !== undefined && successor.plan.mode !== mode) void this.#backend.drain(name);
+    if (successor?.listener === listener) return;
+    await listener.drain();
+    if (!this.#gates.has(name)) await this.#backend.drain(name);
   }
 
   async #listen(plan: TunnelPlan, inherited?: number): Promise<Listener> {

@@ -84,12 +84,12 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
   }
 
   /** Stops listening; resolves when the last connection is closed. */
-  close(): Promise<void> {
-    this.#listener.close();
+  async close(): Promise<void> {
+    await this.#listener.drain();
     const closed = [...this.#sockets].map(
       (socket) => new Promise((resolve) => socket.once("close", resolve)),
     );
-    return Promise.all(closed).then(() => {});
+    await Promise.all(closed);
   }
 
   #accept(socket: Socket): void {

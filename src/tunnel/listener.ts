@@ -8,12 +8,16 @@ import { adoptDirect } from "./direct-read.ts";
 /** As long as the kernel allows; it cuts this to `net.core.somaxconn`. */
 const BACKLOG = 65_535;
 
+/** How long a listener that drains may be kept open by clients who go on connecting, ms. */
+const LONGEST_DRAIN = 100;
+
 /**
  * Accepts connections on one address. They come paused: nothing is read from a socket before it is resumed, so that
  * one who has to wait costs no memory.
  */
 export class Listener {
   readonly #server: Server;
+  #accepted = 0;
 
   /**
    * @param onSocket called with each accepted socket, which is half-open capable and paused.
@@ -21,7 +25,10 @@ export class Listener {
    */
   constructor(onSocket: (socket: Socket) => void, onError: (error: Error) => void) {
     this.#server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
-    this.#server.on("connection", (socket) => onSocket(adoptDirect(socket)));
+    this.#server.on("connection", (socket) => {
+      this.#accepted += 1;
+      onSocket(adoptDirect(socket));
+    });
     this.#server.on("error", (error) => {
       if (this.#server.listening) onError(error);
     });
@@ -71,6 +78,28 @@ export class Listener {
   /** Stops listening at once; a UNIX socket's file is removed. Accepted sockets are not touched. */
   close(): void {
     this.#server.close();
+  }
+
+  /**
+   * Stops listening as soon as a turn of the event loop has found nobody waiting to be accepted. Whom the kernel has let
+   * in but we have not accepted yet would be reset by a close: a load balancer takes that for a failed connection.
+   *
+   * @returns a promise that resolves when the listener is closed.
+   */
+  drain(): Promise<void> {
+    const end = performance.now() + LONGEST_DRAIN;
+    return new Promise((resolve) => {
+      const look = (accepted: number) => {
+        if (this.#accepted === accepted || performance.now() >= end) {
+          this.close();
+          resolve();
+        } else {
+          setImmediate(look, this.#accepted);
+        }
+      };
+      // From one immediate to the next, the loop asks each socket once.
+      setImmediate(look, -1);
+    });
   }
 
   #bind(

@@ -203,6 +203,22 @@ describe("ending", () => {
     },
   );
 
+  it("serves whom the kernel had let in before the signal", async () => {
+    const { source, client } = await pair();
+    process.kill(client.pid, "SIGSTOP");
+    const sockets = await Promise.all(Array.from({ length: 30 }, () => connectTo(source)));
+    process.kill(client.pid, "SIGTERM");
+    process.kill(client.pid, "SIGCONT");
+    const answers = await Promise.all(
+      sockets.map((socket) => {
+        socket.end("x");
+        return readAll(socket);
+      }),
+    );
+    expect(answers.map(String)).toEqual(sockets.map(() => "x"));
+    expect(await client.ended).toEqual({ status: 0, signal: null });
+  });
+
   it.each(["SIGTERM", "SIGINT"] as const)("a second %s ends the process by that signal", async (signal) => {
     const { source, client } = await pair();
     const socket = await connectTo(source);
