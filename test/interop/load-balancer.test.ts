@@ -95,6 +95,7 @@ describeWith(
   "unshare",
   "ip",
   "ss",
+  "socat",
   "nginx",
   "haproxy",
   "curl",
@@ -109,6 +110,7 @@ describeWith(
       sed -i 's/127.0.0.1:80 /127.0.0.1:25 /' nginx.conf
       nginx -p $PWD -c $PWD/nginx.conf -s reload
       listening 25
+      mount -t tmpfs none /run
       haproxy -c -f ${resolve("deploy/haproxy/haproxy.cfg")}
       haproxy -D -p haproxy.pid -f ${resolve("deploy/haproxy/haproxy.cfg")}
       daemon() {
@@ -116,28 +118,31 @@ describeWith(
       }
       daemon 8026; daemon 8027; listening 8025
       /usr/bin/spiped -e -s '[127.0.0.1]:2525' -t '[127.0.0.1]:8025' -k spiped.key -p c.pid
+      up() { echo 'show servers state spiped' | socat - /run/haproxy.sock | awk -v name=$1 '$4 == name && $6 == 2 { up = 1 } END { exit !up }'; }
       # HAProxy has to find both of them alive first.
-      for i in $(seq 20); do until curl -s http://127.0.0.1:2525/ > warm; do sleep 0.05; done; done
-      sleep 0.6
+      until curl -s http://127.0.0.1:2525/ > warm && up one && up two; do sleep 0.05; done
       client() {
         while ! test -e stop; do
-          curl -s --max-time 10 http://127.0.0.1:2525/ >> answers.$1 || echo failed >> failures
+          curl -sS --max-time 10 http://127.0.0.1:2525/ >> answers.$1 2>> failures || true
         done
       }
       for i in 1 2 3 4; do client $i & done
       for round in 1 2 3; do
-        for port in 8026 8027; do
+        for server in one:8026 two:8027; do
+          port=\${server#*:}
           sleep 0.4
           old=$(cat $port.pid)
           kill $old
           while kill -0 $old 2>/dev/null; do sleep 0.01; done
-          sleep 0.3
+          # Until HAProxy knows that it is gone, it would take it for alive.
+          while up \${server%:*}; do sleep 0.05; done
           daemon $port
+          until up \${server%:*}; do sleep 0.05; done
         done
       done
       sleep 0.4
       touch stop; wait
-      test ! -e failures || { sort failures | uniq -c; cat log.*; exit 1; }
+      test ! -s failures || { sort failures | uniq -c; cat log.*; exit 1; }
       cat answers.* | sort | uniq -c
       echo all done
     `);
