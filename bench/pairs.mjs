@@ -144,9 +144,16 @@ const TICKS = Number(spawnSync("getconf", ["CLK_TCK"], { encoding: "utf8" }).std
 
 /** A process and its children. */
 function family(pid) {
-  const children = readdirSync(`/proc/${pid}/task`).flatMap((task) =>
-    readFileSync(`/proc/${pid}/task/${task}/children`, "utf8").split(" ").filter(Boolean).map(Number),
-  );
+  const children = readdirSync(`/proc/${pid}/task`).flatMap((task) => {
+    try {
+      return readFileSync(`/proc/${pid}/task/${task}/children`, "utf8")
+        .split(" ")
+        .filter(Boolean)
+        .map(Number);
+    } catch {
+      return []; // The thread has ended.
+    }
+  });
   return [pid, ...children.flatMap(family)];
 }
 
