@@ -58,6 +58,9 @@ export interface ServerOptions extends HandshakeOptions {
   readonly engine?: Engine;
 }
 
+/** The two sockets of a connection and the keys between them. */
+type Ends = Pick<PipeOptions, "plain" | "wire" | "session">;
+
 /** A client that has been let in, and what holds for it. */
 interface Client {
   readonly socket: Socket;
@@ -123,7 +126,7 @@ export class TunnelServer {
     // Errors are seen through `socket.errored` and 'close'; unlistened they would end the process.
     socket.on("error", () => {});
     this.#sockets.add(socket);
-    socket.once("close", () => {
+    socket.on("close", () => {
       this.#sockets.delete(socket);
       if (this.#sockets.size === 0) this.#drained?.();
     });
@@ -154,7 +157,11 @@ export class TunnelServer {
     return new Acceptor({ ...this.#options, candidates: () => this.#options.keyring.candidates() });
   }
 
-  async #serve(socket: Socket): Promise<void> {
+  /**
+   * Nothing that only the way to an open connection needs is held while it is open: an `async` function would keep all
+   * its variables until its end, 2 KiB of them.
+   */
+  #serve(socket: Socket): Promise<void> {
     const options = this.#options;
     const connection: ConnectionInfo = {
       id: ++this.#count,
@@ -165,23 +172,31 @@ export class TunnelServer {
       traffic: { sealed: 0, opened: 0 },
     };
     options.observer?.accepted?.(connection);
-    let reason = "closed";
-    try {
-      const proxied = await letIn(socket, options);
-      if (proxied !== undefined) connection.peer = nameOf(proxied.source.address, proxied.source.port);
-      const client: Client = { socket, proxied, options, connection };
-      if (options.mode === "encrypt") await this.#encrypt(client);
-      else await this.#decrypt(client);
-    } catch (error) {
-      reason = reasonFor(error);
-      socket.destroy();
-    }
-    connection.state = "closed";
-    options.observer?.closed?.(connection, reason);
+    const ended = (reason: string) => {
+      connection.state = "closed";
+      options.observer?.closed?.(connection, reason);
+    };
+    return this.#open(socket, options, connection)
+      .then((ends) => this.#pipe(ends, options, connection))
+      .then(
+        () => ended("closed"),
+        (error) => {
+          socket.destroy();
+          ended(reasonFor(error));
+        },
+      );
   }
 
-  /** `-e`: a slot, the target, the handshake with it, the pipe. */
-  async #encrypt(client: Client): Promise<void> {
+  /** All that comes before data can flow. */
+  async #open(socket: Socket, options: ServerOptions, connection: ConnectionInfo): Promise<Ends> {
+    const proxied = await letIn(socket, options);
+    if (proxied !== undefined) connection.peer = nameOf(proxied.source.address, proxied.source.port);
+    const client: Client = { socket, proxied, options, connection };
+    return options.mode === "encrypt" ? this.#encrypt(client) : this.#decrypt(client);
+  }
+
+  /** `-e`: a slot, the target, the handshake with it. */
+  async #encrypt(client: Client): Promise<Ends> {
     const { socket: plain, options, connection } = client;
     await this.#slot(client, options.slots);
     const gone = abortOnClose(plain);
@@ -195,11 +210,11 @@ export class TunnelServer {
     );
     gone.stop();
     connection.handshakeTime = performance.now() - connection.acceptedAt;
-    await this.#pipe({ plain, wire, session }, wire, client);
+    return { plain, wire, session };
   }
 
-  /** `-d`: the client's proof, a slot, the target, our part of the handshake, the pipe. */
-  async #decrypt(client: Client): Promise<void> {
+  /** `-d`: the client's proof, a slot, the target, our part of the handshake. */
+  async #decrypt(client: Client): Promise<Ends> {
     const { socket: wire, proxied, options, connection } = client;
     const { handshake, secret } = await this.#acceptor.verify(wire, proxied?.source.address);
     connection.handshakeTime = performance.now() - connection.acceptedAt;
@@ -223,7 +238,7 @@ export class TunnelServer {
     const header = headerFor(client);
     if (header !== undefined) plain.write(header);
     wire.write(send);
-    await this.#pipe({ plain, wire, session }, plain, client);
+    return { plain, wire, session };
   }
 
   /**
@@ -240,11 +255,8 @@ export class TunnelServer {
     return key;
   }
 
-  #pipe(
-    ends: Pick<PipeOptions, "plain" | "wire" | "session">,
-    target: Socket,
-    { options, connection }: Client,
-  ): Promise<void> {
+  #pipe(ends: Ends, options: ServerOptions, connection: ConnectionInfo): Promise<void> {
+    const target = options.mode === "encrypt" ? ends.wire : ends.plain;
     connection.state = "open";
     connection.target = nameOf(target.remoteAddress, target.remotePort);
     connection.openedAt = performance.now();
@@ -276,12 +288,17 @@ export class TunnelServer {
       const stopWaiting = slots.take(() => {
         this.#queue.delete(dismiss);
         socket.off("close", leave);
-        socket.once("close", () => slots.release());
+        releaseOnClose(socket, slots);
         connection.state = "connecting";
         resolve();
       });
     });
   }
+}
+
+/** By itself, so that an open connection does not hold what its waiting for the slot took. */
+function releaseOnClose(socket: Socket, slots: SlotCounter): void {
+  socket.on("close", () => slots.release());
 }
 
 /**

@@ -56,7 +56,8 @@ export class Opener {
       input.set(added === wire.length ? wire : wire.subarray(taken, taken + added), before);
       taken += added;
       const count = Math.floor((before + added) / PACKET_SIZE);
-      this.#keep(input.subarray(count * PACKET_SIZE, before + added));
+      this.#unfinishedLength = before + added - count * PACKET_SIZE;
+      if (this.#unfinishedLength > 0) this.#keep(input.subarray(count * PACKET_SIZE, before + added));
       if (count > 0) {
         const length = this.#openBatch(count);
         out.set(output.subarray(0, length), written);
@@ -94,8 +95,6 @@ export class Opener {
   }
 
   #keep(rest: Uint8Array): void {
-    this.#unfinishedLength = rest.length;
-    if (rest.length === 0) return;
     this.#unfinished ??= new Uint8Array(PACKET_SIZE);
     this.#unfinished.set(rest);
   }

@@ -2,10 +2,11 @@
  * Buffers for packets and data on their way to a socket. One is taken for each write and goes back when the socket
  * has taken all of it, so that a busy connection uses the same few again and again, and an idle one holds none.
  */
-import { BATCH_PACKETS, PACKET_SIZE } from "../protocol/packet.ts";
+import { sealedSize } from "../protocol/packet.ts";
+import { LONGEST_READ } from "./turn.ts";
 
-/** Bytes of a pooled buffer: a batch of packets. What one read of a socket gives (64 KiB) fits, sealed or opened. */
-export const POOLED_SIZE = BATCH_PACKETS * PACKET_SIZE;
+/** Bytes of a pooled buffer: what one read of a socket gives fits, sealed or opened. */
+export const POOLED_SIZE = sealedSize(LONGEST_READ);
 /** Buffers kept for later; more than these exist only while that many sockets are slow. */
 const KEPT = 32;
 

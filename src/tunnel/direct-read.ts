@@ -5,9 +5,7 @@
  * Such a socket is an ordinary stream until somebody takes its reads over.
  */
 import { connect, type NetConnectOpts, Socket, type SocketConstructorOpts } from "node:net";
-
-/** Bytes of a read: as many as fit into a batch of packets. */
-const READ_SIZE = 64 * 1024;
+import { LONGEST_READ, nextReadSize } from "./turn.ts";
 
 /**
  * Takes what one read gave. The bytes are valid during the call only.
@@ -16,13 +14,26 @@ const READ_SIZE = 64 * 1024;
  */
 export type Reader = (chunk: Buffer) => boolean;
 
-const shared = Buffer.allocUnsafeSlow(READ_SIZE);
+const shared = Buffer.allocUnsafeSlow(LONGEST_READ);
+/** Its beginnings that reads go into, by size. */
+const starts = new Map<number, Buffer>();
 const readers = new WeakMap<Socket, Reader>();
+
+/** Where the next read of the socket that was read last goes. */
+function nextBuffer(): Buffer {
+  const size = nextReadSize();
+  let start = starts.get(size);
+  if (start === undefined) {
+    start = shared.subarray(0, size);
+    starts.set(size, start);
+  }
+  return start;
+}
 
 /** The `onread` option for a socket that is about to be made. */
 function onread(socket: () => Socket) {
   return {
-    buffer: shared,
+    buffer: nextBuffer,
     callback(length: number) {
       const self = socket();
       const chunk = shared.subarray(0, length);

@@ -86,12 +86,14 @@ export function pipe(options: PipeOptions): Promise<void> {
       broken(gone);
       return;
     }
-    plain.once("close", onClose);
-    wire.once("close", onClose);
-    stops.push(watchTraffic(traffic, idleTimeout, () => finish(new IdleError(idleTimeout))));
+    plain.on("close", onClose);
+    wire.on("close", onClose);
+    if (idleTimeout !== Number.POSITIVE_INFINITY) {
+      stops.push(watchTraffic(traffic, idleTimeout, () => finish(new IdleError(idleTimeout))));
+    }
     stops.push(
-      pump(plain, wire, sealing(sealer, traffic), directionEnded),
-      pump(wire, plain, opening(opener, traffic), directionEnded),
+      pump(plain, wire, new Sealing(sealer, traffic), traffic, directionEnded),
+      pump(wire, plain, new Opening(opener, traffic), traffic, directionEnded),
     );
   });
 }
@@ -120,23 +122,41 @@ function watchTraffic(traffic: Traffic, timeout: number, onIdle: () => void): ()
   return () => cancel();
 }
 
-function sealing(sealer: Sealer, traffic: Traffic): Converter {
-  return {
-    convert(input, output) {
-      traffic.sealed += input.length;
-      return sealer.seal(input, output);
-    },
-    failure: () => undefined,
-  };
+class Sealing implements Converter {
+  readonly #sealer: Sealer;
+  readonly #traffic: Traffic;
+
+  constructor(sealer: Sealer, traffic: Traffic) {
+    this.#sealer = sealer;
+    this.#traffic = traffic;
+  }
+
+  convert(input: Uint8Array, output: Uint8Array): number {
+    this.#traffic.sealed += input.length;
+    return this.#sealer.seal(input, output);
+  }
+
+  failure(): undefined {
+    return undefined;
+  }
 }
 
-function opening(opener: Opener, traffic: Traffic): Converter {
-  return {
-    convert(input, output) {
-      const length = opener.open(input, output);
-      traffic.opened += length;
-      return length;
-    },
-    failure: (ended) => (ended ? opener.end() : opener.failure),
-  };
+class Opening implements Converter {
+  readonly #opener: Opener;
+  readonly #traffic: Traffic;
+
+  constructor(opener: Opener, traffic: Traffic) {
+    this.#opener = opener;
+    this.#traffic = traffic;
+  }
+
+  convert(input: Uint8Array, output: Uint8Array): number {
+    const length = this.#opener.open(input, output);
+    this.#traffic.opened += length;
+    return length;
+  }
+
+  failure(ended: boolean): Error | undefined {
+    return ended ? this.#opener.end() : this.#opener.failure;
+  }
 }

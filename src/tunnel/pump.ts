@@ -7,11 +7,11 @@
 import type { Socket } from "node:net";
 import { giveBuffer, takeBuffer } from "./buffer-pool.ts";
 import { takeReads } from "./direct-read.ts";
-import { nextTurn, TURN_SIZE } from "./turn.ts";
+import { nextTurn, Turn } from "./turn.ts";
 
 /** How bytes change on their way. */
 export interface Converter {
-  /** Writes what `input` (up to 64 KiB) becomes to the start of `output`; returns how many bytes that is. */
+  /** Writes what `input` (up to `LONGEST_READ` bytes) becomes to the start of `output`; returns how many bytes that is. */
   convert(input: Uint8Array, output: Uint8Array): number;
   /** Why the source can't be trusted any more, asked after each `convert`, and once it has ended. */
   failure(ended: boolean): Error | undefined;
@@ -20,6 +20,7 @@ export interface Converter {
 /**
  * Starts to move bytes from `source` to `sink` and goes on until the source's end, which is passed on as a half-close.
  *
+ * @param connection any object that both directions of a connection share.
  * @param finished called when the half-close is done, or with the converter's failure. Errors of the sockets are not
  * reported here.
  * @returns a function that stops the pump; `finished` may still be called after it if the source had ended.
@@ -28,14 +29,16 @@ export function pump(
   source: Socket,
   sink: Socket,
   converter: Converter,
+  connection: object,
   finished: (failure?: Error) => void,
 ): () => void {
+  /** Buffers that the sink has not taken yet, in order: one, unless the source had something buffered. */
+  const written: Buffer[] = [];
   let waiting = false;
   let stopped = false;
-  /** Bytes read since the source last waited for something. */
-  let read = 0;
+  const turn = new Turn(connection);
   const goOn = () => {
-    read = 0;
+    turn.begin();
     if (!stopped) source.resume();
   };
 
@@ -45,21 +48,22 @@ export function pump(
     if (length === 0) {
       giveBuffer(buffer);
     } else {
-      sink.write(buffer.subarray(0, length), () => {
-        giveBuffer(buffer);
-        if (waiting) {
-          waiting = false;
-          goOn();
-        }
-      });
+      written.push(buffer);
+      sink.write(buffer.subarray(0, length), onWritten);
       waiting = sink.writableLength > 0;
     }
     fail(converter.failure(false));
+    const more = turn.take(chunk.length);
     if (waiting) return false;
-    read += chunk.length;
-    if (read < TURN_SIZE) return true;
+    if (more) return true;
     nextTurn(goOn);
     return false;
+  };
+  const onWritten = () => {
+    giveBuffer(written.shift()!);
+    if (!waiting || written.length > 0) return;
+    waiting = false;
+    goOn();
   };
   const onEnd = () => {
     const failure = converter.failure(true);
