@@ -42,6 +42,7 @@ if (options.node !== undefined) ours.node = options.node;
 const rounds = Number(options.rounds ?? (quick ? 1 : 5));
 const SIZE = quick ? 1 << 27 : 1 << 30;
 const SECONDS = quick ? 0.5 : 3;
+const WARM_UP = quick ? 0.2 : 8;
 
 if (which("spiped") === undefined) {
   console.error("The original is not installed: apt-get install spiped");
@@ -112,7 +113,8 @@ const bulk = (operation, size = SIZE, streams = 1, extra = []) =>
 const timed = (operation, pick, extra = []) =>
   async function measure(kind) {
     return withPair(kind, extra, async (pair) => {
-      await client.call(operation, { port: pair.port, seconds: SECONDS / 4 });
+      // A daemon lives long: it is measured when its code has been compiled.
+      await client.call(operation, { port: pair.port, seconds: WARM_UP });
       return pick(await client.call(operation, { port: pair.port, seconds: SECONDS }));
     });
   };
