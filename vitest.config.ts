@@ -9,6 +9,8 @@ export default defineConfig({
     hookTimeout: 120_000,
     pool: "forks",
     maxWorkers: 2,
-    coverage: { include: ["src/**"], reporter: ["text", "json-summary"] },
+    coverage: { include: ["src/**/*.ts"], reporter: ["json"], reportOnFailure: true },
+    // For the programs that tests start, not for the tests themselves: see scripts/coverage.mjs.
+    env: process.env.PROGRAM_COVERAGE ? { NODE_V8_COVERAGE: process.env.PROGRAM_COVERAGE } : {},
   },
 });

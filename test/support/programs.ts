@@ -63,6 +63,11 @@ export function start(command: readonly string[], options: SpawnOptions = {}): R
   child.stdin?.on("error", () => {});
   const ended = once(child, "close").then(([status, signal]) => ({ status, signal }));
   cleanUp(async () => {
+    // What is killed writes no coverage.
+    if (process.env.NODE_V8_COVERAGE !== undefined && !child.killed) {
+      child.kill("SIGTERM");
+      await Promise.race([ended, new Promise((later) => setTimeout(later, 1000))]);
+    }
     if (child.exitCode === null && child.signalCode === null) child.kill("SIGKILL");
     await ended;
   });
