@@ -9,7 +9,7 @@ import { adoptDirect } from "./direct-read.ts";
 const BACKLOG = 65_535;
 
 /** How long a listener that drains may be kept open by clients who go on connecting, ms. */
-const LONGEST_DRAIN = 100;
+const LONGEST_DRAIN = 1000;
 
 /**
  * Accepts connections on one address. They come paused: nothing is read from a socket before it is resumed, so that
