@@ -239,12 +239,11 @@ export class ServerHandshake {
    */
   respond(): { readonly send: Uint8Array; readonly session: SessionKeys } {
     if (this.#verified === undefined) throw new Error("the client has not been verified");
-    const send = this.#party.message(this.#verified);
-    return { send, session: this.#party.sessionKeys(this.#verified) };
-  }
-
-  /** Overwrites the exponent of a handshake that will not be completed. */
-  destroy(): void {
-    this.#party.destroy();
+    try {
+      const send = this.#party.message(this.#verified);
+      return { send, session: this.#party.sessionKeys(this.#verified) };
+    } finally {
+      this.#party.destroy();
+    }
   }
 }

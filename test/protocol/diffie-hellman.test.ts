@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import {
+  type Backend,
   classicBackend,
   keyObjectBackend,
   PRIME,
@@ -54,6 +55,31 @@ describe("Diffie-Hellman over group 14", () => {
       }
       expect(publicValue(x)).toEqual(bytes(power(2n, exponentOf(x))));
     }
+  });
+
+  it("reaches values that are no power of 2 through their negatives, where OpenSSL refuses them", () => {
+    // As OpenSSL 3 does from Node 22 on, here on every version: such a value is no quadratic residue.
+    const classic = classicBackend();
+    let refused = 0;
+    const strict: Backend = {
+      power: classic.power,
+      agree(peer, exponent) {
+        if (power(number(peer), (p - 1n) / 2n) !== 1n) {
+          refused += 1;
+          throw new Error("invalid public key");
+        }
+        return classic.agree(peer, exponent);
+      },
+    };
+    for (const low of [0, 1]) {
+      const x = randomBytes(32);
+      x[31] = (x[31]! & 0xfe) | low;
+      const residue = number(randomBytes(256)) ** 2n % p;
+      for (const peer of [residue, p - residue]) {
+        expect(sharedValue(bytes(peer), x, strict)).toEqual(bytes(power(peer, exponentOf(x))));
+      }
+    }
+    expect(refused).toBe(2);
   });
 
   it("gives the same result both ways", () => {

@@ -1,0 +1,46 @@
+/** The portable engine in the programs: it is what they use where WebAssembly is switched off. */
+import { randomBytes } from "node:crypto";
+import { expect, it } from "vitest";
+import {
+  commandOf,
+  freeAddress,
+  keyFile,
+  type Program,
+  run,
+  start,
+  startSpiped,
+  until,
+} from "../support/programs.ts";
+import { describeWith } from "../support/requirements.ts";
+import { startEcho } from "../support/servers.ts";
+
+const withoutWebAssembly = (program: Program) => {
+  const [node, file] = commandOf("ours", program);
+  return [node, "--jitless", file!];
+};
+
+describeWith("spiped", "spipe")("without WebAssembly", () => {
+  it("spipe speaks to the original's daemon", async () => {
+    const key = keyFile();
+    const echo = await startEcho();
+    const wire = await freeAddress();
+    await startSpiped("c", "-d", wire, echo.address, key);
+    const data = randomBytes(200_000);
+    const { status, stdout } = await run([...withoutWebAssembly("spipe"), "-t", wire.text, "-k", key], data);
+    expect(status).toBe(0);
+    expect(stdout.equals(data)).toBe(true);
+  });
+
+  it("spiped serves the original's client", async () => {
+    const key = keyFile();
+    const echo = await startEcho();
+    const wire = await freeAddress();
+    const args = ["-F", "-d", "-s", wire.text, "-t", echo.address.text, "-k", key];
+    start([...withoutWebAssembly("spiped"), ...args]);
+    const data = randomBytes(200_000);
+    await until(async () => {
+      const { status, stdout } = await run([...commandOf("c", "spipe"), "-t", wire.text, "-k", key], data);
+      return status === 0 && stdout.equals(data);
+    });
+  });
+});
