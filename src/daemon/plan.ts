@@ -87,6 +87,7 @@ export function serverOptions(plan: TunnelPlan, surroundings: Surroundings): Ser
   }));
   return {
     name: plan.name,
+    source: plan.source.kind,
     mode: plan.mode,
     targets: makeTargets(plan.targets),
     keyring: new Keyring(keys),

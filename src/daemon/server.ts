@@ -34,6 +34,8 @@ const RETIREMENT = 60_000;
 export interface ServerOptions extends HandshakeOptions {
   /** Its name in the log and in metrics; absent if it is the only one. */
   readonly name?: string | undefined;
+  /** What it accepts connections on. */
+  readonly source: "tcp" | "unix";
   /** `encrypt`: plain connections come in, encrypted ones go out (`-e`). `decrypt`: the other way round (`-d`). */
   readonly mode: "encrypt" | "decrypt";
   /** Where connections go, unless a key says otherwise. */
@@ -166,7 +168,7 @@ export class TunnelServer {
     const connection: ConnectionInfo = {
       id: ++this.#count,
       tunnel: options.name,
-      peer: nameOf(socket.remoteAddress, socket.remotePort),
+      peer: nameOf(socket.remoteAddress, socket.remotePort, options.source),
       acceptedAt: performance.now(),
       state: options.mode === "encrypt" ? "waiting" : "stranger",
       traffic: { sealed: 0, opened: 0 },
@@ -357,7 +359,12 @@ function abortOnClose(socket: Socket): { signal: AbortSignal; stop: () => void }
   return { signal: controller.signal, stop: () => socket.off("close", abort) };
 }
 
-function nameOf(address: string | undefined, port: number | undefined): string {
-  if (address === undefined) return "unix";
+/** @param kind of socket: one over TCP has no address any more when its peer has reset it. */
+function nameOf(
+  address: string | undefined,
+  port: number | undefined,
+  kind: "tcp" | "unix" = "unix",
+): string {
+  if (address === undefined) return kind === "unix" ? "unix" : "a client that is gone";
   return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }
