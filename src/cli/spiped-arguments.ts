@@ -110,6 +110,19 @@ export const USAGE = `usage: spiped {-e | -d} -s <source socket> -t <target sock
        spiped -v | -h
 `;
 
+/** More processes than this share no work: they only cost memory. */
+const MOST_WORKERS = 256;
+
+function workersOf(met: Met): number {
+  const count = numberOf(met, parseCount);
+  if (count > MOST_WORKERS) {
+    throw new CommandError(
+      `Error parsing argument: ${met.typed} ${met.value}: must be auto, or from 1 to ${MOST_WORKERS}`,
+    );
+  }
+  return count;
+}
+
 /** What the command line says of the process. */
 export interface ProcessSettings {
   readonly waitForDns: boolean;
@@ -168,7 +181,7 @@ export function readArguments(argv: readonly string[]): SpipedArguments {
         numbers.idle = secondsOf(met, Number.POSITIVE_INFINITY);
         break;
       case OPTIONS.workers:
-        workers = met.value === "auto" ? "auto" : Math.max(1, numberOf(met, parseCount));
+        workers = met.value === "auto" ? "auto" : workersOf(met);
         break;
       case OPTIONS.allow:
       case OPTIONS.acceptProxy:

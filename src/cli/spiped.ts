@@ -5,7 +5,7 @@ import type { Registry } from "prom-client";
 import { type Backend, LocalBackend } from "../daemon/backend.ts";
 import { connectionLog } from "../daemon/connection-log.ts";
 import { daemonize, takeReadyReport } from "../daemon/daemonize.ts";
-import { Fleet } from "../daemon/fleet.ts";
+import { BindError, Fleet } from "../daemon/fleet.ts";
 import { keepHeapSmall } from "../daemon/heap.ts";
 import { Limits } from "../daemon/limits.ts";
 import { bothLogs, type Log, warningsOnly } from "../daemon/log.ts";
@@ -100,8 +100,8 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
     const ended = new Promise<void>((resolve) => {
       onEndingSignal(resolve, cleanUp);
     });
-    await fleet.open(plans, inherited).catch((error: Error) => {
-      throw new CommandError(`Error binding socket: ${systemErrorText(error)}`);
+    await fleet.open(plans, inherited).catch((error) => {
+      throw new CommandError(describeFailure(error));
     });
     try {
       if (!settings.waitForDns) removePidFile = claimPidFile(settings, reportReady);
@@ -113,8 +113,18 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
     }
     startWorkers();
     fleet.start();
-    process.on("SIGHUP", () => {
-      void reload();
+    // One at a time; for all that are asked for meanwhile, one more is enough.
+    let reloading = false;
+    let again = false;
+    process.on("SIGHUP", async () => {
+      again = true;
+      if (reloading) return;
+      reloading = true;
+      while (again && !draining) {
+        again = false;
+        await reload();
+      }
+      reloading = false;
     });
     if (!settings.waitForDns) reportReady?.();
     void supervisor.notify("READY=1");
@@ -148,11 +158,12 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
       await supervisor.notify("RELOADING=1");
       try {
         const next = await makePlans(args, log, plans);
+        if (draining) return;
         await fleet.change(next);
         plans = next;
         log.info("reloaded");
       } catch (error) {
-        for (const line of error instanceof CommandError ? error.lines : [systemErrorText(error)])
+        for (const line of error instanceof CommandError ? error.lines : [describeFailure(error)])
           log.warn(line);
         log.warn("not reloaded: what was in force stays in force");
       }
@@ -212,6 +223,16 @@ async function makePlans(
     );
   }
   return plans;
+}
+
+/** One line for an address that could not be opened, with the tunnel's name where there are several. */
+function describeFailure(error: unknown): string {
+  if (!(error instanceof BindError)) return systemErrorText(error);
+  const { name, source } = error.plan;
+  const place = source.kind === "unix" ? source.path : `[${source.host}]:${source.port}`;
+  return name === undefined
+    ? `Error binding socket: ${error.message}`
+    : `${name}: Error binding socket ${place}: ${error.message}`;
 }
 
 function claimPidFile(settings: ProcessSettings, reportReady: (() => void) | undefined): () => void {

@@ -11,7 +11,9 @@ export interface Backend {
   accept(tunnel: string | undefined, socket: Socket): void;
   /** Lets the connections of a tunnel run to their end, whose listener is closed. */
   drain(tunnel: string | undefined): Promise<void>;
-  /** Ends all connections now. */
+  /** Says that no tunnel and no socket will come any more, and all that is left is to drain. */
+  end(): void;
+  /** Ends all connections now, those that are draining too. */
   destroy(): void;
   /** True if every tunnel's target can be reached. */
   reachable(): Promise<boolean>;
@@ -20,6 +22,7 @@ export interface Backend {
 /** Serves in this process. */
 export class LocalBackend implements Backend {
   readonly #servers = new Map<string | undefined, TunnelServer>();
+  readonly #draining = new Set<TunnelServer>();
   readonly #surroundings: Surroundings;
 
   constructor(surroundings: Surroundings) {
@@ -41,12 +44,17 @@ export class LocalBackend implements Backend {
 
   async drain(tunnel: string | undefined): Promise<void> {
     const server = this.#servers.get(tunnel);
+    if (server === undefined) return;
     this.#servers.delete(tunnel);
-    await server?.drain();
+    this.#draining.add(server);
+    await server.drain();
+    this.#draining.delete(server);
   }
 
+  end(): void {}
+
   destroy(): void {
-    for (const server of this.#servers.values()) server.destroy();
+    for (const server of [...this.#servers.values(), ...this.#draining]) server.destroy();
   }
 
   async reachable(): Promise<boolean> {

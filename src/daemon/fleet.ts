@@ -1,138 +1,196 @@
 /** All tunnels of a process: their listening sockets, their servers, and what becomes of them when the plans change. */
-import { chownSync } from "node:fs";
+import { chmodSync, chownSync } from "node:fs";
 import type { Socket } from "node:net";
+import { SpipedError } from "../protocol/errors.ts";
 import { Listener } from "../tunnel/listener.ts";
+import { systemErrorText } from "../tunnel/system-error.ts";
 import type { Backend } from "./backend.ts";
 import type { Log } from "./log.ts";
 import type { TunnelPlan } from "./plan.ts";
 import { ownerIds } from "./privileges.ts";
 
+/** A listening socket and the tunnel that its clients are for, which a reload may change. */
 interface Gate {
-  readonly plan: TunnelPlan;
+  plan: TunnelPlan;
   readonly listener: Listener;
+}
+
+/** A tunnel could not be opened; `cause` is the system's error. */
+export class BindError extends SpipedError {
+  readonly plan: TunnelPlan;
+
+  constructor(plan: TunnelPlan, cause: unknown) {
+    super("ERR_SPIPED_BIND", systemErrorText(cause), { cause });
+    this.plan = plan;
+  }
 }
 
 /** The tunnels of a daemon. */
 export class Fleet {
   readonly #backend: Backend;
   readonly #log: Log;
-  readonly #gates = new Map<string | undefined, Gate>();
+  #gates: Gate[] = [];
+  /** What is left of tunnels that a reload has ended, until it has come to its end. */
+  readonly #retiring = new Set<Promise<void>>();
   /** Sockets that were accepted before `start()`. */
-  #early: [string | undefined, Socket][] | undefined = [];
+  #early: [Gate, Socket][] | undefined = [];
+  #draining = false;
 
   constructor(backend: Backend, log: Log) {
     this.#backend = backend;
     this.#log = log;
   }
 
-  /** Where the tunnels listen. */
-  get listeners(): readonly Listener[] {
-    return [...this.#gates.values()].map(({ listener }) => listener);
-  }
-
   /**
    * Binds and listens for all plans. Clients can connect from now on; they are served after `start()`.
    *
    * @param inherited listening sockets that a supervisor has opened, by file descriptor, for the plans in their order.
-   * @throws the system's error; nothing is left open then.
+   * @throws BindError; nothing is left open then.
    */
   async open(plans: readonly TunnelPlan[], inherited: readonly number[] = []): Promise<void> {
     try {
       for (const [index, plan] of plans.entries()) {
-        this.#gates.set(plan.name, { plan, listener: await this.#listen(plan, inherited[index]) });
+        this.#gates.push(await this.#listen(plan, inherited[index]));
       }
     } catch (error) {
-      for (const { listener } of this.#gates.values()) listener.close();
-      this.#gates.clear();
+      for (const { listener } of this.#gates.splice(0)) listener.close();
       throw error;
     }
   }
 
   /** Begins to serve. */
   start(): void {
-    for (const { plan } of this.#gates.values()) this.#backend.apply(plan);
+    for (const { plan } of this.#gates) this.#backend.apply(plan);
     const early = this.#early ?? [];
     this.#early = undefined;
-    for (const [tunnel, socket] of early) this.#backend.accept(tunnel, socket);
+    for (const [gate, socket] of early) this.#backend.accept(gate.plan.name, socket);
   }
 
   /**
-   * Puts other plans in force: new tunnels are opened, those that are gone are drained, the others go on with what is
-   * new for connections to come.
+   * Puts other plans in force: new addresses are opened, those that are gone are closed and their tunnels drained, the
+   * others go on with what is new for connections to come, under another name too. While the fleet drains, nothing
+   * changes any more.
    *
-   * @throws the system's error if a new address can't be bound; nothing has changed then.
+   * @throws BindError if a new address can't be opened; nothing has changed then.
    */
   async change(plans: readonly TunnelPlan[]): Promise<void> {
-    const opened: Listener[] = [];
-    const next = new Map<string | undefined, Gate>();
+    const opened: Gate[] = [];
+    const next = new Map<TunnelPlan, Gate>();
+    const closeOpened = () => {
+      for (const { listener } of opened) listener.close();
+    };
     try {
       for (const plan of plans) {
-        const current = this.#gates.get(plan.name);
-        if (current !== undefined && samePlace(current.plan, plan)) {
-          next.set(plan.name, { plan, listener: current.listener });
+        const known = this.#gates.find((gate) => sameAddress(gate.plan, plan));
+        if (known === undefined) {
+          const gate = await this.#listen(plan);
+          opened.push(gate);
+          next.set(plan, gate);
         } else {
-          const listener = await this.#listen(plan);
-          opened.push(listener);
-          next.set(plan.name, { plan, listener });
+          applyPermissions(plan, known.plan);
+          next.set(plan, known);
         }
       }
     } catch (error) {
-      for (const listener of opened) listener.close();
+      closeOpened();
       throw error;
     }
-    const previous = [...this.#gates];
-    this.#gates.clear();
-    for (const [name, gate] of next) this.#gates.set(name, gate);
-    for (const [name, { plan, listener }] of previous) void this.#retire(name, plan, listener);
-    for (const { plan } of next.values()) this.#backend.apply(plan);
+    if (this.#draining) {
+      closeOpened();
+      return;
+    }
+    const previous = this.#gates.map(({ plan, listener }) => ({ plan, listener }));
+    this.#gates = [...next.values()];
+    for (const [plan, gate] of next) gate.plan = plan;
+    for (const { plan, listener } of previous) this.#retire(plan, listener);
+    for (const plan of plans) this.#backend.apply(plan);
   }
 
-  /** Stops listening; resolves when no connection is left. */
+  /** Stops listening; resolves when no connection is left, of tunnels that a reload has ended either. */
   async drain(): Promise<void> {
-    await Promise.all(this.listeners.map((listener) => listener.drain()));
+    this.#draining = true;
+    this.#backend.end();
+    await Promise.all(this.#gates.map(({ listener }) => listener.drain()));
     for (const [, socket] of this.#early ?? []) socket.destroy();
-    await Promise.all([...this.#gates.keys()].map((name) => this.#backend.drain(name)));
+    await Promise.all([...this.#gates.map(({ plan }) => this.#backend.drain(plan.name)), ...this.#retiring]);
   }
 
   /** Ends everything now. */
   destroy(): void {
-    for (const { listener } of this.#gates.values()) listener.close();
+    for (const { listener } of this.#gates) listener.close();
     for (const [, socket] of this.#early ?? []) socket.destroy();
     this.#backend.destroy();
   }
 
   /** Ends what is left of a plan that is not in force any more. */
-  async #retire(name: string | undefined, { mode }: TunnelPlan, listener: Listener): Promise<void> {
-    const successor = this.#gates.get(name);
-    if (successor !== undefined && successor.plan.mode !== mode) void this.#backend.drain(name);
-    if (successor?.listener === listener) return;
-    await listener.drain();
-    if (!this.#gates.has(name)) await this.#backend.drain(name);
+  #retire({ name, mode }: TunnelPlan, listener: Listener): void {
+    const inForce = () => this.#gates.find(({ plan }) => plan.name === name);
+    const drain = () => this.#backend.drain(name);
+    const ends: Promise<void>[] = [];
+    const successor = inForce();
+    // Connections of the other mode are none of the successor's.
+    if (successor !== undefined && successor.plan.mode !== mode) ends.push(drain());
+    if (!this.#gates.some((gate) => gate.listener === listener)) {
+      ends.push(listener.drain().then(() => (inForce() === undefined ? drain() : undefined)));
+    } else if (successor === undefined) {
+      ends.push(drain());
+    }
+    const retiring = Promise.all(ends).then(() => {});
+    this.#retiring.add(retiring);
+    void retiring.then(() => this.#retiring.delete(retiring));
   }
 
-  async #listen(plan: TunnelPlan, inherited?: number): Promise<Listener> {
+  async #listen(plan: TunnelPlan, inherited?: number): Promise<Gate> {
     const listener = new Listener(
       (socket) => {
-        if (this.#early !== undefined) this.#early.push([plan.name, socket]);
-        else this.#backend.accept(plan.name, socket);
+        if (this.#early !== undefined) this.#early.push([gate, socket]);
+        else this.#backend.accept(gate.plan.name, socket);
       },
       (error) => this.#log.warn(`Error accepting a connection: ${error.message}`),
     );
-    if (inherited !== undefined) {
-      await listener.inherit(inherited);
-      return listener;
+    const gate: Gate = { plan, listener };
+    try {
+      if (inherited !== undefined) {
+        await listener.inherit(inherited);
+        return gate;
+      }
+      await listener.listen(plan.source, plan.socketMode);
+      applyPermissions(plan);
+      return gate;
+    } catch (error) {
+      listener.close();
+      throw asBindError(plan, error);
     }
-    const { source, socketMode, socketOwner } = plan;
-    const owner = socketOwner === undefined ? undefined : ownerIds(socketOwner);
-    await listener.listen(source, socketMode);
-    if (source.kind === "unix" && owner !== undefined) chownSync(source.path, owner.uid, owner.gid);
-    return listener;
   }
 }
 
-/** True if both plans listen at the same address, with the same permissions. */
-function samePlace(a: TunnelPlan, b: TunnelPlan): boolean {
-  const place = ({ source, socketMode, socketOwner }: TunnelPlan) =>
-    JSON.stringify([source, socketMode, socketOwner]);
-  return place(a) === place(b);
+function sameAddress(a: TunnelPlan, b: TunnelPlan): boolean {
+  return JSON.stringify(a.source) === JSON.stringify(b.source);
+}
+
+/** What went wrong with a plan's address, unless it says so itself. */
+function asBindError(plan: TunnelPlan, error: unknown): SpipedError {
+  return error instanceof SpipedError ? error : new BindError(plan, error);
+}
+
+/**
+ * Gives the file of a UNIX source its owner, and its permissions if they have changed; a new one has them from the moment
+ * that it exists.
+ *
+ * @throws BindError, or PrivilegeError if there is no such owner.
+ */
+function applyPermissions(plan: TunnelPlan, previous?: TunnelPlan): void {
+  const { source, socketMode, socketOwner } = plan;
+  if (source.kind !== "unix") return;
+  try {
+    if (socketOwner !== undefined && socketOwner !== previous?.socketOwner) {
+      const { uid, gid } = ownerIds(socketOwner);
+      chownSync(source.path, uid, gid);
+    }
+    if (previous !== undefined && socketMode !== undefined && socketMode !== previous.socketMode) {
+      chmodSync(source.path, socketMode);
+    }
+  } catch (error) {
+    throw asBindError(plan, error);
+  }
 }

@@ -4,6 +4,9 @@ import type { Log } from "./log.ts";
 /** A log that is written by pino, which is loaded now. */
 export async function jsonLog(program: string): Promise<Log> {
   const { pino, destination, stdTimeFunctions } = await import("pino");
+  // A full disk, say, under the file that standard error goes to: no reason to fail.
+  const stderr = destination({ dest: 2, sync: true });
+  stderr.on("error", () => {});
   const logger = pino(
     {
       name: program,
@@ -11,7 +14,7 @@ export async function jsonLog(program: string): Promise<Log> {
       base: { name: program, pid: process.pid },
       timestamp: stdTimeFunctions.isoTime,
     },
-    destination({ dest: 2, sync: true }),
+    stderr,
   );
   return {
     warn: (message, fields) => logger.warn(fields ?? {}, message),

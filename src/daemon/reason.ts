@@ -7,6 +7,7 @@ import {
   SpipedError,
 } from "../protocol/errors.ts";
 import { BrokenPipeError, ConnectError } from "../tunnel/errors.ts";
+import { systemErrorText } from "../tunnel/system-error.ts";
 
 /** A client was turned away, or left, before it was connected; the message is the reason. */
 export class RefusedError extends SpipedError {
@@ -52,5 +53,5 @@ export function reasonFor(error: unknown): string {
 function describe(error: unknown): string {
   if (!(error instanceof Error)) return "closed without an end";
   const code = "code" in error ? String(error.code) : "";
-  return SYSTEM[code] ?? error.message;
+  return SYSTEM[code] ?? systemErrorText(error);
 }

@@ -11,6 +11,7 @@ import { Acceptor } from "../tunnel/acceptor.ts";
 import type { ResolvedAddress } from "../tunnel/address.ts";
 import type { AddressList } from "../tunnel/address-list.ts";
 import { openWire } from "../tunnel/connect.ts";
+import { deadline } from "../tunnel/deadline.ts";
 import { type DialOptions, dial } from "../tunnel/dial.ts";
 import { type PipeOptions, pipe } from "../tunnel/pipe.ts";
 import { type ProxiedConnection, proxyHeaderV1, proxyHeaderV2 } from "../tunnel/proxy-protocol.ts";
@@ -111,16 +112,14 @@ export class TunnelServer {
   reconfigure(options: ServerOptions): void {
     const { keys, retired } = carryOver(options.keyring.keys, this.#options.keyring.keys);
     options.keyring.replace(keys);
-    this.#options.targets.stop();
+    stopLookUps(this.#options);
     this.#options = options;
     this.#acceptor = this.#makeAcceptor();
+    if (retired.length === 0) return;
     const { timeout } = options;
-    setTimeout(
-      () => {
-        for (const secret of retired) secret.destroy();
-      },
-      timeout === Number.POSITIVE_INFINITY ? RETIREMENT : 2 * timeout,
-    ).unref();
+    deadline(timeout === Number.POSITIVE_INFINITY ? RETIREMENT : 2 * timeout, () => {
+      for (const secret of retired) secret.destroy();
+    });
   }
 
   /** Serves an accepted socket, which must be half-open capable and paused. */
@@ -141,7 +140,7 @@ export class TunnelServer {
    * @returns a promise that resolves when no connection is left.
    */
   drain(): Promise<void> {
-    this.#options.targets.stop();
+    stopLookUps(this.#options);
     for (const dismiss of this.#queue) dismiss();
     return new Promise((resolve) => {
       if (this.#sockets.size === 0) resolve();
@@ -296,6 +295,11 @@ export class TunnelServer {
       });
     });
   }
+}
+
+function stopLookUps({ targets, keyring }: ServerOptions): void {
+  targets.stop();
+  for (const key of keyring.keys) key.targets?.stop();
 }
 
 /** By itself, so that an open connection does not hold what its waiting for the slot took. */

@@ -12,6 +12,9 @@ import { type Sample, type Samples, StatusPage } from "./status-page.ts";
 /** How often the byte counts are taken for the sparklines, ms. */
 const INTERVAL = 2000;
 
+/** Connections at a time: a scraper, a few probes, and a person or two. */
+const MAX_CONNECTIONS = 64;
+
 /** What the server shows. */
 export interface StatusSource {
   readonly version: string;
@@ -51,10 +54,14 @@ export async function serveStatus(address: ResolvedAddress, source: StatusSource
       response.writeHead(500, { "content-type": "text/plain" }).end(`${error.message}\n`);
     });
   });
+  server.maxConnections = MAX_CONNECTIONS;
   if (address.kind === "unix" && (await isStale(address.path).catch(() => false))) unlinkSync(address.path);
   await listen(server, address);
   const timer = setInterval(() => {
-    void samplesOf(source).then((samples) => page.record(samples));
+    samplesOf(source).then(
+      (samples) => page.record(samples),
+      () => {}, // It is a sparkline's point, no more.
+    );
   }, INTERVAL);
   timer.unref();
   server.unref();
@@ -70,7 +77,12 @@ function listen(server: Server, address: ResolvedAddress): Promise<void> {
     server.once("error", reject);
     const where =
       address.kind === "unix" ? { path: address.path } : { host: address.host, port: address.port };
-    server.listen(where, resolve);
+    server.listen(where, () => {
+      server.off("error", reject);
+      // A connection that can't be accepted is its client's trouble.
+      server.on("error", () => {});
+      resolve();
+    });
   });
 }
 

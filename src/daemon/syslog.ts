@@ -4,10 +4,14 @@
  * takes from a prefix, holds for information.
  */
 import { type ChildProcess, spawn } from "node:child_process";
+import { deadline } from "../tunnel/deadline.ts";
 import type { Log } from "./log.ts";
 
 /** The longest message, bytes, as with the original. */
 const LONGEST = 4095;
+
+/** How long `logger` may take to pass on the last messages, ms. */
+const LAST_WORDS = 1000;
 
 /** Facility `user` (1) with the priorities of a warning and of information. */
 const WARNING = `<${8 + 4}>`;
@@ -38,12 +42,16 @@ export class Syslog implements Log {
     this.#logger.stdin?.write(`${priority}${message.replaceAll("\n", " ")}\n`);
   }
 
-  /** Ends `logger` when it has passed on what it was given. */
+  /** Ends `logger` when it has passed on what it was given, or does not do so in time. */
   async close(): Promise<void> {
     const logger = this.#logger;
     if (logger === undefined) return;
-    await new Promise((resolve) => {
-      logger.once("close", resolve);
+    await new Promise<void>((resolve) => {
+      const cancel = deadline(LAST_WORDS, () => logger.kill("SIGKILL"));
+      logger.once("close", () => {
+        cancel();
+        resolve();
+      });
       logger.stdin?.end();
     });
   }

@@ -9,6 +9,7 @@ import type { Registry } from "prom-client";
 import { deadline } from "../tunnel/deadline.ts";
 import { adoptDirect } from "../tunnel/direct-read.ts";
 import type { SlotCounter } from "../tunnel/slots.ts";
+import { systemErrorText } from "../tunnel/system-error.ts";
 import { type Backend, LocalBackend } from "./backend.ts";
 import { connectionLog } from "./connection-log.ts";
 import { Limits, limitId } from "./limits.ts";
@@ -19,6 +20,9 @@ import { type PortablePlan, packPlan, type TunnelPlan, unpackPlan } from "./plan
 
 /** How long to wait before a worker is replaced that could not even start, ms. */
 const RESTART_DELAY = 1000;
+
+/** How many sockets may wait while no worker is ready, beyond which new ones are closed. */
+const UNSERVED_CAPACITY = 1024;
 
 /** What the first process tells a worker. */
 type Order =
@@ -33,6 +37,7 @@ type Order =
 /** What a worker tells the first process. */
 type Report =
   | { readonly type: "ready" }
+  | { readonly type: "received" }
   | {
       readonly type: "log";
       readonly level: "warn" | "info";
@@ -58,6 +63,12 @@ export interface WorkerOptions {
 interface Hand {
   readonly worker: Worker;
   ready: boolean;
+  /**
+   * Sockets for it. They are sent one at a time, and kept open until the worker has received them: what a channel holds
+   * when its worker dies is never closed by Node.
+   */
+  readonly outbox: [string | undefined, Socket][];
+  sending: Socket | undefined;
   /** Slots that its connections hold, by limit. */
   readonly taken: Map<string, number>;
   /** Leaves the queues in which its connections wait, by ticket. */
@@ -73,6 +84,7 @@ export class WorkerBackend implements Backend {
   readonly #answers = new Map<number, { readonly hand: Hand; readonly resolve: (value: unknown) => void }>();
   /** Sockets that were accepted while no worker was ready. */
   #unserved: [string | undefined, Socket][] = [];
+  #measuring: Promise<MetricsOfProcess[]> | undefined;
   #requests = 0;
   #turn = 0;
   #ending = false;
@@ -101,18 +113,41 @@ export class WorkerBackend implements Backend {
     socket.on("error", () => {});
     const ready = this.#hands.filter((hand) => hand.ready && hand.worker.isConnected());
     const hand = ready[this.#turn++ % ready.length];
-    if (hand === undefined) this.#unserved.push([tunnel, socket]);
-    else hand.worker.send({ type: "socket", tunnel } satisfies Order, socket, () => {});
+    if (hand !== undefined) {
+      hand.outbox.push([tunnel, socket]);
+      this.#sendNext(hand);
+    } else if (this.#unserved.length < UNSERVED_CAPACITY) {
+      this.#unserved.push([tunnel, socket]);
+    } else {
+      socket.destroy();
+    }
+  }
+
+  #sendNext(hand: Hand): void {
+    if (hand.sending !== undefined || !hand.worker.isConnected()) return;
+    const next = hand.outbox.shift();
+    if (next === undefined) return;
+    const [tunnel, socket] = next;
+    // Its client has left.
+    if (socket.destroyed) {
+      this.#sendNext(hand);
+      return;
+    }
+    hand.sending = socket;
+    hand.worker.send({ type: "socket", tunnel } satisfies Order, socket, { keepOpen: true }, () => {});
   }
 
   async drain(tunnel: string | undefined): Promise<void> {
     this.#plans.delete(tunnel);
-    if (this.#plans.size === 0) this.#ending = true;
     await this.#askAll((request) => ({ type: "drain", tunnel, request }));
   }
 
-  destroy(): void {
+  end(): void {
     this.#ending = true;
+  }
+
+  destroy(): void {
+    this.end();
     for (const { worker } of this.#hands) worker.process.kill("SIGKILL");
   }
 
@@ -121,16 +156,20 @@ export class WorkerBackend implements Backend {
     return answers.every((answer) => answer !== false);
   }
 
-  /** The metrics of each worker. */
-  async metrics(): Promise<MetricsOfProcess[]> {
-    const answers = await this.#askAll((request) => ({ type: "metrics", request }));
-    return answers.filter((answer) => answer !== undefined) as MetricsOfProcess[];
+  /** The metrics of each worker. They are asked for once for all who want to know at the same time. */
+  metrics(): Promise<MetricsOfProcess[]> {
+    this.#measuring ??= this.#askAll((request) => ({ type: "metrics", request })).then((answers) => {
+      this.#measuring = undefined;
+      return answers.filter((answer) => answer !== undefined) as MetricsOfProcess[];
+    });
+    return this.#measuring;
   }
 
   /** Asks all workers something; the answer of one that dies instead is undefined. */
   #askAll(order: (request: number) => Order): Promise<unknown[]> {
+    const connected = this.#hands.filter(({ worker }) => worker.isConnected());
     return Promise.all(
-      this.#hands.map((hand) => {
+      connected.map((hand) => {
         const request = ++this.#requests;
         return new Promise<unknown>((resolve) => {
           this.#answers.set(request, { hand, resolve });
@@ -141,19 +180,37 @@ export class WorkerBackend implements Backend {
   }
 
   #startOne(): void {
-    const hand: Hand = { worker: cluster.fork(), ready: false, taken: new Map(), waiting: new Map() };
+    let worker: Worker;
+    try {
+      worker = cluster.fork();
+    } catch (error) {
+      this.#startLater(`Cannot start a worker: ${systemErrorText(error)}; will try again`, RESTART_DELAY);
+      return;
+    }
+    const hand: Hand = {
+      worker,
+      ready: false,
+      outbox: [],
+      sending: undefined,
+      taken: new Map(),
+      waiting: new Map(),
+    };
     this.#hands.push(hand);
-    const { worker } = hand;
     const { tellConnections, measure } = this.#options;
     worker.on("message", (report: Report) => this.#hear(hand, report));
-    worker.on("error", () => {});
     worker.once("exit", (status, signal) => this.#lose(hand, signal ?? `status ${status}`));
+    worker.on("error", (error: Error) => {
+      // Of a process that could not be started no exit is told.
+      if (worker.process.pid === undefined) this.#lose(hand, systemErrorText(error));
+    });
     tell(worker, { type: "setup", tellConnections, measure });
     for (const plan of this.#plans.values()) tell(worker, { type: "apply", plan: packPlan(plan) });
   }
 
   #lose(hand: Hand, how: string): void {
-    this.#hands.splice(this.#hands.indexOf(hand), 1);
+    const index = this.#hands.indexOf(hand);
+    if (index < 0) return;
+    this.#hands.splice(index, 1);
     for (const leave of hand.waiting.values()) leave();
     for (const [limit, count] of hand.taken) {
       for (let i = 0; i < count; i += 1) this.#limits.byId(limit)?.release();
@@ -163,11 +220,23 @@ export class WorkerBackend implements Backend {
       this.#answers.delete(request);
       answer.resolve(undefined);
     }
+    hand.sending?.destroy();
+    for (const [tunnel, socket] of hand.outbox.splice(0)) {
+      if (this.#ending) socket.destroy();
+      else this.accept(tunnel, socket);
+    }
+    const { pid } = hand.worker.process;
+    const message =
+      pid === undefined
+        ? `Cannot start a worker: ${how}; will try again`
+        : `Worker ${pid} ended (${how}): its connections are lost, another takes its place`;
+    this.#startLater(message, hand.ready ? 0 : RESTART_DELAY);
+  }
+
+  #startLater(why: string, delay: number): void {
     if (this.#ending) return;
-    this.#options.log.warn(
-      `Worker ${hand.worker.process.pid} ended (${how}): its connections are lost, another takes its place`,
-    );
-    deadline(hand.ready ? 0 : RESTART_DELAY, () => {
+    this.#options.log.warn(why);
+    deadline(delay, () => {
       if (!this.#ending) this.#startOne();
     });
   }
@@ -181,6 +250,11 @@ export class WorkerBackend implements Backend {
         for (const [tunnel, socket] of unserved) this.accept(tunnel, socket);
         break;
       }
+      case "received":
+        hand.sending?.destroy();
+        hand.sending = undefined;
+        this.#sendNext(hand);
+        break;
       case "log":
         this.#options.log[report.level](report.message, report.fields);
         break;
@@ -252,6 +326,7 @@ export function runWorker(): Promise<number> {
         backend?.apply(unpackPlan(order.plan));
         break;
       case "socket":
+        report({ type: "received" });
         // It may have been closed on its way.
         if (socket !== undefined) backend?.accept(order.tunnel, adoptDirect(socket));
         break;

@@ -48,7 +48,7 @@ describeWith("root", "spiped")("--socket-mode and --socket-owner", () => {
     const source = await freeAddress("UNIX");
     expect(await spiped(source.text, "--socket-owner", "nobody-at-all")).toMatchObject({
       status: 1,
-      stderr: "spiped: Error binding socket: No such user: nobody-at-all\n",
+      stderr: "spiped: No such user: nobody-at-all\n",
     });
     expect(await spiped(source.text, "--socket-mode", "rw")).toMatchObject({
       status: 1,

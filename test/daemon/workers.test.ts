@@ -1,7 +1,7 @@
 /** Several processes that share the work of one daemon. */
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import {
   commandOf,
@@ -108,6 +108,40 @@ describeWith("spiped", "spipe")("--workers", () => {
     for (let i = 0; i < 4; i += 1) expect(String(await exchange(plain, "again"))).toBe("again");
   });
 
+  it("loses no socket that is on its way to one that dies", async () => {
+    const { wire, plain, daemon } = await withWorkers();
+    const descriptors = () => readdirSync(`/proc/${daemon.pid}/fd`).length;
+    expect(String(await exchange(plain, "x"))).toBe("x");
+    const before = descriptors();
+    const victims = workersOf(daemon);
+    for (const pid of victims) process.kill(pid, "SIGSTOP");
+    const sockets = await Promise.all(Array.from({ length: 40 }, () => connectTo(wire)));
+    await until(() => descriptors() > before);
+    for (const pid of victims) process.kill(pid, "SIGKILL");
+    // Each of them is served by another worker, which sends its nonce, or was lost with its own, and is closed.
+    await Promise.all(
+      sockets.map((socket) => Promise.race([once(socket, "readable"), once(socket, "close")])),
+    );
+    for (const socket of sockets) socket.destroy();
+    await until(() => workersOf(daemon).length === 2 && descriptors() <= before);
+    expect(String(await exchange(plain, "again"))).toBe("again");
+  });
+
+  it("goes on when no more can be started, and starts them when they can", async () => {
+    const { plain, daemon } = await withWorkers();
+    expect(String(await exchange(plain, "x"))).toBe("x");
+    const limit = (files: string) => run(["prlimit", `--pid=${daemon.pid}`, `--nofile=${files}`]);
+    const open = readdirSync(`/proc/${daemon.pid}/fd`).length;
+    await limit(`${open - 2}:`);
+    process.kill(workersOf(daemon)[0]!, "SIGKILL");
+    await until(() => daemon.stderr().includes("Cannot start a worker: Too many open files"));
+    await limit("4096:");
+    await until(() => workersOf(daemon).length === 2);
+    expect(String(await exchange(plain, "again"))).toBe("again");
+    process.kill(daemon.pid, "SIGTERM");
+    expect(await daemon.ended).toEqual({ status: 0, signal: null });
+  });
+
   it("drains and reloads as one", async () => {
     const { key, wire, plain, daemon } = await withWorkers("--log-level", "info");
     const held = await connectTo(plain);
@@ -133,22 +167,16 @@ describeWith("spiped", "spipe")("--workers", () => {
 });
 
 describe("--workers", () => {
-  it("takes a number or auto", async () => {
-    const args = [
-      "-F",
-      "-d",
-      "-s",
-      "[127.0.0.1]:1",
-      "-t",
-      "[127.0.0.1]:1",
-      "-k",
-      "/dev/null",
-      "--workers",
-      "many",
-    ];
-    expect(await run([...commandOf("ours", "spiped"), ...args])).toMatchObject({
+  it.each([
+    ["many", "Invalid argument"],
+    ["0", "must be auto, or from 1 to 256"],
+    ["-1", "must be auto, or from 1 to 256"],
+    ["257", "must be auto, or from 1 to 256"],
+  ])("takes a number or auto, not %s", async (workers, why) => {
+    const args = ["-F", "-d", "-s", "[127.0.0.1]:1", "-t", "[127.0.0.1]:1", "-k", "/dev/null"];
+    expect(await run([...commandOf("ours", "spiped"), ...args, "--workers", workers])).toMatchObject({
       status: 1,
-      stderr: "spiped: Error parsing argument: --workers many: Invalid argument\n",
+      stderr: `spiped: Error parsing argument: --workers ${workers}: ${why}\n`,
     });
   });
 });

@@ -1,0 +1,245 @@
+/** SIGHUP at the wrong moment, and what a reload must not leave behind. */
+import { execFileSync } from "node:child_process";
+import { once } from "node:events";
+import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { LocalBackend } from "../../src/daemon/backend.ts";
+import type { TunnelPlan } from "../../src/daemon/plan.ts";
+import { Secret } from "../../src/protocol/secret.ts";
+import { parseAddress } from "../../src/tunnel/address.ts";
+import { Slots } from "../../src/tunnel/slots.ts";
+import {
+  commandOf,
+  connectTo,
+  freeAddress,
+  isListening,
+  keyFile,
+  type Running,
+  start,
+  startSpiped,
+  type TestAddress,
+  temporaryDirectory,
+  until,
+} from "../support/programs.ts";
+import { describeWith } from "../support/requirements.ts";
+import { exchange, readAll, startEcho } from "../support/servers.ts";
+
+const SPIPED = commandOf("ours", "spiped");
+const times = (daemon: Running, text: string) => daemon.stderr().split(text).length - 1;
+
+/** One tunnel in the words of a configuration file. */
+const tunnel = (
+  name: string,
+  source: TestAddress,
+  target: TestAddress,
+  { mode = "encrypt", key = "/dev/null", more = "" } = {},
+) =>
+  `[tunnels.${name}]\n${mode} = true\nsource = "${source.text}"\ntarget = "${target.text}"\nkey = "${key}"\n${more}\n`;
+
+async function startWith(text: string, ...options: string[]) {
+  const file = join(temporaryDirectory(), "spiped.toml");
+  writeFileSync(file, text);
+  const daemon = start([...SPIPED, "-F", "--config", file, "--log-level", "info", ...options]);
+  return {
+    daemon,
+    reload(next: string) {
+      const before = times(daemon, "reloaded");
+      writeFileSync(file, next);
+      process.kill(daemon.pid, "SIGHUP");
+      return until(() => times(daemon, "reloaded") > before);
+    },
+    write: (next: string) => writeFileSync(file, next),
+  };
+}
+
+/** A `spiped -d` of the original's with an echo behind it. */
+async function startRemote() {
+  const echo = await startEcho();
+  const remote = await freeAddress();
+  await startSpiped("c", "-d", remote, echo.address, "/dev/null");
+  return remote;
+}
+
+async function held(address: TestAddress) {
+  const socket = await connectTo(address);
+  socket.write("held ");
+  await once(socket, "readable");
+  return socket;
+}
+
+describeWith("spiped")("a reload", () => {
+  it.each([[], ["--workers", "2"]])(
+    "that removes a tunnel leaves its connections their time, also when the daemon drains then (%s %s)",
+    async (...options) => {
+      const remote = await startRemote();
+      const [a, b] = [await freeAddress(), await freeAddress()];
+      const { daemon, reload } = await startWith(tunnel("a", a, remote) + tunnel("b", b, remote), ...options);
+      await until(() => isListening(b));
+      const socket = await held(b);
+      await reload(tunnel("a", a, remote));
+      await until(() => !isListening(b));
+      process.kill(daemon.pid, "SIGTERM");
+      await until(() => !isListening(a));
+      socket.end("to the end");
+      expect(String(await readAll(socket))).toBe("held to the end");
+      expect(await daemon.ended).toEqual({ status: 0, signal: null });
+    },
+  );
+
+  it("that takes long does not undo one that was asked for after it", async () => {
+    const remote = await startRemote();
+    const [a, b, c] = [await freeAddress(), await freeAddress(), await freeAddress()];
+    const { daemon, write } = await startWith(tunnel("a", a, remote));
+    await until(() => isListening(a));
+    const fifo = join(temporaryDirectory(), "fifo");
+    execFileSync("mkfifo", ["-m", "600", fifo]);
+    write(tunnel("b", b, remote, { key: fifo }));
+    process.kill(daemon.pid, "SIGHUP");
+    // It reads its key now, for as long as nobody writes it.
+    await until(() => readFileSync(`/proc/${daemon.pid}/wchan`, "latin1") !== "" && isListening(a));
+    await new Promise((done) => setTimeout(done, 300));
+    write(tunnel("c", c, remote));
+    process.kill(daemon.pid, "SIGHUP");
+    writeFileSync(fifo, "");
+    await until(() => isListening(c) && !isListening(a) && !isListening(b));
+    expect(String(await exchange(c, "the last word"))).toBe("the last word");
+  });
+
+  it("opens nothing while the daemon drains", async () => {
+    const remote = await startRemote();
+    const [a, b] = [await freeAddress(), await freeAddress()];
+    const { daemon, write } = await startWith(tunnel("a", a, remote));
+    await until(() => isListening(a));
+    const socket = await held(a);
+    process.kill(daemon.pid, "SIGTERM");
+    await until(() => !isListening(a));
+    write(tunnel("b", b, remote));
+    process.kill(daemon.pid, "SIGHUP");
+    await new Promise((done) => setTimeout(done, 300));
+    expect(isListening(b)).toBe(false);
+    socket.end();
+    expect(String(await readAll(socket))).toBe("held ");
+    expect(await daemon.ended).toEqual({ status: 0, signal: null });
+  });
+
+  it("changes the permissions of a socket, the names of tunnels and their order, without closing an address", async () => {
+    const remote = await startRemote();
+    const [a, b] = [await freeAddress("UNIX"), await freeAddress()];
+    const { reload } = await startWith(
+      tunnel("one", a, remote, { more: 'socket-mode = "0600"' }) + tunnel("two", b, remote),
+    );
+    await until(() => isListening(a) && isListening(b));
+    const { ino, mode } = statSync(a.text);
+    expect(mode & 0o777).toBe(0o600);
+    const socket = await held(a);
+    await reload(tunnel("one", b, remote) + tunnel("two", a, remote, { more: 'socket-mode = "0660"' }));
+    expect(statSync(a.text).ino).toBe(ino);
+    expect(statSync(a.text).mode & 0o777).toBe(0o660);
+    expect(String(await exchange(a, "as two"))).toBe("as two");
+    expect(String(await exchange(b, "as one"))).toBe("as one");
+    socket.end("to the end");
+    expect(String(await readAll(socket))).toBe("held to the end");
+  });
+
+  it("changes a tunnel's direction, and workers are still replaced after it", async () => {
+    const echo = await startEcho();
+    const remote = await startRemote();
+    const source = await freeAddress();
+    const { daemon, reload } = await startWith(
+      tunnel("t", source, echo.address, { mode: "decrypt" }),
+      "--workers",
+      "2",
+    );
+    await until(() => isListening(source));
+    await reload(tunnel("t", source, remote, { mode: "encrypt" }));
+    expect(String(await exchange(source, "the other way"))).toBe("the other way");
+    const children = () =>
+      readFileSync(`/proc/${daemon.pid}/task/${daemon.pid}/children`, "utf8").trim().split(" ").map(Number);
+    for (const pid of children()) process.kill(pid, "SIGKILL");
+    await until(() => times(daemon, "another takes its place") === 2);
+    expect(String(await exchange(source, "still there"))).toBe("still there");
+  });
+
+  it("leaves no timer behind that is too long for Node", async () => {
+    const remote = await startRemote();
+    const a = await freeAddress();
+    const key = keyFile();
+    const { daemon, reload } = await startWith(tunnel("a", a, remote, { key, more: "timeout = 2000000" }));
+    await until(() => isListening(a));
+    writeFileSync(key, "another");
+    await reload(tunnel("a", a, remote, { key, more: "timeout = 2000000" }));
+    expect(daemon.stderr()).not.toContain("Warning");
+  });
+});
+
+describe("a reload of keys with targets of their own", () => {
+  it("stops the look-ups of those that are not in force any more", async () => {
+    const failures: Error[] = [];
+    const slots = () => new Slots(1, () => {});
+    const log = { warn: (message: string) => failures.push(new Error(message)), info: () => {} };
+    const observer = { lookUpFailed: () => failures.push(new Error("look-up")) };
+    const backend = new LocalBackend({ log, observer, slots });
+    const plan = (targets?: TunnelPlan["targets"]): TunnelPlan => ({
+      mode: "decrypt",
+      source: { kind: "unix", path: "/nowhere" },
+      targets: [{ address: parseAddress("/nowhere"), addresses: [] }],
+      keys: [{ name: "a", secret: Secret.fromKeyFile(Buffer.from("a")), targets }],
+      weak: false,
+      requireForwardSecrecy: false,
+      keepAlive: true,
+      maxConnections: 1,
+      timeout: 1000,
+      idleTimeout: Number.POSITIVE_INFINITY,
+      resolveInterval: 10,
+    });
+    backend.apply(plan([{ address: parseAddress("nosuch.invalid:1"), addresses: [] }]));
+    await until(() => failures.length > 2);
+    backend.apply(plan());
+    await new Promise((done) => setTimeout(done, 100));
+    const count = failures.length;
+    await new Promise((done) => setTimeout(done, 300));
+    expect(failures.length).toBe(count);
+    await backend.drain(undefined);
+  });
+});
+
+describeWith("spiped")("the end of a daemon", () => {
+  it("does not wait for a logger that hangs", async () => {
+    const remote = await startRemote();
+    const source = await freeAddress();
+    const directory = temporaryDirectory();
+    writeFileSync(join(directory, "logger"), "#!/bin/sh\nexec sleep 1000\n");
+    chmodSync(join(directory, "logger"), 0o755);
+    const args = ["-F", "-e", "-s", source.text, "-t", remote.text, "-k", "/dev/null", "-n", "1", "--syslog"];
+    const daemon = start([...SPIPED, ...args], {
+      env: { ...process.env, PATH: `${directory}:${process.env.PATH}` },
+    });
+    await until(() => isListening(source));
+    expect(String(await exchange(source, "x"))).toBe("x");
+    await until(() => daemon.stderr().includes("Maximum number of connections (1) reached"));
+    process.kill(daemon.pid, "SIGTERM");
+    expect(await daemon.ended).toEqual({ status: 0, signal: null });
+  });
+
+  it.each(["text", "json"])("does not come because its log can't be written (%s)", async (format) => {
+    const remote = await startRemote();
+    const source = await freeAddress();
+    const args = ["-F", "-e", "-s", source.text, "-t", remote.text, "-k", "/dev/null", "--log-level", "info"];
+    expect(existsSync("/dev/full")).toBe(true);
+    const daemon = start([
+      "bash",
+      "-c",
+      'exec "$@" 2> /dev/full',
+      "-",
+      ...SPIPED,
+      ...args,
+      "--log-format",
+      format,
+    ]);
+    await until(() => isListening(source));
+    for (let i = 0; i < 3; i += 1) expect(String(await exchange(source, "x"))).toBe("x");
+    process.kill(daemon.pid, "SIGTERM");
+    expect(await daemon.ended).toEqual({ status: 0, signal: null });
+  });
+});
