@@ -286,10 +286,14 @@ const ROWS = {
     against: "node",
   },
 };
-for (const name of ["up", "down"]) {
+// Who opens packets is the -d side of what goes up, and the -e side of what comes down.
+for (const [name, opening, sealing] of [
+  ["up", "decrypting", "encrypting"],
+  ["down", "encrypting", "decrypting"],
+]) {
   ROWS[name].also = [
-    { field: "decrypting", title: "  processor, decrypting side", unit: "s/GB", goal: "≤ 0.65" },
-    { field: "encrypting", title: "  processor, encrypting side", unit: "s/GB", goal: "≤ 0.75" },
+    { field: opening, title: "  processor, side that decrypts", unit: "s/GB", goal: "≤ 0.65" },
+    { field: sealing, title: "  processor, side that encrypts", unit: "s/GB", goal: "≤ 0.75" },
     { field: "load", title: "  processor, load at both ends", unit: "s/GB", goal: "" },
   ];
 }
