@@ -9,7 +9,11 @@ import { createTransport } from "nodemailer";
 import { connect, loadKey } from "spiped";
 
 const [target, keyFile, recipient] = process.argv.slice(2);
-const [, host, port] = /^(.+):(\d+)$/.exec(target);
+const [, host, port] = /^(.+):(\d+)$/.exec(target ?? "") ?? [];
+if (port === undefined) {
+  console.error("usage: node examples/mail.mjs SERVER:PORT KEYFILE RECIPIENT");
+  process.exit(1);
+}
 const key = await loadKey(keyFile);
 
 const transport = createTransport({

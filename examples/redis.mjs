@@ -9,7 +9,11 @@ import { Redis } from "ioredis";
 import { loadKey, redisConnector } from "spiped";
 
 const [target, keyFile] = process.argv.slice(2);
-const [, host, port] = /^(.+):(\d+)$/.exec(target);
+const [, host, port] = /^(.+):(\d+)$/.exec(target ?? "") ?? [];
+if (port === undefined) {
+  console.error("usage: node examples/redis.mjs SERVER:PORT KEYFILE");
+  process.exit(1);
+}
 
 const redis = new Redis({
   // Called whenever ioredis connects, after a lost connection too.

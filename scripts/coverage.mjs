@@ -52,7 +52,11 @@ for (const [url, covs] of bundles) {
   const code = readFileSync(file, "utf8");
   const commonjs = file.endsWith(".cjs");
   const converted = await convert({
-    ast: parse(code, { ecmaVersion: "latest", sourceType: commonjs ? "commonjs" : "module", allowHashBang: true }),
+    ast: parse(code, {
+      ecmaVersion: "latest",
+      sourceType: commonjs ? "commonjs" : "module",
+      allowHashBang: true,
+    }),
     code,
     sourceMap: JSON.parse(readFileSync(`${file}.map`, "utf8")),
     coverage: mergeProcessCovs(covs).result[0],

@@ -29,6 +29,7 @@ export {
 } from "./protocol/errors.ts";
 export { Secret } from "./protocol/secret.ts";
 export { ConnectError, type ConnectErrorCode } from "./tunnel/errors.ts";
+export { ResolveError } from "./tunnel/resolve.ts";
 export type { SpipedSocket } from "./tunnel/spiped-socket.ts";
 
 /**

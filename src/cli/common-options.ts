@@ -76,7 +76,9 @@ export async function addressOf(
   } catch (error) {
     if (error instanceof EmptyAddressError) throw new UsageError(`${typed} needs an address`, error.message);
     if (!(error instanceof AddressError || error instanceof ResolveError)) throw error;
-    throw new CommandError(error.message, `Error resolving socket address: ${text}`);
+    // A single letter is an option of the command line; anything longer says where the address was found.
+    const where = typed.length > 2 && !typed.startsWith("--") ? ` for ${typed}` : "";
+    throw new CommandError(error.message, `Error resolving socket address${where}: ${text}`);
   }
 }
 

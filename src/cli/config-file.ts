@@ -87,10 +87,17 @@ export async function readTunnels(path: string): Promise<TunnelSettings[]> {
   const result = v.safeParse(file, value);
   if (!result.success) throw complain(result.issues.map(asProblem));
 
+  const sources = new Map<string, string>();
   return Object.entries(result.output.tunnels).map(([name, fields]): TunnelSettings => {
     const wrong = (field: string, text: string) => complain([{ path: ["tunnels", name, field], text }]);
+    const other = sources.get(fields.source);
+    if (other !== undefined) throw wrong("source", `is that of tunnel ${other} already`);
+    sources.set(fields.source, name);
     if (fields.encrypt === fields.decrypt) {
-      throw wrong(fields.encrypt ? "decrypt" : "encrypt", "either encrypt or decrypt must be true");
+      throw wrong(
+        fields.encrypt ? "decrypt" : "encrypt",
+        "either encrypt or decrypt must be true, and not both",
+      );
     }
     if (fields["weak-handshake"] && fields["require-forward-secrecy"]) {
       throw wrong("require-forward-secrecy", "excludes weak-handshake");

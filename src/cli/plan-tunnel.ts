@@ -1,6 +1,7 @@
 /** From settings to a plan: names looked up, keys read. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { KeyPlan, TargetPlan, TunnelPlan } from "../daemon/plan.ts";
+import { fingerprint } from "../protocol/fingerprint.ts";
 import { type Address, parseAddress, parseBindAddress, type ResolvedAddress } from "../tunnel/address.ts";
 import { AddressList } from "../tunnel/address-list.ts";
 import { CommandError } from "./command-error.ts";
@@ -95,14 +96,23 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
   }
 
   const keys: KeyPlan[] = [];
+  const fingerprints = new Map<string, string | undefined>();
   for (const key of await keysOf(settings, options)) {
+    const print = fingerprint(key.secret);
+    if (fingerprints.has(print)) {
+      warn(
+        `Keys ${fingerprints.get(print)} and ${key.name} are the same: all who hold it count as ${fingerprints.get(print)}`,
+      );
+    } else {
+      fingerprints.set(print, key.name);
+    }
     const beside = key.settings;
     const configured = key.name === undefined ? undefined : settings.keySettings?.[key.name];
     const own = { ...definedOf(beside), ...definedOf(configured) };
     keys.push({
       name: key.name,
       secret: key.secret,
-      targets: own.targets && (await lookUpTargets(own.targets, "target")),
+      targets: own.targets && (await lookUpTargets(own.targets, `the target of key ${key.name}`)),
       maxConnections: own.maxConnections,
       expires: own.expires?.getTime(),
     });

@@ -45,6 +45,12 @@ export async function readKeys(path: string, warn: (message: string) => void): P
     const secret = await readKey(full, warn);
     keys.push({ name, secret, settings: await readKeySettings(join(path, name + SETTINGS)) });
   }
+  for (const file of names) {
+    const { name, ext } = parse(file);
+    if (ext === SETTINGS && !keys.some((key) => key.name === name)) {
+      warn(`${join(path, file)} says what holds for a key that is not there`);
+    }
+  }
   if (keys.length === 0) throw new CommandError(`No keys in ${path}: put a key file into it`);
   return keys;
 }

@@ -154,8 +154,12 @@ export class TunnelServer {
   }
 
   #makeAcceptor(): Acceptor {
-    // The keys are asked for when a client's proof has come, which may be after they were changed.
-    return new Acceptor({ ...this.#options, candidates: () => this.#options.keyring.candidates() });
+    return new Acceptor({ ...this.#options, candidates: () => this.#candidates() });
+  }
+
+  /** The keys are asked for when a client's proof has come, which may be after they were changed. */
+  *#candidates(): Iterable<Secret> {
+    yield* this.#options.keyring.candidates();
   }
 
   /**
@@ -231,10 +235,18 @@ export class TunnelServer {
     const connecting = (key.targets ?? options.targets).attempt((target) =>
       dial({ ...options, ...dialing(target, gone.signal, options) }),
     );
-    connecting.catch(() => {});
+    connecting.then(
+      (plain) => {
+        plain.on("error", () => {});
+        if (wire.destroyed) plain.destroy();
+      },
+      () => {},
+    );
     const { send, session } = handshake.respond();
-    const plain = await connecting;
-    plain.on("error", () => {});
+    const plain = await connecting.catch((error) => {
+      session.destroy();
+      throw error;
+    });
     gone.stop();
     const header = headerFor(client);
     if (header !== undefined) plain.write(header);

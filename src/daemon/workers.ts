@@ -46,7 +46,7 @@ type Report =
     }
   | { readonly type: "answer"; readonly request: number; readonly value: unknown }
   | { readonly type: "take"; readonly limit: string; readonly ticket: number }
-  | { readonly type: "leave"; readonly ticket: number }
+  | { readonly type: "leave"; readonly limit: string; readonly ticket: number }
   | { readonly type: "release"; readonly limit: string };
 
 /** How to run workers. */
@@ -265,15 +265,23 @@ export class WorkerBackend implements Backend {
       case "take":
         this.#take(hand, report.limit, report.ticket);
         break;
-      case "leave":
-        hand.waiting.get(report.ticket)?.();
+      case "leave": {
+        const leave = hand.waiting.get(report.ticket);
         hand.waiting.delete(report.ticket);
+        // Where nobody waits, the grant is under way to one who has left.
+        if (leave !== undefined) leave();
+        else this.#release(hand, report.limit);
         break;
+      }
       case "release":
-        hand.taken.set(report.limit, (hand.taken.get(report.limit) ?? 1) - 1);
-        this.#limits.byId(report.limit)?.release();
+        this.#release(hand, report.limit);
         break;
     }
+  }
+
+  #release(hand: Hand, limit: string): void {
+    hand.taken.set(limit, (hand.taken.get(limit) ?? 1) - 1);
+    this.#limits.byId(limit)?.release();
   }
 
   #take(hand: Hand, limit: string, ticket: number): void {
@@ -392,9 +400,8 @@ class RemoteLimits {
         return () => {
           if (given) return;
           waiting -= 1;
-          // If the grant is under way already, it is given back when it comes.
-          granted.set(ticket, () => report({ type: "release", limit }));
-          report({ type: "leave", ticket });
+          granted.delete(ticket);
+          report({ type: "leave", limit, ticket });
         };
       },
       release: () => report({ type: "release", limit }),

@@ -1,6 +1,6 @@
 /** The library's `connect()`: options as a program likes to give them, in front of `connectAddresses`. */
 import { isIPv4, isIPv6 } from "node:net";
-import type { Secret } from "../protocol/secret.ts";
+import { Secret } from "../protocol/secret.ts";
 import type { ResolvedAddress } from "../tunnel/address.ts";
 import { connectAddresses } from "../tunnel/connect.ts";
 import { lookUpHost } from "../tunnel/resolve.ts";
@@ -47,6 +47,8 @@ export interface ConnectOptions {
  */
 export async function connect(options: ConnectOptions): Promise<SpipedSocket> {
   const { key, timeout = DEFAULT_TIMEOUT, keepAlive = true, localAddress, ...rest } = options;
+  if (!Secret.is(key)) throw new TypeError("key must be a Secret, from loadKey() or Secret.fromKeyFile()");
+  checkTimeout(timeout);
   if (options.weak && options.requireForwardSecrecy) {
     throw new TypeError("weak and requireForwardSecrecy exclude each other");
   }
@@ -55,6 +57,13 @@ export async function connect(options: ConnectOptions): Promise<SpipedSocket> {
   const socket = await connectAddresses({ ...rest, secret: key, timeout, keepAlive, bind, addresses });
   socket.allowHalfOpen = options.allowHalfOpen ?? true;
   return socket;
+}
+
+/** @throws TypeError unless it is a number of milliseconds above 0. */
+export function checkTimeout(timeout: unknown): void {
+  if (typeof timeout !== "number" || !(timeout > 0)) {
+    throw new TypeError(`timeout must be a number of milliseconds above 0, or Infinity: ${timeout}`);
+  }
 }
 
 async function addressesOf({ host = "localhost", port, path }: ConnectOptions): Promise<ResolvedAddress[]> {

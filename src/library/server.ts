@@ -3,11 +3,11 @@ import { EventEmitter } from "node:events";
 import type { Socket } from "node:net";
 import { defaultEngine } from "../protocol/engines.ts";
 import type { ServerHandshake } from "../protocol/handshake.ts";
-import type { Secret } from "../protocol/secret.ts";
+import { Secret } from "../protocol/secret.ts";
 import { Acceptor } from "../tunnel/acceptor.ts";
 import { Listener } from "../tunnel/listener.ts";
 import { SpipedSocket } from "../tunnel/spiped-socket.ts";
-import { DEFAULT_TIMEOUT } from "./client.ts";
+import { checkTimeout, DEFAULT_TIMEOUT } from "./client.ts";
 
 /** How to serve. */
 export interface ServerOptions {
@@ -52,6 +52,11 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
     super();
     const { key, keys, timeout = DEFAULT_TIMEOUT } = options;
     if ((key === undefined) === (keys === undefined)) throw new TypeError("either key or keys must be given");
+    for (const secret of keys?.values() ?? [key]) {
+      if (!Secret.is(secret))
+        throw new TypeError("a key must be a Secret, from loadKey() or Secret.fromKeyFile()");
+    }
+    checkTimeout(timeout);
     this.#options = options;
     this.#acceptor = new Acceptor({ ...options, timeout, candidates: () => keys?.values() ?? [key!] });
     this.#listener = new Listener(
@@ -65,11 +70,14 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
    *
    * @param where a TCP port on an IP address (all IPv4 addresses if none is given; port 0 lets the system choose), or
    * the absolute path of a UNIX socket.
-   * @throws the system's error.
+   * @throws the system's error, or TypeError.
    */
   async listen(
     where: { readonly port: number; readonly host?: string } | { readonly path: string },
   ): Promise<void> {
+    if (typeof where !== "object" || where === null) {
+      throw new TypeError("listen() takes { port }, { port, host } or { path }");
+    }
     if ("path" in where) {
       await this.#listener.listen({ kind: "unix", path: where.path });
     } else {

@@ -74,8 +74,12 @@ export function sharedValue(peer: Uint8Array, x: Uint8Array, way: Backend = back
     } catch {
       // From Node 22 on OpenSSL refuses a value that is no power of 2, too. Then p - peer is one, as p - 1 is not; and
       // (-peer)^e is peer^e, but for its sign if e is odd.
-      const power = leftPad(way.agree(negative(peer), exponent));
-      return (exponent.at(-1)! & 1) === 1 ? negative(power) : power;
+      const power = way.agree(negative(peer), exponent);
+      if ((exponent.at(-1)! & 1) === 0) return power;
+      const padded = leftPad(power);
+      const result = negative(padded);
+      for (const secret of [power, padded]) secret.fill(0);
+      return result;
     }
   });
 }
@@ -110,11 +114,14 @@ function withExponent(x: Uint8Array, use: (exponent: Uint8Array) => Uint8Array):
   const exponent = new Uint8Array(1 + EXPONENT_RANDOM_SIZE);
   exponent[0] = 1 << (258 - 256);
   exponent.set(x, 1);
-  const result = use(exponent);
-  exponent.fill(0);
-  const padded = leftPad(result);
-  result.fill(0);
-  return padded;
+  try {
+    const result = use(exponent);
+    const padded = leftPad(result);
+    result.fill(0);
+    return padded;
+  } finally {
+    exponent.fill(0);
+  }
 }
 
 function leftPad(value: Uint8Array): Uint8Array {

@@ -24,6 +24,7 @@ import {
 } from "./packet.ts";
 import type { PacketNumber } from "./packet-number.ts";
 
+const KERNEL = Buffer.from(KERNEL_BASE64, "base64");
 const HASH_BLOCK = 64;
 const SLOT_SIZE = 1104;
 const SLOT_HASHED = HASH_BLOCK + PACKET_CIPHERTEXT + 8;
@@ -58,6 +59,7 @@ interface Kernel {
 /** What Node's types say too little about. */
 const { WebAssembly } = globalThis as unknown as {
   WebAssembly?: {
+    validate(bytes: Uint8Array): boolean;
     Module: new (bytes: Uint8Array) => object;
     Instance: new (module: object) => { exports: unknown };
   };
@@ -108,7 +110,7 @@ class Scratch implements Workspace {
   readonly counters: readonly Uint8Array[];
 
   constructor() {
-    const module = new WebAssembly!.Module(Buffer.from(KERNEL_BASE64, "base64"));
+    const module = new WebAssembly!.Module(KERNEL);
     const kernel = new WebAssembly!.Instance(module).exports as Kernel;
     const view = (start: { value: number }, length: number, offset = 0) =>
       Buffer.from(kernel.memory.buffer, start.value + offset, length) as Buffer as Latin1Buffer;
@@ -235,9 +237,9 @@ class NativeCipher implements PacketCipher {
   }
 }
 
-/** True where the native engine can run: `crypto.hash` came with Node 20.12, WebAssembly may be switched off. */
+/** True where the native engine can run: `crypto.hash` came with Node 20.12, WebAssembly may be off or lack SIMD. */
 export function nativeIsAvailable(): boolean {
-  return typeof hash === "function" && WebAssembly !== undefined;
+  return typeof hash === "function" && WebAssembly?.validate(KERNEL) === true;
 }
 
 /** Makes the engine: a scratch of 384 KiB, which all connections of the process share. */

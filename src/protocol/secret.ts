@@ -21,6 +21,11 @@ export class Secret {
     return new Secret(sha256(contents));
   }
 
+  /** True if `value` is a secret, whatever a program without types has passed. */
+  static is(value: unknown): value is Secret {
+    return typeof value === "object" && value !== null && #key in value;
+  }
+
   /**
    * K itself, 32 bytes, for the key schedule only. The caller must neither keep nor change it.
    *

@@ -29,6 +29,10 @@ export async function openWire(options: OpenOptions): Promise<{ wire: Socket; se
   // Errors are seen through `wire.errored` and 'close' by who uses the socket; unlistened they would end the process.
   wire.on("error", () => {});
   const { signal, timeout } = options;
+  if (signal?.aborted) {
+    wire.destroy();
+    throw signal.reason;
+  }
   const abort = () => wire.destroy(signal?.reason);
   const cancelDeadline = deadline(timeout, () =>
     wire.destroy(

@@ -47,7 +47,8 @@ export function dial(options: DialOptions): Promise<Socket> {
     const attempt = (index: number, cause?: Error) => {
       const address = addresses[index];
       if (address === undefined) {
-        giveUp(new ConnectError("ERR_SPIPED_CONNECT", "could not connect", { cause }));
+        const why = cause === undefined ? "no address" : cause.message;
+        giveUp(new ConnectError("ERR_SPIPED_CONNECT", `could not connect: ${why}`, { cause }));
         return;
       }
       const current = open(address, options.bind);

@@ -33,9 +33,13 @@ export function feed<Result>(socket: Socket, step: (bytes: Buffer) => Step<Resul
         return;
       }
       reject(
-        new HandshakeError("ERR_SPIPED_HANDSHAKE_EOF", "peer closed the connection during the handshake", {
-          cause,
-        }),
+        new HandshakeError(
+          "ERR_SPIPED_HANDSHAKE_EOF",
+          "peer closed the connection during the handshake; it may hold another key",
+          {
+            cause,
+          },
+        ),
       );
     };
     const onData = (chunk: Buffer) => {

@@ -6,6 +6,7 @@
  */
 import type { Socket } from "node:net";
 import { giveBuffer, takeBuffer } from "./buffer-pool.ts";
+import { confirmEnd } from "./confirm-end.ts";
 import { takeReads } from "./direct-read.ts";
 import { nextTurn, Turn } from "./turn.ts";
 
@@ -67,7 +68,7 @@ export function pump(
   };
   const onEnd = () => {
     const failure = converter.failure(true);
-    if (failure === undefined) sink.end(() => finished());
+    if (failure === undefined) confirmEnd(source, () => sink.end(() => finished()));
     else fail(failure);
   };
   const fail = (failure: Error | undefined) => {

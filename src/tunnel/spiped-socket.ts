@@ -9,6 +9,7 @@ import { Opener } from "../protocol/opener.ts";
 import { openedSize, PACKET_DATA, PACKET_SIZE } from "../protocol/packet.ts";
 import { Sealer } from "../protocol/sealer.ts";
 import { giveBuffer, POOLED_SIZE, takeBuffer } from "./buffer-pool.ts";
+import { confirmEnd } from "./confirm-end.ts";
 import { reset } from "./reset.ts";
 
 /** Bytes of data whose packets fill a pooled buffer. */
@@ -127,7 +128,7 @@ export class SpipedSocket extends Duplex {
 
   #receiveEnd(): void {
     const failure = this.#opener.end();
-    if (failure === undefined) this.push(null);
+    if (failure === undefined) confirmEnd(this.#wire, () => this.push(null));
     else this.destroy(failure);
   }
 }

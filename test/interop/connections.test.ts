@@ -354,6 +354,54 @@ describe("spipe", () => {
   });
 });
 
+describe("a reset at an awkward moment", () => {
+  /** A daemon that is stopped while both of its peers act, so that it sees all of it at once. */
+  async function withTarget(...options: string[]) {
+    const target = await serve((socket) => void socket.resume());
+    const key = keyFile();
+    const wire = await freeAddress();
+    const daemon = await startSpiped("ours", "-d", wire, target.address, key, ...options);
+    const atOnce = async (act: () => void) => {
+      process.kill(daemon.pid, "SIGSTOP");
+      act();
+      await new Promise((done) => setTimeout(done, 50));
+      process.kill(daemon.pid, "SIGCONT");
+    };
+    return { target, key, wire, daemon, atOnce };
+  }
+
+  it("while a half-close is under way gives back descriptor and slot, and the daemon drains", async () => {
+    const { target, key, wire, daemon, atOnce } = await withTarget("-n", "3");
+    for (let i = 0; i < 5; i += 1) {
+      const client = await connectTo(wire);
+      const session = await rawHandshake(client, key);
+      await until(() => target.sockets.length === i + 1);
+      await atOnce(() => {
+        target.sockets[i]!.end();
+        const packet = rawPacket(session!.up, 0, "forged");
+        packet[5]! ^= 1;
+        client.write(packet);
+      });
+      await until(() => target.sockets[i]!.destroyed);
+      client.destroy();
+    }
+    process.kill(daemon.pid, "SIGTERM");
+    expect(await daemon.ended).toEqual({ status: 0, signal: null });
+  });
+
+  it("right behind data is no orderly end", async () => {
+    const { target, key, wire, daemon, atOnce } = await withTarget("--log-level", "info");
+    const client = await connectTo(wire);
+    await rawHandshake(client, key);
+    await until(() => target.sockets.length === 1);
+    await atOnce(() => {
+      target.sockets[0]!.write(Buffer.alloc(2000), () => target.sockets[0]!.resetAndDestroy());
+    });
+    await until(() => daemon.stderr().includes(" ended after "));
+    expect(daemon.stderr()).toMatch(/bytes decrypted: plain side: reset\n/);
+  });
+});
+
 describe("packets of another implementation", () => {
   it("of any size are put together again", async () => {
     const echo = await startEcho();

@@ -426,3 +426,54 @@ describe("the built package", () => {
       expect(readFileSync(file).length).toBeGreaterThan(0);
   });
 });
+
+describe("a stream that is given up", () => {
+  it("while its end is being sent is closed all the same, and so is its server", async () => {
+    const key = Secret.fromKeyFile(Buffer.from("x"));
+    const server = createServer({ key }, (socket) => {
+      socket.once("data", () => {
+        socket.end();
+        socket.destroy(new Error("given up"));
+      });
+    });
+    const port = await listen(server);
+    for (let i = 0; i < 3; i += 1) {
+      const client = await open({ host: "127.0.0.1", port, key });
+      const closed = new Promise((done) => client.once("close", done));
+      let failed = false;
+      client.on("error", () => {
+        failed = true;
+      });
+      client.resume().write("hi");
+      await closed;
+      expect(failed).toBe(true);
+    }
+    await server.close();
+  });
+});
+
+describe("what makes no sense", () => {
+  it.each([undefined, "a string", Buffer.from("a buffer"), {}])(
+    "is refused at once: %s as a key",
+    async (key) => {
+      const wrong = key as unknown as Secret;
+      await expect(connect({ port: 1, key: wrong })).rejects.toThrow(TypeError);
+      expect(() => createServer({ key: wrong })).toThrow(TypeError);
+      expect(() => createServer({ keys: new Map([["name", wrong]]) })).toThrow(TypeError);
+    },
+  );
+
+  it("is refused at once: other wrong options", async () => {
+    const key = Secret.fromKeyFile(Buffer.from("x"));
+    for (const timeout of ["x", 0, -1, Number.NaN]) {
+      await expect(connect({ port: 1, key, timeout: timeout as number })).rejects.toThrow("timeout must be");
+    }
+    await expect(createServer({ key }).listen(0 as unknown as { port: number })).rejects.toThrow("{ port }");
+  });
+
+  it("is told with the address that was tried", async () => {
+    const key = Secret.fromKeyFile(Buffer.from("x"));
+    const port = await freePort();
+    await expect(connect({ host: "127.0.0.1", port, key })).rejects.toThrow(`127.0.0.1:${port}`);
+  });
+});
