@@ -69,6 +69,10 @@ ${more}`;
     ],
     ["[tunnels.mail", "FILE:6: incomplete key-value: cannot find end of key"],
     [
+      '[tunnels.second]\nencrypt = true\nsource = "/s"\ntarget = "/t"\nkey = "k"\n[tunnels.third]\nencrypt = true\nsource = "/s"\ntarget = "/t"\nkey = "k"',
+      "FILE:13: tunnels.third.source: is that of tunnel second already",
+    ],
+    [
       "weak-handshake = true\nrequire-forward-secrecy = true",
       "FILE:7: tunnels.mail.require-forward-secrecy: excludes weak-handshake",
     ],

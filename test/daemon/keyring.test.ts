@@ -125,6 +125,33 @@ describeWith("spiped", "spipe")("a directory of keys", () => {
   });
 });
 
+describeWith("spiped")("a directory of keys", () => {
+  it("draws a word on what its owner hardly meant", async () => {
+    const keys = keyDirectory("alice.key");
+    writeFileSync(join(keys, "bob.key"), readFileSync(join(keys, "alice.key")), { mode: 0o600 });
+    writeFileSync(join(keys, "carol.toml"), "max-connections = 3\n");
+    const daemon = await startSpiped("ours", "-d", await freeAddress(), "[127.0.0.1]:1", keys);
+    expect(daemon.stderr()).toContain(
+      "spiped: Keys alice and bob are the same: all who hold it count as alice\n",
+    );
+    expect(daemon.stderr()).toContain(
+      `spiped: ${join(keys, "carol.toml")} says what holds for a key that is not there\n`,
+    );
+  });
+
+  it("names the key whose target can't be looked up", async () => {
+    const keys = keyDirectory("alice.key");
+    writeFileSync(join(keys, "alice.toml"), 'target = "nowhere"\n');
+    const args = ["-F", "-d", "-s", "[127.0.0.1]:1", "-t", "[127.0.0.1]:1", "-k", keys];
+    const { status, stderr } = await run([...commandOf("ours", "spiped"), ...args]);
+    expect(status).toBe(1);
+    expect(stderr).toBe(
+      "spiped: Address must contain port number: nowhere\n" +
+        "spiped: Error resolving socket address for the target of key alice: nowhere\n",
+    );
+  });
+});
+
 describeWith("spiped", "spipe")("SIGHUP", () => {
   /** A daemon with keys, and a client's connection through it that is open. */
   async function withConnection() {
