@@ -265,6 +265,33 @@ describe("the native engine's scratch", () => {
   });
 });
 
+describe.each(engines)("the $name engine", (engine) => {
+  it("takes more than a batch behind an unfinished packet", () => {
+    const keys = newKeys();
+    const data = randomBytes(200_000);
+    const wire = seal(new Sealer(engine, keys), data);
+    for (const first of [1, 500, PACKET_SIZE - 1]) {
+      const chunks = [wire.subarray(0, first), wire.subarray(first)];
+      expect(open(new Opener(engine, keys), chunks)).toEqual({ data, failure: undefined });
+    }
+  });
+
+  it("keeps the keys of many connections apart", () => {
+    const pairs = Array.from({ length: 5 }, () => {
+      const keys = newKeys();
+      return { sealer: new Sealer(engine, keys), opener: new Opener(engine, keys) };
+    });
+    for (let round = 0; round < 3; round += 1) {
+      const data = pairs.map(() => randomBytes(1 + Math.floor(Math.random() * 5000)));
+      const sealed = pairs.map(({ sealer }, i) => seal(sealer, data[i]!));
+      for (const [i, { opener }] of pairs.entries()) {
+        const out = Buffer.alloc(openedSize(sealed[i]!.length));
+        expect(out.subarray(0, opener.open(sealed[i]!, out))).toEqual(data[i]);
+      }
+    }
+  });
+});
+
 describe("the kernel", () => {
   it("is what its source assembles to", () => {
     execFileSync(process.execPath, ["scripts/build-kernel.mjs", "--check"], { stdio: "pipe" });

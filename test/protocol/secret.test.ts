@@ -1,5 +1,7 @@
+import { createHash, createHmac } from "node:crypto";
 import { inspect } from "node:util";
 import { describe, expect, it } from "vitest";
+import { fingerprint } from "../../src/protocol/fingerprint.ts";
 import { Secret } from "../../src/protocol/secret.ts";
 
 const secretOf = (text: string) => Secret.fromKeyFile(Buffer.from(text));
@@ -23,6 +25,19 @@ describe("a secret", () => {
     secret.destroy();
     expect(key).toEqual(new Uint8Array(32));
     expect(() => Secret.reveal(secret)).toThrow("destroyed");
+  });
+
+  it("is told from what only looks like one", () => {
+    expect(Secret.is(secretOf("a key"))).toBe(true);
+    for (const value of [undefined, null, 7, "a key", {}, new Uint8Array(32)])
+      expect(Secret.is(value)).toBe(false);
+  });
+
+  it("has a fingerprint of 64 bits: HMAC-SHA256 of a label, under K", () => {
+    const print = createHmac("sha256", createHash("sha256").update("a key").digest())
+      .update("spiped key fingerprint")
+      .digest("hex");
+    expect(fingerprint(secretOf("a key"))).toBe(print.slice(0, 16).match(/..../g)!.join("-"));
   });
 
   it("shows nothing of itself", () => {
