@@ -84,6 +84,18 @@ ${more}`;
       expect(stderr.replaceAll(key, "KEY")).toContain(`spiped: ${complaint}`);
   });
 
+  it.each([
+    ["source", "", "mail: -s needs an address|mail: Empty socket address"],
+    ["target", "nosuch.invalid:1", "mail: Error looking up nosuch.invalid: "],
+    ["key", "nowhere.key", "mail: Cannot open file: "],
+  ])("names the tunnel whose %s makes no sense", async (field, value, complaint) => {
+    const fields = { source: "/s", target: "/t", key: "/dev/null", [field]: value };
+    const text = Object.entries(fields).map(([name, of]) => `${name} = "${of}"\n`);
+    const { status, stderr } = await check(`[tunnels.mail]\ndecrypt = true\n${text.join("")}`);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(new RegExp(`^spiped: (${complaint})`));
+  });
+
   it("tells of a file that is not there, and of one without tunnels", async () => {
     expect(await run([...SPIPED, "--config", "/nowhere.toml"])).toMatchObject({
       status: 1,

@@ -158,6 +158,14 @@ describe("a daemon", () => {
     expect(running(pid)).toBe(true);
   });
 
+  it("with -D -F keeps trying with an address that it can't read, too", async () => {
+    const args = ["-D", "-F", "-d", "-s", "", "-t", "nowhere", "-k", "/dev/null"];
+    const daemon = start([...SPIPED, ...args]);
+    await until(() => daemon.stderr().split("Empty socket address").length > 2);
+    process.kill(daemon.pid, "SIGTERM");
+    await daemon.ended;
+  });
+
   it("writes no pid file in the foreground", async () => {
     const source = await freeAddress();
     const pidFile = join(temporaryDirectory(), "no", "pid");

@@ -354,6 +354,27 @@ describe("spipe", () => {
   });
 });
 
+describe("more clients than may wait for a slot", () => {
+  it("are turned away, and the log says why", async () => {
+    const echo = await startEcho();
+    const source = await freeAddress();
+    const daemon = await startSpiped(
+      "ours",
+      "-e",
+      source,
+      echo.address,
+      "/dev/null",
+      ...["-n", "1", "-o", "60"],
+      ...["--log-level", "info"],
+    );
+    for (let i = 0; i < 11; i += 1) await Promise.all(Array.from({ length: 100 }, () => connectTo(source)));
+    await until(() => daemon.stderr().includes("too many connections wait for a slot"));
+    // Who waits has nothing to drain.
+    process.kill(daemon.pid, "SIGTERM");
+    expect(await daemon.ended).toEqual({ status: 0, signal: null });
+  });
+});
+
 describe("a reset at an awkward moment", () => {
   /** A daemon that is stopped while both of its peers act, so that it sees all of it at once. */
   async function withTarget(...options: string[]) {
