@@ -1,7 +1,8 @@
 /** Several processes that share the work of one daemon. */
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import {
   commandOf,
@@ -11,7 +12,9 @@ import {
   keyFile,
   type Running,
   run,
+  start,
   startSpiped,
+  temporaryDirectory,
   until,
 } from "../support/programs.ts";
 import { describeWith } from "../support/requirements.ts";
@@ -140,6 +143,43 @@ describeWith("spiped", "spipe")("--workers", () => {
     expect(String(await exchange(plain, "again"))).toBe("again");
     process.kill(daemon.pid, "SIGTERM");
     expect(await daemon.ended).toEqual({ status: 0, signal: null });
+  });
+
+  it("knows keys, their limits, and how it is", async () => {
+    const keys = join(temporaryDirectory(), "keys");
+    mkdirSync(keys);
+    for (const name of ["alice", "bob"])
+      writeFileSync(join(keys, `${name}.key`), randomBytes(32), { mode: 0o600 });
+    writeFileSync(join(keys, "alice.toml"), "max-connections = 1\n");
+    const echo = await startEcho();
+    const [wire, metrics] = [await freeAddress(), await freeAddress()];
+    const options = ["--workers", "2", "--metrics", metrics.text, "--log-level", "info"];
+    const daemon = await startSpiped("ours", "-d", wire, echo.address, keys, ...options);
+    const client = (name: string) => {
+      const spipe = start([...commandOf("c", "spipe"), "-t", wire.text, "-k", join(keys, `${name}.key`)]);
+      spipe.child.stdin!.write(name);
+      return spipe;
+    };
+    const answered = (spipe: Running, text: string) => until(() => String(spipe.stdout()) === text);
+    const first = client("alice");
+    await answered(first, "alice");
+    // The second of alice's waits and leaves, the third waits; bob does neither.
+    const second = client("alice");
+    await until(() => daemon.stderr().includes("Maximum number of connections (1) for key alice reached"));
+    await answered(client("bob"), "bob");
+    const third = client("alice");
+    second.child.kill("SIGKILL");
+    const get = async (path: string) => {
+      const { port } = metrics.connect as { port: number };
+      const response = await fetch(`http://127.0.0.1:${port}${path}`);
+      return { status: response.status, text: await response.text() };
+    };
+    expect(await get("/readyz")).toEqual({ status: 200, text: "ready\n" });
+    const pages = await Promise.all([get("/metrics"), get("/metrics"), get("/")]);
+    expect(pages[0]!.text).toMatch(/^spiped_connections\{(?=[^}]*state="open")(?=[^}]*key="bob")[^}]*\} 1$/m);
+    expect(pages[2]!.text).toContain("<td>default</td>");
+    first.child.stdin!.end();
+    await answered(third, "alice");
   });
 
   it("drains and reloads as one", async () => {

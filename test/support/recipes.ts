@@ -34,7 +34,8 @@ export async function onOwnMachine(script: string, maker: Maker = "ours"): Promi
     (umask 077; head -c 32 /dev/urandom > spiped.key)
   `;
   // What is killed with the script writes no coverage.
-  const epilogue = process.env.NODE_V8_COVERAGE === undefined ? "" : "\nkill -TERM -1 || true; sleep 2";
+  const epilogue =
+    process.env.NODE_V8_COVERAGE === undefined ? "" : "\nkill -TERM -1 2> /dev/null || true; sleep 2";
   const command = [
     "unshare",
     "--net",
