@@ -67,6 +67,7 @@ export function pump(
     goOn();
   };
   const onEnd = () => {
+    if (stopped) return;
     const failure = converter.failure(true);
     if (failure === undefined) confirmEnd(source, () => sink.end(() => finished()));
     else fail(failure);
@@ -83,7 +84,9 @@ export function pump(
   };
 
   const giveReadsBack = takeReads(source, onRead);
-  source.on("end", onEnd);
+  // A source that was read before may have ended when nobody listened: a client that left while it waited for its slot.
+  if (source.readableEnded) setImmediate(onEnd);
+  else source.on("end", onEnd);
   source.resume();
   return stop;
 }

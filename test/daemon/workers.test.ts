@@ -163,7 +163,7 @@ describeWith("spiped", "spipe")("--workers", () => {
     const answered = (spipe: Running, text: string) => until(() => String(spipe.stdout()) === text);
     const first = client("alice");
     await answered(first, "alice");
-    // The second of alice's waits; bob does not.
+    // The second of alice's waits and dies, the third waits; bob does neither.
     const second = client("alice");
     await until(() => daemon.stderr().includes("Maximum number of connections (1) for key alice reached"));
     await answered(client("bob"), "bob");
@@ -172,12 +172,14 @@ describeWith("spiped", "spipe")("--workers", () => {
       const response = await fetch(`http://127.0.0.1:${port}${path}`);
       return { status: response.status, text: await response.text() };
     };
+    const third = client("alice");
+    second.child.kill("SIGKILL");
     expect(await get("/readyz")).toEqual({ status: 200, text: "ready\n" });
     const pages = await Promise.all([get("/metrics"), get("/metrics"), get("/")]);
     expect(pages[0]!.text).toMatch(/^spiped_connections\{(?=[^}]*state="open")(?=[^}]*key="bob")[^}]*\} 1$/m);
     expect(pages[2]!.text).toContain("<td>default</td>");
     first.child.stdin!.end();
-    await answered(second, "alice");
+    await answered(third, "alice");
   });
 
   it("drains and reloads as one", async () => {
