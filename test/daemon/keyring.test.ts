@@ -17,6 +17,7 @@ import {
   type TestAddress,
   temporaryDirectory,
   until,
+  untilListening,
 } from "../support/programs.ts";
 import { describeWith } from "../support/requirements.ts";
 import { exchange, readAll, serve, startEcho } from "../support/servers.ts";
@@ -224,7 +225,7 @@ describeWith("spiped", "spipe")("SIGHUP", () => {
     const args = ["-F", "-d", "-s", wire.text, "-t", echo.address.text, "-k", "-", "--log-level", "info"];
     const daemon = start([...commandOf("ours", "spiped"), ...args]);
     daemon.child.stdin!.end(readFileSync(key));
-    await until(async () => (await ask(wire, key)).status === 0);
+    await untilListening(daemon, wire);
     process.kill(daemon.pid, "SIGHUP");
     await until(() => daemon.stderr().includes("reloaded"));
     expect(await ask(wire, key)).toEqual({ status: 0, answer: "hello" });

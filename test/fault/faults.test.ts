@@ -14,6 +14,7 @@ import {
   start,
   startSpiped,
   until,
+  untilListening,
 } from "../support/programs.ts";
 import { onOwnMachine } from "../support/recipes.ts";
 import { describeWith } from "../support/requirements.ts";
@@ -143,10 +144,7 @@ describeWith("spiped", "spipe")("few file descriptors", () => {
       ...commandOf("ours", "spiped"),
       ...args,
     ]);
-    await until(async () => {
-      const probe = await run([...commandOf("c", "spipe"), "-t", wire.text, "-k", key], "x");
-      return probe.status === 0;
-    });
+    await untilListening(daemon, wire);
     const sockets = await Promise.all(
       Array.from({ length: 150 }, async () => {
         const socket = connect(wire.connect);
@@ -156,11 +154,10 @@ describeWith("spiped", "spipe")("few file descriptors", () => {
         return socket;
       }),
     );
-    const asking = run([...commandOf("c", "spipe"), "-t", wire.text, "-k", key], "x");
-    await asking;
+    await run([...commandOf("ours", "spipe"), "-t", wire.text, "-k", key], "x");
     for (const socket of sockets) socket.destroy();
     await until(async () => {
-      const { stdout } = await run([...commandOf("c", "spipe"), "-t", wire.text, "-k", key], "again");
+      const { stdout } = await run([...commandOf("ours", "spipe"), "-t", wire.text, "-k", key], "again");
       return String(stdout) === "again";
     });
     expect(daemon.child.exitCode).toBeNull();

@@ -8,6 +8,7 @@ import {
   connectTo,
   freeAddress,
   freePort,
+  isListening,
   keyFile,
   run,
   start,
@@ -356,13 +357,14 @@ describe("spipe", () => {
 
 describe("more clients than may wait for a slot", () => {
   it("are turned away, and the log says why", async () => {
-    const echo = await startEcho();
+    // Whoever has the slot keeps it: this target never answers a handshake.
+    const target = await serve((socket) => void socket.resume());
     const source = await freeAddress();
     const daemon = await startSpiped(
       "ours",
       "-e",
       source,
-      echo.address,
+      target.address,
       "/dev/null",
       ...["-n", "1", "-o", "60"],
       ...["--log-level", "info"],
@@ -371,6 +373,9 @@ describe("more clients than may wait for a slot", () => {
     await until(() => daemon.stderr().includes("too many connections wait for a slot"));
     // Who waits has nothing to drain.
     process.kill(daemon.pid, "SIGTERM");
+    await until(() => !isListening(source));
+    expect(target.sockets).toHaveLength(1);
+    target.sockets[0]!.destroy();
     expect(await daemon.ended).toEqual({ status: 0, signal: null });
   });
 });

@@ -9,7 +9,7 @@ import {
   run,
   start,
   startSpiped,
-  until,
+  untilListening,
 } from "../support/programs.ts";
 import { describeWith } from "../support/requirements.ts";
 import { startEcho } from "../support/servers.ts";
@@ -36,11 +36,10 @@ describeWith("spiped", "spipe")("without WebAssembly", () => {
     const echo = await startEcho();
     const wire = await freeAddress();
     const args = ["-F", "-d", "-s", wire.text, "-t", echo.address.text, "-k", key];
-    start([...withoutWebAssembly("spiped"), ...args]);
+    await untilListening(start([...withoutWebAssembly("spiped"), ...args]), wire);
     const data = randomBytes(200_000);
-    await until(async () => {
-      const { status, stdout } = await run([...commandOf("c", "spipe"), "-t", wire.text, "-k", key], data);
-      return status === 0 && stdout.equals(data);
-    });
+    const { status, stdout } = await run([...commandOf("c", "spipe"), "-t", wire.text, "-k", key], data);
+    expect(status).toBe(0);
+    expect(stdout.equals(data)).toBe(true);
   });
 });

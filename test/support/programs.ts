@@ -1,6 +1,6 @@
 /** Running the programs under test, ours and the original's, and whatever else a test starts. */
 import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomInt } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
@@ -92,13 +92,27 @@ export async function run(
   return { status, signal, stdout: process.stdout(), stderr: process.stderr() };
 }
 
+/**
+ * Ports that tests listen on lie below those that the kernel gives to clients, and each of the processes that test
+ * side by side has its own, so that nobody takes a port between the look whether it is free and its use.
+ */
+const PORTS_EACH = 5000;
+const firstPort = 10_000 + (Number(process.env.VITEST_POOL_ID ?? 0) % 4) * PORTS_EACH;
+let lastPort = randomInt(PORTS_EACH);
+
 /** A TCP port that is free at the moment. */
 export async function freePort(host = "127.0.0.1"): Promise<number> {
-  const server = createServer().listen(0, host);
-  await once(server, "listening");
-  const { port } = server.address() as { port: number };
-  await new Promise((done) => server.close(done));
-  return port;
+  for (;;) {
+    lastPort = (lastPort + 1) % PORTS_EACH;
+    const port = firstPort + lastPort;
+    const server = createServer().listen(port, host);
+    const isFree = await once(server, "listening").then(
+      () => true,
+      () => false,
+    );
+    await new Promise((done) => server.close(done));
+    if (isFree) return port;
+  }
 }
 
 /** Where a test's programs meet. */
@@ -146,6 +160,21 @@ export function isListening(address: TestAddress): boolean {
   });
 }
 
+/**
+ * Waits until a daemon listens. Polling with the original's `spipe` instead would not do: where it is refused it may
+ * crash or hang.
+ *
+ * @throws Error with what the daemon said if it ends first.
+ */
+export async function untilListening(daemon: Running, source: TestAddress): Promise<void> {
+  let gone = false;
+  void daemon.ended.then(() => {
+    gone = true;
+  });
+  await until(() => gone || isListening(source));
+  if (gone) throw new Error(`spiped ended at once: ${daemon.stderr()}`);
+}
+
 /** Starts `spiped` in the foreground and waits until it listens. */
 export async function startSpiped(
   maker: Maker,
@@ -168,12 +197,7 @@ export async function startSpiped(
     key,
     ...more,
   ]);
-  let gone = false;
-  void daemon.ended.then(() => {
-    gone = true;
-  });
-  await until(() => gone || isListening(source));
-  if (gone) throw new Error(`spiped ended at once: ${daemon.stderr()}`);
+  await untilListening(daemon, source);
   return daemon;
 }
 
