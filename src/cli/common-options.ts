@@ -58,15 +58,17 @@ export function numberOf(met: Met, parse: (text: string) => number): number {
 }
 
 /**
- * Reads and looks up an address from the command line.
+ * Reads and looks up an address.
  *
  * @param typed the option it belongs to.
+ * @param place what it is, where it was not found on the command line: "the target of key bob".
  * @throws CommandError, UsageError
  */
 export async function addressOf(
   text: string,
   typed: string,
   parse: (text: string) => Address,
+  place?: string,
 ): Promise<{ address: Address; addresses: ResolvedAddress[] }> {
   try {
     const address = parse(text);
@@ -74,10 +76,10 @@ export async function addressOf(
     if (addresses.length === 0) throw new CommandError(`No addresses found for ${text}`);
     return { address, addresses };
   } catch (error) {
-    if (error instanceof EmptyAddressError) throw new UsageError(`${typed} needs an address`, error.message);
+    if (error instanceof EmptyAddressError)
+      throw new UsageError(`${place ?? typed} needs an address`, error.message);
     if (!(error instanceof AddressError || error instanceof ResolveError)) throw error;
-    // A single letter is an option of the command line; anything longer says where the address was found.
-    const where = typed.length > 2 && !typed.startsWith("--") ? ` for ${typed}` : "";
+    const where = place === undefined ? "" : ` for ${place}`;
     throw new CommandError(error.message, `Error resolving socket address${where}: ${text}`);
   }
 }

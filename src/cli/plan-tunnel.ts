@@ -48,10 +48,10 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
     ...(previous?.targets ?? []),
     ...(previous?.keys.flatMap(({ targets }) => targets ?? []) ?? []),
   ];
-  const patiently = async (text: string, typed: string, parse: (text: string) => Address) => {
+  const patiently = async (...asked: Parameters<typeof addressOf>) => {
     for (;;) {
       try {
-        return await addressOf(text, typed, parse);
+        return await addressOf(...asked);
       } catch (error) {
         if (!options.waitForDns || !(error instanceof CommandError || error instanceof UsageError))
           throw error;
@@ -61,12 +61,12 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
       }
     }
   };
-  const lookUpTargets = async (targets: readonly string[], typed: string): Promise<TargetPlan[]> => {
+  const lookUpTargets = async (targets: readonly string[], place?: string): Promise<TargetPlan[]> => {
     const found: TargetPlan[] = [];
     for (const target of targets) {
       const last = lastAnswers.find(({ address }) => address.text === target);
       found.push(
-        await patiently(target, typed, parseAddress).catch((error) => {
+        await patiently(target, "-t", parseAddress, place).catch((error) => {
           if (last === undefined || !(error instanceof CommandError)) throw error;
           for (const line of error.lines) warn(line);
           return last;
@@ -85,7 +85,7 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
   };
 
   const source = await first(settings.source, "-s", parseAddress);
-  const targets = await lookUpTargets(settings.targets, "-t");
+  const targets = await lookUpTargets(settings.targets);
   const bind = settings.bind === undefined ? undefined : await first(settings.bind, "-b", parseBindAddress);
   checkList("allow", settings.allow);
   checkList("accept-proxy", settings.acceptProxy);

@@ -7,6 +7,7 @@ import cluster, { type Worker } from "node:cluster";
 import type { Socket } from "node:net";
 import type { Registry } from "prom-client";
 import { deadline } from "../tunnel/deadline.ts";
+import { watchDescriptors } from "../tunnel/descriptors.ts";
 import { adoptDirect } from "../tunnel/direct-read.ts";
 import type { SlotCounter } from "../tunnel/slots.ts";
 import { systemErrorText } from "../tunnel/system-error.ts";
@@ -336,7 +337,9 @@ export function runWorker(): Promise<number> {
       case "socket":
         report({ type: "received" });
         // It may have been closed on its way.
-        if (socket !== undefined) backend?.accept(order.tunnel, adoptDirect(socket));
+        if (socket === undefined) break;
+        watchDescriptors(socket, (error) => log.warn(`Error accepting a connection: ${error.message}`));
+        backend?.accept(order.tunnel, adoptDirect(socket));
         break;
       case "drain":
         await backend?.drain(order.tunnel);

@@ -3,6 +3,7 @@ import { lstat, unlink } from "node:fs/promises";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
 import type { ResolvedAddress } from "./address.ts";
+import { watchDescriptors } from "./descriptors.ts";
 import { adoptDirect } from "./direct-read.ts";
 
 /** As long as the kernel allows; it cuts this to `net.core.somaxconn`. */
@@ -21,12 +22,13 @@ export class Listener {
 
   /**
    * @param onSocket called with each accepted socket, which is half-open capable and paused.
-   * @param onError called when accepting fails, for want of file descriptors for example; the listener goes on.
+   * @param onError called when accepting fails, or is about to for want of file descriptors; the listener goes on.
    */
   constructor(onSocket: (socket: Socket) => void, onError: (error: Error) => void) {
     this.#server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
     this.#server.on("connection", (socket) => {
       this.#accepted += 1;
+      watchDescriptors(socket, onError);
       onSocket(adoptDirect(socket));
     });
     this.#server.on("error", (error) => {
