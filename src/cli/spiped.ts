@@ -14,7 +14,7 @@ import { allObservers } from "../daemon/observer.ts";
 import { writePidFile } from "../daemon/pid-file.ts";
 import type { TunnelPlan } from "../daemon/plan.ts";
 import { dropPrivileges, PrivilegeError } from "../daemon/privileges.ts";
-import { onEndingSignal } from "../daemon/signals.ts";
+import { onEndingSignal, onReloadSignal } from "../daemon/signals.ts";
 import { stderrLog } from "../daemon/stderr-log.ts";
 import { Syslog } from "../daemon/syslog.ts";
 import { parseAddress } from "../tunnel/address.ts";
@@ -81,6 +81,13 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
   const supervisor = takeNotifier((reason) => stderr.warn(reason));
   let removePidFile = () => {};
   let stopStatus = () => {};
+  let destroyFleet = () => {};
+  const cleanUp = () => {
+    destroyFleet();
+    removePidFile();
+  };
+  const firstEndingSignal = onEndingSignal(cleanUp);
+  const reloadWith = onReloadSignal();
   try {
     if (settings.waitForDns) {
       removePidFile = claimPidFile(settings, reportReady);
@@ -92,14 +99,9 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
     const log = await chooseLog(settings, stderr, syslog);
     const { backend, registry, startWorkers } = await makeBackend(settings, log);
     const fleet = new Fleet(backend, log);
-    const cleanUp = () => {
-      fleet.destroy();
-      removePidFile();
-    };
-    // Before there is anything to clean up.
-    const ended = new Promise<void>((resolve) => {
-      onEndingSignal(resolve, cleanUp);
-    });
+    destroyFleet = () => fleet.destroy();
+    // Clients that connect from now on are drained.
+    const ended = firstEndingSignal();
     await fleet.open(plans, inherited).catch((error) => {
       throw new CommandError(describeFailure(error));
     });
@@ -113,19 +115,7 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
     }
     startWorkers();
     fleet.start();
-    // One at a time; for all that are asked for meanwhile, one more is enough.
-    let reloading = false;
-    let again = false;
-    process.on("SIGHUP", async () => {
-      again = true;
-      if (reloading) return;
-      reloading = true;
-      while (again && !draining) {
-        again = false;
-        await reload();
-      }
-      reloading = false;
-    });
+    reloadWith(reload);
     if (!settings.waitForDns) reportReady?.();
     void supervisor.notify("READY=1");
     await ended;
@@ -155,6 +145,7 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
 
     /** Reads everything anew. What can't be used leaves the old in force. */
     async function reload(): Promise<void> {
+      if (draining) return;
       await supervisor.notify("RELOADING=1");
       try {
         const next = await makePlans(args, log, plans);

@@ -1,18 +1,19 @@
-/** Signals that end the daemon: the first one drains it, the second one ends it. */
+/** Signals to the daemon: SIGTERM and SIGINT drain it, another of them ends it; SIGHUP has it reload. */
 import { constants } from "node:os";
 
 const ENDING = ["SIGTERM", "SIGINT"] as const;
 
 /**
- * Calls `drain` at the first SIGTERM or SIGINT, and `cleanUp` at the second, which then ends the process the way it
- * would have ended it without us.
+ * From now on SIGTERM and SIGINT call `cleanUp`, and then end the process the way they would have ended it without us.
+ *
+ * @returns a function after whose call the first of them resolves its promise instead: the daemon drains.
  */
-export function onEndingSignal(drain: () => void, cleanUp: () => void): void {
-  let draining = false;
+export function onEndingSignal(cleanUp: () => void): () => Promise<void> {
+  let drain: (() => void) | undefined;
   const onSignal = (signal: (typeof ENDING)[number]) => {
-    if (!draining) {
-      draining = true;
+    if (drain !== undefined) {
       drain();
+      drain = undefined;
       return;
     }
     cleanUp();
@@ -22,4 +23,36 @@ export function onEndingSignal(drain: () => void, cleanUp: () => void): void {
     process.exit(128 + constants.signals[signal]);
   };
   for (const name of ENDING) process.on(name, onSignal);
+  return () =>
+    new Promise((resolve) => {
+      drain = resolve;
+    });
+}
+
+/**
+ * From now on SIGHUP asks for a reload. One is done at a time, and for all that are asked for meanwhile one more.
+ *
+ * @returns a function that says how to reload, and does it if it has been asked for already.
+ */
+export function onReloadSignal(): (reload: () => Promise<void>) => void {
+  let how: (() => Promise<void>) | undefined;
+  let asked = false;
+  let busy = false;
+  const reload = async () => {
+    if (how === undefined || busy) return;
+    busy = true;
+    while (asked) {
+      asked = false;
+      await how();
+    }
+    busy = false;
+  };
+  process.on("SIGHUP", () => {
+    asked = true;
+    void reload();
+  });
+  return (reloading) => {
+    how = reloading;
+    void reload();
+  };
 }

@@ -148,14 +148,18 @@ describe("a daemon", () => {
     expect(isListening(source)).toBe(false);
   });
 
-  it("with -D returns at once, with a pid file, and keeps trying", async () => {
+  it("with -D returns at once, with a pid file, and keeps trying until it is ended", async () => {
     const pidFile = join(temporaryDirectory(), "pid");
     const source = await freeAddress();
     const args = ["-D", "-d", "-s", source.text, "-t", "nosuch.invalid:1", "-k", "/dev/null", "-p", pidFile];
     const { status, pid, parent } = await daemonized(args, pidFile);
     expect(status).toBe(0);
     await until(() => parent.stderr().split("Error looking up nosuch.invalid").length > 2);
-    expect(running(pid)).toBe(true);
+    process.kill(pid, "SIGHUP");
+    await until(() => parent.stderr().split("Error looking up nosuch.invalid").length > 3);
+    process.kill(pid, "SIGTERM");
+    await until(() => !running(pid));
+    expect(existsSync(pidFile)).toBe(false);
   });
 
   it("with -D -F keeps trying with an address that it can't read, too", async () => {

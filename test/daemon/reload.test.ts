@@ -1,7 +1,8 @@
 /** SIGHUP at the wrong moment, and what a reload must not leave behind. */
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { LocalBackend } from "../../src/daemon/backend.ts";
@@ -21,6 +22,7 @@ import {
   type TestAddress,
   temporaryDirectory,
   until,
+  untilListening,
 } from "../support/programs.ts";
 import { describeWith } from "../support/requirements.ts";
 import { exchange, readAll, startEcho } from "../support/servers.ts";
@@ -86,6 +88,22 @@ describeWith("spiped")("a reload", () => {
       expect(await daemon.ended).toEqual({ status: 0, signal: null });
     },
   );
+
+  it("that is asked for during the start is done after it", async () => {
+    const remote = await startRemote();
+    const a = await freeAddress();
+    const key = join(temporaryDirectory(), "key");
+    execFileSync("mkfifo", ["-m", "600", key]);
+    const { daemon } = await startWith(tunnel("a", a, remote, { key }));
+    // Opened as soon as the daemon reads it.
+    const fifo = await open(key, "w");
+    process.kill(daemon.pid, "SIGHUP");
+    renameSync(keyFile(), key);
+    await fifo.close();
+    await untilListening(daemon, a);
+    await until(() => times(daemon, "reloaded") === 1);
+    expect(isListening(a)).toBe(true);
+  });
 
   it("that takes long does not undo one that was asked for after it", async () => {
     const remote = await startRemote();
