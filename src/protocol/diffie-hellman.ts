@@ -2,9 +2,10 @@
  * Diffie-Hellman over RFC 3526 group 14, the way the protocol uses it (sections 1.5 to 1.7): the exponent is
  * 2^258 + x for 32 random bytes x, and every value is exactly 256 bytes, big-endian, padded on the left.
  *
- * The exponentiations are OpenSSL's, through `node:crypto`, in one of two ways that were measured per call:
- * from Node 22 on key objects take about 0.3 ms and the classic object's constructor takes 170 ms from Node 24
- * on, because it checks the prime; on Node 20 key objects take up to 1.6 ms and the classic object 0.24 ms.
+ * The exponentiations are OpenSSL's, through `node:crypto`, in one of two ways that were measured. On Node 20 the
+ * classic object takes 0.26 ms for each, and key objects up to 2.4 ms. From Node 22 on key objects take 0.3 ms: one
+ * exponentiation is done when a private key is read, so each is read only once. The classic object would check each
+ * peer's value for 1.4 ms on Node 22, and the prime for 170 ms, once, from Node 24 on.
  */
 import {
   type DiffieHellman as ClassicDiffieHellman,
@@ -40,48 +41,67 @@ export function inRange(y: Uint8Array): boolean {
   return Buffer.compare(y, PRIME) < 0;
 }
 
-/**
- * y = 2^(2^258 + x) mod p.
- *
- * @param x 32 random bytes.
- * @returns 256 bytes.
- */
-export function publicValue(x: Uint8Array): Uint8Array {
-  return withExponent(x, backend().power);
-}
+/** A side's own secret, the exponent 2^258 + x. */
+export class Exponent {
+  #powers: Powers | undefined;
 
-/**
- * peer^(2^258 + x) mod p.
- *
- * OpenSSL refuses the values 0, 1 and p-1, which the protocol accepts: every peer with a weak handshake sends 1.
- * Their powers are known without computing.
- *
- * @param peer the peer's value, 256 bytes, below p.
- * @param x 32 random bytes.
- * @param way the way to exponentiate; the quickest here if none is given.
- * @returns 256 bytes; secret unless the peer chose one of the three values.
- */
-export function sharedValue(peer: Uint8Array, x: Uint8Array, way: Backend = backend()): Uint8Array {
-  if (sameValue(peer, ZERO)) return ZERO.slice();
-  if (sameValue(peer, ONE)) return ONE.slice();
-  if (sameValue(peer, PRIME_MINUS_ONE)) {
-    const odd = (x[EXPONENT_RANDOM_SIZE - 1]! & 1) === 1;
-    return odd ? PRIME_MINUS_ONE.slice() : ONE.slice();
+  /**
+   * @param x 32 random bytes; they can be overwritten afterwards.
+   * @param way to exponentiate; the quickest here if none is given.
+   */
+  constructor(x: Uint8Array, way: Way = quickestWay()) {
+    const exponent = new Uint8Array(1 + EXPONENT_RANDOM_SIZE);
+    exponent[0] = 1 << (258 - 256);
+    exponent.set(x, 1);
+    this.#powers = way(exponent);
   }
-  return withExponent(x, (exponent) => {
+
+  /**
+   * 2^(2^258 + x) mod p.
+   *
+   * @returns 256 bytes.
+   */
+  publicValue(): Uint8Array {
+    return leftPad(this.#use.ofGenerator());
+  }
+
+  /**
+   * peer^(2^258 + x) mod p.
+   *
+   * OpenSSL refuses the values 0, 1 and p-1, which the protocol accepts: every peer with a weak handshake sends 1.
+   * Their powers are known without computing.
+   *
+   * @param peer the peer's value, 256 bytes, below p.
+   * @returns 256 bytes; secret unless the peer chose one of the three values.
+   */
+  sharedValue(peer: Uint8Array): Uint8Array {
+    const powers = this.#use;
+    if (sameValue(peer, ZERO)) return ZERO.slice();
+    if (sameValue(peer, ONE)) return ONE.slice();
+    if (sameValue(peer, PRIME_MINUS_ONE)) return powers.isOdd ? PRIME_MINUS_ONE.slice() : ONE.slice();
     try {
-      return way.agree(peer, exponent);
+      return padSecret(powers.of(peer));
     } catch {
       // From Node 22 on OpenSSL refuses a value that is no power of 2, too. Then p - peer is one, as p - 1 is not; and
       // (-peer)^e is peer^e, but for its sign if e is odd.
-      const power = way.agree(negative(peer), exponent);
-      if ((exponent.at(-1)! & 1) === 0) return power;
-      const padded = leftPad(power);
-      const result = negative(padded);
-      for (const secret of [power, padded]) secret.fill(0);
+      const power = padSecret(powers.of(negative(peer)));
+      if (!powers.isOdd) return power;
+      const result = negative(power);
+      power.fill(0);
       return result;
     }
-  });
+  }
+
+  /** Forgets the exponent. It can't be used any more. */
+  destroy(): void {
+    this.#powers?.destroy();
+    this.#powers = undefined;
+  }
+
+  get #use(): Powers {
+    if (this.#powers === undefined) throw new Error("the exponent has been destroyed");
+    return this.#powers;
+  }
 }
 
 /** p - value, for a value of 256 bytes between 0 and p. */
@@ -96,32 +116,31 @@ function negative(value: Uint8Array): Uint8Array {
   return result;
 }
 
-/** One way to exponentiate. Exponents are 33 bytes, results of any length up to 256 bytes. */
-export interface Backend {
-  power(exponent: Uint8Array): Uint8Array;
-  agree(peer: Uint8Array, exponent: Uint8Array): Uint8Array;
+/** The powers with one exponent. Results have any length up to 256 bytes. */
+interface Powers {
+  readonly isOdd: boolean;
+  /** Of the generator, 2. */
+  ofGenerator(): Uint8Array;
+  /** @throws if OpenSSL refuses the base. */
+  of(base: Uint8Array): Uint8Array;
+  destroy(): void;
 }
 
-let chosen: Backend | undefined;
+/** A way to exponentiate with an exponent of 33 bytes, which is the way's to keep and to overwrite. */
+export type Way = (exponent: Uint8Array) => Powers;
 
-function backend(): Backend {
-  chosen ??= Number.parseInt(process.versions.node, 10) < 22 ? classicBackend() : keyObjectBackend();
+let chosen: Way | undefined;
+
+function quickestWay(): Way {
+  chosen ??= Number.parseInt(process.versions.node, 10) < 22 ? classicWay() : keyObjects;
   return chosen;
 }
 
-/** Builds 2^258 + x, has it used, pads the result and overwrites what was secret on the way. */
-function withExponent(x: Uint8Array, use: (exponent: Uint8Array) => Uint8Array): Uint8Array {
-  const exponent = new Uint8Array(1 + EXPONENT_RANDOM_SIZE);
-  exponent[0] = 1 << (258 - 256);
-  exponent.set(x, 1);
-  try {
-    const result = use(exponent);
-    const padded = leftPad(result);
-    result.fill(0);
-    return padded;
-  } finally {
-    exponent.fill(0);
-  }
+/** Pads a secret and overwrites what was not padded. */
+function padSecret(value: Uint8Array): Uint8Array {
+  const padded = leftPad(value);
+  value.fill(0);
+  return padded;
 }
 
 function leftPad(value: Uint8Array): Uint8Array {
@@ -130,56 +149,66 @@ function leftPad(value: Uint8Array): Uint8Array {
   return padded;
 }
 
+const isOdd = (exponent: Uint8Array) => (exponent.at(-1)! & 1) === 1;
+
 /** One `DiffieHellman` object serves all connections: an exponent stays in it only during a call. */
-export function classicBackend(): Backend {
+export function classicWay(): Way {
   const group: ClassicDiffieHellman = createDiffieHellman(PRIME, GENERATOR);
   const harmless = Uint8Array.of(1);
-  const using = (exponent: Uint8Array, compute: () => Buffer): Uint8Array => {
-    group.setPrivateKey(exponent);
-    try {
-      return compute();
-    } finally {
-      group.setPrivateKey(harmless);
-    }
-  };
-  return {
-    power: (exponent) => using(exponent, () => group.generateKeys()),
-    agree: (peer, exponent) => using(exponent, () => group.computeSecret(peer)),
+  return (exponent) => {
+    const using = (compute: () => Buffer): Uint8Array => {
+      group.setPrivateKey(exponent);
+      try {
+        return compute();
+      } finally {
+        group.setPrivateKey(harmless);
+      }
+    };
+    return {
+      isOdd: isOdd(exponent),
+      ofGenerator: () => using(() => group.generateKeys()),
+      of: (base) => using(() => group.computeSecret(base)),
+      destroy: () => exponent.fill(0),
+    };
   };
 }
 
-/** Key objects, made from and exported to DER: PKCS#8 for an exponent, SubjectPublicKeyInfo for a value. */
-export function keyObjectBackend(): Backend {
-  const integer = (value: Uint8Array) =>
-    der(0x02, (value[0]! & 0x80) === 0 ? [value] : [Uint8Array.of(0), value]);
-  const dhKeyAgreement = Uint8Array.of(0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 3, 1);
-  const parameters = der(0x30, [integer(PRIME), integer(Uint8Array.of(GENERATOR))]);
-  const algorithm = der(0x30, [dhKeyAgreement, parameters]);
-  const version = integer(Uint8Array.of(0));
+const integer = (value: Uint8Array) =>
+  der(0x02, (value[0]! & 0x80) === 0 ? [value] : [Uint8Array.of(0), value]);
+const DH_KEY_AGREEMENT = Uint8Array.of(0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 3, 1);
+const ALGORITHM = der(0x30, [
+  DH_KEY_AGREEMENT,
+  der(0x30, [integer(PRIME), integer(Uint8Array.of(GENERATOR))]),
+]);
+const PKCS8_VERSION = integer(Uint8Array.of(0));
 
-  const privateKey = (exponent: Uint8Array) => {
-    const encoded = integer(exponent);
-    const octets = der(0x04, [encoded]);
-    const key = der(0x30, [version, algorithm, octets]);
-    const object = createPrivateKey({ key, format: "der", type: "pkcs8" });
-    for (const secret of [encoded, octets, key]) secret.fill(0);
-    return object;
-  };
-
+/**
+ * Key objects, made from and exported to DER: PKCS#8 for an exponent, SubjectPublicKeyInfo for a value. OpenSSL
+ * overwrites an exponent when its object is collected.
+ */
+export const keyObjects: Way = (exponent) => {
+  const encoded = integer(exponent);
+  const octets = der(0x04, [encoded]);
+  const key = der(0x30, [PKCS8_VERSION, ALGORITHM, octets]);
+  const privateKey = createPrivateKey({ key, format: "der", type: "pkcs8" });
+  const odd = isOdd(exponent);
+  for (const secret of [exponent, encoded, octets, key]) secret.fill(0);
   return {
-    power(exponent) {
-      const spki = createPublicKey(privateKey(exponent)).export({ format: "der", type: "spki" });
+    isOdd: odd,
+    ofGenerator() {
+      const spki = createPublicKey(privateKey).export({ format: "der", type: "spki" });
       const [, bits] = elements(elements(spki)[0]!);
       return elements(bits!.subarray(1))[0]!;
     },
-    agree(peer, exponent) {
-      const significant = peer.subarray(peer.findIndex((byte) => byte !== 0));
-      const key = Buffer.from(der(0x30, [algorithm, der(0x03, [Uint8Array.of(0), integer(significant)])]));
-      const publicKey = createPublicKey({ key, format: "der", type: "spki" });
-      return diffieHellman({ privateKey: privateKey(exponent), publicKey });
+    of(base) {
+      const significant = base.subarray(base.findIndex((byte) => byte !== 0));
+      const spki = der(0x30, [ALGORITHM, der(0x03, [Uint8Array.of(0), integer(significant)])]);
+      const publicKey = createPublicKey({ key: spki, format: "der", type: "spki" });
+      return diffieHellman({ privateKey, publicKey });
     },
+    destroy: () => {},
   };
-}
+};
 
 /** Encodes one DER element. */
 function der(tag: number, parts: readonly Uint8Array[]): Buffer {

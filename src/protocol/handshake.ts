@@ -11,15 +11,7 @@
  * Bytes may arrive cut anywhere. What follows the handshake in a chunk is left to the caller.
  */
 import { randomBytes, timingSafeEqual } from "node:crypto";
-import {
-  EXPONENT_RANDOM_SIZE,
-  inRange,
-  ONE,
-  publicValue,
-  sameValue,
-  sharedValue,
-  VALUE_SIZE,
-} from "./diffie-hellman.ts";
+import { EXPONENT_RANDOM_SIZE, Exponent, inRange, ONE, sameValue, VALUE_SIZE } from "./diffie-hellman.ts";
 import { HandshakeError } from "./errors.ts";
 import {
   authenticateValue,
@@ -55,7 +47,7 @@ class Party {
   readonly #random: (size: number) => Uint8Array;
   readonly #received = new Uint8Array(HANDSHAKE_SIZE);
   #filled = 0;
-  #exponent: Uint8Array | undefined;
+  #exponent: Exponent | undefined;
 
   constructor(side: Side, options: HandshakeOptions) {
     this.#side = side;
@@ -112,8 +104,10 @@ class Party {
   message(secret: Secret): Uint8Array {
     let value = ONE;
     if (!this.#options.weak) {
-      this.#exponent = this.#random(EXPONENT_RANDOM_SIZE);
-      value = publicValue(this.#exponent);
+      const x = this.#random(EXPONENT_RANDOM_SIZE);
+      this.#exponent = new Exponent(x);
+      x.fill(0);
+      value = this.#exponent.publicValue();
     }
     const message = new Uint8Array(MESSAGE_SIZE);
     message.set(value);
@@ -123,14 +117,14 @@ class Party {
 
   /** The session keys, once this side's message is made and the peer's is checked. */
   sessionKeys(secret: Secret): SessionKeys {
-    const shared = this.#exponent === undefined ? ONE.slice() : sharedValue(this.#peerValue, this.#exponent);
+    const shared = this.#exponent?.sharedValue(this.#peerValue) ?? ONE.slice();
     const keys = deriveSessionKeys(secret, this.nonces, shared, this.#side);
     this.destroy();
     return keys;
   }
 
   destroy(): void {
-    this.#exponent?.fill(0);
+    this.#exponent?.destroy();
     this.#exponent = undefined;
   }
 }
@@ -184,7 +178,7 @@ export class ClientHandshake {
     return send === undefined ? { consumed, session } : { consumed, send, session };
   }
 
-  /** Overwrites the exponent of a handshake that will not be completed. */
+  /** Forgets the exponent of a handshake that will not be completed. */
   destroy(): void {
     this.#party.destroy();
   }

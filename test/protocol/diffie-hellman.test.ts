@@ -1,13 +1,12 @@
 import { randomBytes } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import {
-  type Backend,
-  classicBackend,
-  keyObjectBackend,
+  classicWay,
+  Exponent,
+  keyObjects,
   PRIME,
-  publicValue,
-  sharedValue,
   VALUE_SIZE,
+  type Way,
 } from "../../src/protocol/diffie-hellman.ts";
 import { hex, modes, vectors } from "../vectors/vectors.ts";
 
@@ -31,9 +30,10 @@ describe("Diffie-Hellman over group 14", () => {
   it("gives the values of the vectors", () => {
     for (const [, { client, server, y_sc }] of modes) {
       if (client.private_x === null || server.private_x === null) continue;
-      expect(publicValue(hex(client.private_x))).toEqual(hex(client.y));
-      expect(sharedValue(hex(server.y), hex(client.private_x))).toEqual(hex(y_sc));
-      expect(sharedValue(hex(client.y), hex(server.private_x))).toEqual(hex(y_sc));
+      const own = new Exponent(hex(client.private_x));
+      expect(own.publicValue()).toEqual(hex(client.y));
+      expect(own.sharedValue(hex(server.y))).toEqual(hex(y_sc));
+      expect(new Exponent(hex(server.private_x)).sharedValue(hex(client.y))).toEqual(hex(y_sc));
     }
   });
 
@@ -41,6 +41,7 @@ describe("Diffie-Hellman over group 14", () => {
     for (const low of [0, 1]) {
       const x = randomBytes(32);
       x[31] = (x[31]! & 0xfe) | low;
+      const exponent = new Exponent(x);
       for (const peer of [
         0n,
         1n,
@@ -51,51 +52,55 @@ describe("Diffie-Hellman over group 14", () => {
         number(randomBytes(256)) % p,
         number(randomBytes(128)),
       ]) {
-        expect(sharedValue(bytes(peer), x)).toEqual(bytes(power(peer, exponentOf(x))));
+        expect(exponent.sharedValue(bytes(peer))).toEqual(bytes(power(peer, exponentOf(x))));
       }
-      expect(publicValue(x)).toEqual(bytes(power(2n, exponentOf(x))));
+      expect(exponent.publicValue()).toEqual(bytes(power(2n, exponentOf(x))));
     }
   });
 
   it("reaches values that are no power of 2 through their negatives, where OpenSSL refuses them", () => {
     // As OpenSSL 3 does from Node 22 on, here on every version: such a value is no quadratic residue.
-    const classic = classicBackend();
+    const classic = classicWay();
     let refused = 0;
-    const strict: Backend = {
-      power: classic.power,
-      agree(peer, exponent) {
-        if (power(number(peer), (p - 1n) / 2n) !== 1n) {
-          refused += 1;
-          throw new Error("invalid public key");
-        }
-        return classic.agree(peer, exponent);
-      },
+    const strict: Way = (exponent) => {
+      const powers = classic(exponent);
+      return {
+        ...powers,
+        of(base) {
+          if (power(number(base), (p - 1n) / 2n) !== 1n) {
+            refused += 1;
+            throw new Error("invalid public key");
+          }
+          return powers.of(base);
+        },
+      };
     };
     for (const low of [0, 1]) {
       const x = randomBytes(32);
       x[31] = (x[31]! & 0xfe) | low;
       const residue = number(randomBytes(256)) ** 2n % p;
       for (const peer of [residue, p - residue]) {
-        expect(sharedValue(bytes(peer), x, strict)).toEqual(bytes(power(peer, exponentOf(x))));
+        expect(new Exponent(x, strict).sharedValue(bytes(peer))).toEqual(bytes(power(peer, exponentOf(x))));
       }
     }
     expect(refused).toBe(2);
   });
 
   it("gives the same result both ways", () => {
-    const [classic, keys] = [classicBackend(), keyObjectBackend()];
+    const classicly = classicWay();
     for (let round = 0; round < 20; round += 1) {
-      const exponent = Uint8Array.of(4, ...randomBytes(32));
-      expect(number(keys.power(exponent))).toBe(number(classic.power(exponent)));
-      const peer = publicValue(randomBytes(32));
-      expect(number(keys.agree(peer, exponent))).toBe(number(classic.agree(peer, exponent)));
+      const x = randomBytes(32);
+      const [classic, keys] = [new Exponent(x, classicly), new Exponent(x, keyObjects)];
+      expect(keys.publicValue()).toEqual(classic.publicValue());
+      const peer = new Exponent(randomBytes(32)).publicValue();
+      expect(keys.sharedValue(peer)).toEqual(classic.sharedValue(peer));
     }
   });
 
   it("pads short results", () => {
     let short = false;
     for (let round = 0; round < 3000 && !short; round += 1) {
-      const y = publicValue(randomBytes(32));
+      const y = new Exponent(randomBytes(32)).publicValue();
       expect(y).toHaveLength(VALUE_SIZE);
       short = y[0] === 0;
     }
