@@ -2,16 +2,15 @@
  * Diffie-Hellman over RFC 3526 group 14, the way the protocol uses it (sections 1.5 to 1.7): the exponent is
  * 2^258 + x for 32 random bytes x, and every value is exactly 256 bytes, big-endian, padded on the left.
  *
- * The exponentiations are OpenSSL's, through `node:crypto`, in one of two ways that were measured. On Node 20 the
- * classic object takes 0.26 ms for each, and key objects up to 2.4 ms. From Node 22 on key objects take 0.3 ms: one
- * exponentiation is done when a private key is read, so each is read only once. The classic object would check each
- * peer's value for 1.4 ms on Node 22, and the prime for 170 ms, once, from Node 24 on.
+ * The exponentiations are OpenSSL's, through `node:crypto`, 0.25 ms each, in one of two ways that were measured: an
+ * object of the group itself; or key objects, on Node 22, whose group object checks each peer's value for 1.4 ms.
+ * Elsewhere key objects are slower: 2.6 ms for both exponentiations on Node 20; from Node 24 on not by themselves, but
+ * Node captures stack traces while it tells the kinds of its arguments, 9 % of a busy daemon's time.
  */
 import {
-  type DiffieHellman as ClassicDiffieHellman,
-  createDiffieHellman,
   createPrivateKey,
   createPublicKey,
+  DiffieHellman,
   diffieHellman,
   getDiffieHellman,
 } from "node:crypto";
@@ -82,7 +81,7 @@ export class Exponent {
     try {
       return padSecret(powers.of(peer));
     } catch {
-      // From Node 22 on OpenSSL refuses a value that is no power of 2, too. Then p - peer is one, as p - 1 is not; and
+      // On Node 22 OpenSSL refuses a value that is no power of 2, too. Then p - peer is one, as p - 1 is not; and
       // (-peer)^e is peer^e, but for its sign if e is odd.
       const power = padSecret(powers.of(negative(peer)));
       if (!powers.isOdd) return power;
@@ -132,7 +131,7 @@ export type Way = (exponent: Uint8Array) => Powers;
 let chosen: Way | undefined;
 
 function quickestWay(): Way {
-  chosen ??= Number.parseInt(process.versions.node, 10) < 22 ? classicWay() : keyObjects;
+  chosen ??= /^2[23]\./.test(process.versions.node) ? keyObjects : groupObject();
   return chosen;
 }
 
@@ -151,17 +150,22 @@ function leftPad(value: Uint8Array): Uint8Array {
 
 const isOdd = (exponent: Uint8Array) => (exponent.at(-1)! & 1) === 1;
 
-/** One `DiffieHellman` object serves all connections: an exponent stays in it only during a call. */
-export function classicWay(): Way {
-  const group: ClassicDiffieHellman = createDiffieHellman(PRIME, GENERATOR);
+/**
+ * One `DiffieHellmanGroup` object serves all connections: an exponent stays in it only during a call. That class has no
+ * method of its own to set an exponent, but the same inside as `DiffieHellman`, whose method does; objects of
+ * `DiffieHellman` check their prime when they are made, for 170 ms from Node 24 on.
+ */
+export function groupObject(): Way {
+  const group = getDiffieHellman("modp14");
+  const setPrivateKey: (exponent: Uint8Array) => void = DiffieHellman.prototype.setPrivateKey;
   const harmless = Uint8Array.of(1);
   return (exponent) => {
     const using = (compute: () => Buffer): Uint8Array => {
-      group.setPrivateKey(exponent);
+      setPrivateKey.call(group, exponent);
       try {
         return compute();
       } finally {
-        group.setPrivateKey(harmless);
+        setPrivateKey.call(group, harmless);
       }
     };
     return {
