@@ -13,6 +13,7 @@ import type { AddressList } from "../tunnel/address-list.ts";
 import { openWire } from "../tunnel/connect.ts";
 import { deadline } from "../tunnel/deadline.ts";
 import { type DialOptions, dial } from "../tunnel/dial.ts";
+import { ignoreErrors } from "../tunnel/ignore-errors.ts";
 import { type PipeOptions, pipe } from "../tunnel/pipe.ts";
 import { type ProxiedConnection, proxyHeaderV1, proxyHeaderV2 } from "../tunnel/proxy-protocol.ts";
 import { readProxyHeader } from "../tunnel/read-proxy-header.ts";
@@ -100,7 +101,7 @@ export class TunnelServer {
     const options = this.#options;
     return options.targets.probe(async (target) => {
       const socket = await dial({ ...options, addresses: target.addresses });
-      socket.on("error", () => {});
+      ignoreErrors(socket);
       socket.destroy();
     });
   }
@@ -124,8 +125,7 @@ export class TunnelServer {
 
   /** Serves an accepted socket, which must be half-open capable and paused. */
   accept(socket: Socket): void {
-    // Errors are seen through `socket.errored` and 'close'; unlistened they would end the process.
-    socket.on("error", () => {});
+    ignoreErrors(socket);
     this.#sockets.add(socket);
     socket.on("close", () => {
       this.#sockets.delete(socket);
@@ -237,7 +237,7 @@ export class TunnelServer {
     );
     connecting.then(
       (plain) => {
-        plain.on("error", () => {});
+        ignoreErrors(plain);
         if (wire.destroyed) plain.destroy();
       },
       () => {},

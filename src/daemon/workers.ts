@@ -9,6 +9,7 @@ import type { Registry } from "prom-client";
 import { deadline } from "../tunnel/deadline.ts";
 import { watchDescriptors } from "../tunnel/descriptors.ts";
 import { adoptDirect } from "../tunnel/direct-read.ts";
+import { ignoreErrors } from "../tunnel/ignore-errors.ts";
 import type { SlotCounter } from "../tunnel/slots.ts";
 import { systemErrorText } from "../tunnel/system-error.ts";
 import { type Backend, LocalBackend } from "./backend.ts";
@@ -111,7 +112,7 @@ export class WorkerBackend implements Backend {
   }
 
   accept(tunnel: string | undefined, socket: Socket): void {
-    socket.on("error", () => {});
+    ignoreErrors(socket);
     const ready = this.#hands.filter((hand) => hand.ready && hand.worker.isConnected());
     const hand = ready[this.#turn++ % ready.length];
     if (hand !== undefined) {

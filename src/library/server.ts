@@ -5,6 +5,7 @@ import { defaultEngine } from "../protocol/engines.ts";
 import type { ServerHandshake } from "../protocol/handshake.ts";
 import { Secret } from "../protocol/secret.ts";
 import { Acceptor } from "../tunnel/acceptor.ts";
+import { ignoreErrors } from "../tunnel/ignore-errors.ts";
 import { Listener } from "../tunnel/listener.ts";
 import { SpipedSocket } from "../tunnel/spiped-socket.ts";
 import { checkTimeout, DEFAULT_TIMEOUT } from "./client.ts";
@@ -102,7 +103,7 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
 
   #accept(socket: Socket): void {
     const peer = { address: socket.remoteAddress, port: socket.remotePort };
-    socket.on("error", () => {});
+    ignoreErrors(socket);
     this.#sockets.add(socket);
     socket.once("close", () => this.#sockets.delete(socket));
     this.#acceptor.verify(socket).then(

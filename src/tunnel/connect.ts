@@ -9,6 +9,7 @@ import type { Secret } from "../protocol/secret.ts";
 import { deadline } from "./deadline.ts";
 import { type DialOptions, dial } from "./dial.ts";
 import { handshakeAsClient } from "./handshake.ts";
+import { ignoreErrors } from "./ignore-errors.ts";
 import { SpipedSocket } from "./spiped-socket.ts";
 
 /** What opening a connection needs. `timeout` holds for the connect and again for the handshake, ms. */
@@ -26,8 +27,7 @@ export interface OpenOptions extends DialOptions, HandshakeOptions {
  */
 export async function openWire(options: OpenOptions): Promise<{ wire: Socket; session: SessionKeys }> {
   const wire = await dial(options);
-  // Errors are seen through `wire.errored` and 'close' by who uses the socket; unlistened they would end the process.
-  wire.on("error", () => {});
+  ignoreErrors(wire);
   const { signal, timeout } = options;
   if (signal?.aborted) {
     wire.destroy();
