@@ -16,6 +16,10 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const minutes = Number(process.argv[2] ?? 30);
+if (!(minutes > 0)) {
+  console.error(`how many minutes? ${process.argv[2]} is no number of them`);
+  process.exit(1);
+}
 const directory = mkdtempSync(join(tmpdir(), "spiped-soak-"));
 const key = join(directory, "key");
 writeFileSync(key, randomBytes(32), { mode: 0o600 });
@@ -200,6 +204,7 @@ function slope(index) {
 
 await sleep(1000);
 const left = daemons.map(({ child }, i) => descriptors(child.pid) - before[i]);
+if (seen.connections === 0 || seen.bytes === 0) failures.push("nothing went through");
 console.log(
   `${minutes} minutes: ${seen.connections} connections, ${(seen.bytes / 1e9).toFixed(1)} GB sent, ${seen.broken} broken off`,
 );
