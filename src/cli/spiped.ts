@@ -115,9 +115,9 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
     }
     startWorkers();
     fleet.start();
-    reloadWith(reload);
     if (!settings.waitForDns) reportReady?.();
-    void supervisor.notify("READY=1");
+    // A reload that was asked for during the start tells of itself after it.
+    void supervisor.notify("READY=1").then(() => reloadWith(reload));
     await ended;
     draining = true;
     void supervisor.notify("STOPPING=1");

@@ -22,7 +22,7 @@ export function takeNotifier(onFailure: (reason: string) => void): Notifier {
   if (NOTIFY_SOCKET === undefined) return { notify: async () => {} };
   return {
     notify: (...state) =>
-      new Promise((resolve) => {
+      new Promise<void>((resolve) => {
         const sender = spawn("systemd-notify", [`--pid=${process.pid}`, ...state], {
           stdio: "ignore",
           env: { ...process.env, NOTIFY_SOCKET },
@@ -35,7 +35,8 @@ export function takeNotifier(onFailure: (reason: string) => void): Notifier {
           if (status !== 0) onFailure(`systemd-notify ended with status ${status}`);
           resolve();
         });
-      }),
+        // `spawn` itself throws where there is no memory for another process.
+      }).catch((error: Error) => onFailure(`Cannot run systemd-notify: ${error.message}`)),
   };
 }
 

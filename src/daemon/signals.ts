@@ -32,7 +32,7 @@ export function onEndingSignal(cleanUp: () => void): () => Promise<void> {
 /**
  * From now on SIGHUP asks for a reload. One is done at a time, and for all that are asked for meanwhile one more.
  *
- * @returns a function that says how to reload, and does it if it has been asked for already.
+ * @returns a function that says how to reload, which must not reject, and does it if it has been asked for already.
  */
 export function onReloadSignal(): (reload: () => Promise<void>) => void {
   let how: (() => Promise<void>) | undefined;
@@ -41,11 +41,14 @@ export function onReloadSignal(): (reload: () => Promise<void>) => void {
   const reload = async () => {
     if (how === undefined || busy) return;
     busy = true;
-    while (asked) {
-      asked = false;
-      await how();
+    try {
+      while (asked) {
+        asked = false;
+        await how();
+      }
+    } finally {
+      busy = false;
     }
-    busy = false;
   };
   process.on("SIGHUP", () => {
     asked = true;

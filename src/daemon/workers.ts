@@ -310,6 +310,7 @@ export function runWorker(): Promise<number> {
     info: (message, fields) => report({ type: "log", level: "info", message, ...(fields && { fields }) }),
   };
   const remote = new RemoteLimits(report);
+  const watch = watchDescriptors((error) => log.warn(`Error accepting a connection: ${error.message}`));
   let backend: LocalBackend | undefined;
   let registry: Registry | undefined;
   // They come to the whole group of processes; the first process says what follows from them.
@@ -339,7 +340,7 @@ export function runWorker(): Promise<number> {
         report({ type: "received" });
         // It may have been closed on its way.
         if (socket === undefined) break;
-        watchDescriptors(socket, (error) => log.warn(`Error accepting a connection: ${error.message}`));
+        watch(socket);
         backend?.accept(order.tunnel, adoptDirect(socket));
         break;
       case "drain":

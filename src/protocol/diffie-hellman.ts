@@ -13,6 +13,7 @@ import {
   DiffieHellman,
   diffieHellman,
   getDiffieHellman,
+  type KeyObject,
 } from "node:crypto";
 
 /** Bytes of the prime, and of every value on the wire. */
@@ -194,9 +195,13 @@ export const keyObjects: Way = (exponent) => {
   const encoded = integer(exponent);
   const octets = der(0x04, [encoded]);
   const key = der(0x30, [PKCS8_VERSION, ALGORITHM, octets]);
-  const privateKey = createPrivateKey({ key, format: "der", type: "pkcs8" });
   const odd = isOdd(exponent);
-  for (const secret of [exponent, encoded, octets, key]) secret.fill(0);
+  let privateKey: KeyObject;
+  try {
+    privateKey = createPrivateKey({ key, format: "der", type: "pkcs8" });
+  } finally {
+    for (const secret of [exponent, encoded, octets, key]) secret.fill(0);
+  }
   return {
     isOdd: odd,
     ofGenerator() {

@@ -117,7 +117,7 @@ class Party {
 
   /** The session keys, once this side's message is made and the peer's is checked. */
   sessionKeys(secret: Secret): SessionKeys {
-    const shared = this.#exponent?.sharedValue(this.#peerValue) ?? ONE.slice();
+    const shared = this.#options.weak ? ONE.slice() : this.#exponent!.sharedValue(this.#peerValue);
     const keys = deriveSessionKeys(secret, this.nonces, shared, this.#side);
     this.destroy();
     return keys;
@@ -125,7 +125,6 @@ class Party {
 
   destroy(): void {
     this.#exponent?.destroy();
-    this.#exponent = undefined;
   }
 }
 

@@ -11,32 +11,31 @@ const FEW = 8;
 /** How long to keep quiet after a warning, ms. */
 const QUIET = 60_000;
 
-let limit: number | undefined;
-let warnedAt = Number.NEGATIVE_INFINITY;
-
 /** How many descriptors this process may have; `Infinity` where the system does not say. Node raises it at its start. */
-function descriptorLimit(): number {
-  if (limit === undefined) {
-    limit = Number.POSITIVE_INFINITY;
-    try {
-      const found = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "latin1"));
-      if (found !== null) limit = Number(found[1]);
-    } catch {
-      // No such file: not Linux.
-    }
+function readLimit(): number {
+  try {
+    const found = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "latin1"));
+    return found === null ? Number.POSITIVE_INFINITY : Number(found[1]);
+  } catch {
+    // No such file: not Linux.
+    return Number.POSITIVE_INFINITY;
   }
-  return limit;
 }
 
 /**
- * Looks at a socket that has just been accepted.
+ * Watches the sockets of a listener. To be made before descriptors run out, for it reads the limit.
  *
- * @param warn called if hardly any descriptor is left beside it, at most once a minute.
+ * @param warn called if hardly any descriptor is left beside a socket, at most once a minute.
+ * @returns a function to be called with each socket that has just been accepted.
  */
-export function watchDescriptors(socket: Socket, warn: (error: Error) => void): void {
-  const { _handle } = socket as { _handle?: { fd?: number } | null };
-  const left = descriptorLimit() - (_handle?.fd ?? 0);
-  if (left > FEW || performance.now() - warnedAt < QUIET) return;
-  warnedAt = performance.now();
-  warn(new Error(`file descriptors run out: the limit is ${limit} (ulimit -n), -n may be too high for it`));
+export function watchDescriptors(warn: (error: Error) => void): (socket: Socket) => void {
+  const limit = readLimit();
+  let warnedAt = Number.NEGATIVE_INFINITY;
+  return (socket) => {
+    const { _handle } = socket as { _handle?: { fd?: number } | null };
+    const left = limit - (_handle?.fd ?? 0);
+    if (left > FEW || performance.now() - warnedAt < QUIET) return;
+    warnedAt = performance.now();
+    warn(new Error(`file descriptors run out: the limit is ${limit} (ulimit -n)`));
+  };
 }

@@ -26,9 +26,10 @@ export class Listener {
    */
   constructor(onSocket: (socket: Socket) => void, onError: (error: Error) => void) {
     this.#server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
+    const watch = watchDescriptors(onError);
     this.#server.on("connection", (socket) => {
       this.#accepted += 1;
-      watchDescriptors(socket, onError);
+      watch(socket);
       onSocket(adoptDirect(socket));
     });
     this.#server.on("error", (error) => {

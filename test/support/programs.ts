@@ -108,7 +108,10 @@ export async function freePort(host = "127.0.0.1"): Promise<number> {
     const server = createServer().listen(port, host);
     const isFree = await once(server, "listening").then(
       () => true,
-      () => false,
+      (error: NodeJS.ErrnoException) => {
+        if (error.code !== "EADDRINUSE") throw error;
+        return false;
+      },
     );
     await new Promise((done) => server.close(done));
     if (isFree) return port;
