@@ -53,8 +53,13 @@ export function numberOf(met: Met, parse: (text: string) => number): number {
     return parse(met.value);
   } catch (error) {
     if (!(error instanceof NumberError)) throw error;
-    throw new CommandError(`Error parsing argument: ${met.typed} ${met.value}: ${error.message}`);
+    throw wrongArgument(met, error.message);
   }
+}
+
+/** What to say of an option's value that can't be used. */
+export function wrongArgument({ typed, value }: Met, why: string): CommandError {
+  return new CommandError(`Error parsing argument: ${typed} ${value}: ${why}`);
 }
 
 /**

@@ -1,7 +1,14 @@
 /** The command line of `spiped`. */
 import { AddressList } from "../tunnel/address-list.ts";
 import { CommandError } from "./command-error.ts";
-import { DEFAULT_TIMEOUT, Exit, numberOf, SHARED_OPTIONS, secondsOf } from "./common-options.ts";
+import {
+  DEFAULT_TIMEOUT,
+  Exit,
+  numberOf,
+  SHARED_OPTIONS,
+  secondsOf,
+  wrongArgument,
+} from "./common-options.ts";
 import { describeOptions, type Met, type OptionSpec, readOptions, UsageError } from "./grammar.ts";
 import { parseCount } from "./numbers.ts";
 import { DEFAULT_LIMIT, DEFAULT_RESOLVE_INTERVAL, parseMode, type TunnelSettings } from "./settings.ts";
@@ -115,11 +122,7 @@ const MOST_WORKERS = 256;
 
 function workersOf(met: Met): number {
   const count = numberOf(met, parseCount);
-  if (count > MOST_WORKERS) {
-    throw new CommandError(
-      `Error parsing argument: ${met.typed} ${met.value}: must be auto, or from 1 to ${MOST_WORKERS}`,
-    );
-  }
+  if (count > MOST_WORKERS) throw wrongArgument(met, `must be auto, or from 1 to ${MOST_WORKERS}`);
   return count;
 }
 

@@ -44,6 +44,7 @@ export function inRange(y: Uint8Array): boolean {
 /** A side's own secret, the exponent 2^258 + x. */
 export class Exponent {
   #powers: Powers | undefined;
+  readonly #isOdd: boolean;
 
   /**
    * @param x 32 random bytes; they can be overwritten afterwards.
@@ -53,6 +54,7 @@ export class Exponent {
     const exponent = new Uint8Array(1 + EXPONENT_RANDOM_SIZE);
     exponent[0] = 1 << (258 - 256);
     exponent.set(x, 1);
+    this.#isOdd = (exponent.at(-1)! & 1) === 1;
     this.#powers = way(exponent);
   }
 
@@ -78,14 +80,14 @@ export class Exponent {
     const powers = this.#use;
     if (sameValue(peer, ZERO)) return ZERO.slice();
     if (sameValue(peer, ONE)) return ONE.slice();
-    if (sameValue(peer, PRIME_MINUS_ONE)) return powers.isOdd ? PRIME_MINUS_ONE.slice() : ONE.slice();
+    if (sameValue(peer, PRIME_MINUS_ONE)) return this.#isOdd ? PRIME_MINUS_ONE.slice() : ONE.slice();
     try {
       return padSecret(powers.of(peer));
     } catch {
       // On Node 22 OpenSSL refuses a value that is no power of 2, too. Then p - peer is one, as p - 1 is not; and
       // (-peer)^e is peer^e, but for its sign if e is odd.
       const power = padSecret(powers.of(negative(peer)));
-      if (!powers.isOdd) return power;
+      if (!this.#isOdd) return power;
       const result = negative(power);
       power.fill(0);
       return result;
@@ -118,7 +120,6 @@ function negative(value: Uint8Array): Uint8Array {
 
 /** The powers with one exponent. Results have any length up to 256 bytes. */
 interface Powers {
-  readonly isOdd: boolean;
   /** Of the generator, 2. */
   ofGenerator(): Uint8Array;
   /** @throws if OpenSSL refuses the base. */
@@ -132,7 +133,7 @@ export type Way = (exponent: Uint8Array) => Powers;
 let chosen: Way | undefined;
 
 function quickestWay(): Way {
-  chosen ??= /^2[23]\./.test(process.versions.node) ? keyObjects : groupObject();
+  chosen ??= /^2[23]\./.test(process.versions.node) ? keyObjects() : groupObject();
   return chosen;
 }
 
@@ -148,8 +149,6 @@ function leftPad(value: Uint8Array): Uint8Array {
   padded.set(value, VALUE_SIZE - value.length);
   return padded;
 }
-
-const isOdd = (exponent: Uint8Array) => (exponent.at(-1)! & 1) === 1;
 
 /**
  * One `DiffieHellmanGroup` object serves all connections: an exponent stays in it only during a call. That class has no
@@ -170,7 +169,6 @@ export function groupObject(): Way {
       }
     };
     return {
-      isOdd: isOdd(exponent),
       ofGenerator: () => using(() => group.generateKeys()),
       of: (base) => using(() => group.computeSecret(base)),
       destroy: () => exponent.fill(0),
@@ -178,46 +176,47 @@ export function groupObject(): Way {
   };
 }
 
-const integer = (value: Uint8Array) =>
-  der(0x02, (value[0]! & 0x80) === 0 ? [value] : [Uint8Array.of(0), value]);
-const DH_KEY_AGREEMENT = Uint8Array.of(0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 3, 1);
-const ALGORITHM = der(0x30, [
-  DH_KEY_AGREEMENT,
-  der(0x30, [integer(PRIME), integer(Uint8Array.of(GENERATOR))]),
-]);
-const PKCS8_VERSION = integer(Uint8Array.of(0));
-
 /**
  * Key objects, made from and exported to DER: PKCS#8 for an exponent, SubjectPublicKeyInfo for a value. OpenSSL
  * overwrites an exponent when its object is collected.
  */
-export const keyObjects: Way = (exponent) => {
-  const encoded = integer(exponent);
-  const octets = der(0x04, [encoded]);
-  const key = der(0x30, [PKCS8_VERSION, ALGORITHM, octets]);
-  const odd = isOdd(exponent);
-  let privateKey: KeyObject;
-  try {
-    privateKey = createPrivateKey({ key, format: "der", type: "pkcs8" });
-  } finally {
-    for (const secret of [exponent, encoded, octets, key]) secret.fill(0);
-  }
-  return {
-    isOdd: odd,
-    ofGenerator() {
-      const spki = createPublicKey(privateKey).export({ format: "der", type: "spki" });
-      const [, bits] = elements(elements(spki)[0]!);
-      return elements(bits!.subarray(1))[0]!;
-    },
-    of(base) {
-      const significant = base.subarray(base.findIndex((byte) => byte !== 0));
-      const spki = der(0x30, [ALGORITHM, der(0x03, [Uint8Array.of(0), integer(significant)])]);
-      const publicKey = createPublicKey({ key: spki, format: "der", type: "spki" });
-      return diffieHellman({ privateKey, publicKey });
-    },
-    destroy: () => {},
+export function keyObjects(): Way {
+  const integer = (value: Uint8Array) =>
+    der(0x02, (value[0]! & 0x80) === 0 ? [value] : [Uint8Array.of(0), value]);
+  const dhKeyAgreement = Uint8Array.of(0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 3, 1);
+  const parameters = der(0x30, [integer(PRIME), integer(Uint8Array.of(GENERATOR))]);
+  const algorithm = der(0x30, [dhKeyAgreement, parameters]);
+  const version = integer(Uint8Array.of(0));
+
+  const privateKeyOf = (exponent: Uint8Array): KeyObject => {
+    const encoded = integer(exponent);
+    const octets = der(0x04, [encoded]);
+    const key = der(0x30, [version, algorithm, octets]);
+    try {
+      return createPrivateKey({ key, format: "der", type: "pkcs8" });
+    } finally {
+      for (const secret of [exponent, encoded, octets, key]) secret.fill(0);
+    }
   };
-};
+
+  return (exponent) => {
+    const privateKey = privateKeyOf(exponent);
+    return {
+      ofGenerator() {
+        const spki = createPublicKey(privateKey).export({ format: "der", type: "spki" });
+        const [, bits] = elements(elements(spki)[0]!);
+        return elements(bits!.subarray(1))[0]!;
+      },
+      of(base) {
+        const significant = base.subarray(base.findIndex((byte) => byte !== 0));
+        const spki = der(0x30, [algorithm, der(0x03, [Uint8Array.of(0), integer(significant)])]);
+        const publicKey = createPublicKey({ key: spki, format: "der", type: "spki" });
+        return diffieHellman({ privateKey, publicKey });
+      },
+      destroy: () => {},
+    };
+  };
+}
 
 /** Encodes one DER element. */
 function der(tag: number, parts: readonly Uint8Array[]): Buffer {

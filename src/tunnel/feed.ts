@@ -36,9 +36,7 @@ export function feed<Result>(socket: Socket, step: (bytes: Buffer) => Step<Resul
         new HandshakeError(
           "ERR_SPIPED_HANDSHAKE_EOF",
           "peer closed the connection during the handshake; it may hold another key",
-          {
-            cause,
-          },
+          { cause },
         ),
       );
     };

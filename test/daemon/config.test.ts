@@ -14,6 +14,7 @@ import {
   startSpiped,
   temporaryDirectory,
   until,
+  untilListening,
 } from "../support/programs.ts";
 import { describeWith } from "../support/requirements.ts";
 import { exchange, readAll, startEcho } from "../support/servers.ts";
@@ -129,7 +130,8 @@ describeWith("spiped")("--config", () => {
         tunnel("two", second.text, "encrypt", first.text),
     );
     const daemon = start([...SPIPED, "-F", "--config", file, "--log-level", "info"]);
-    await until(() => isListening(first) && isListening(second));
+    await untilListening(daemon, first);
+    await untilListening(daemon, second);
     expect(String(await exchange(second, "through both"))).toBe("through both");
     await until(() => /spiped: one: connection 1 from /.test(daemon.stderr()));
 

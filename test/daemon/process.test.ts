@@ -28,6 +28,7 @@ import {
   type TestAddress,
   temporaryDirectory,
   until,
+  untilListening,
 } from "../support/programs.ts";
 import { describeWith } from "../support/requirements.ts";
 import { exchange, readAll, startEcho } from "../support/servers.ts";
@@ -390,7 +391,7 @@ describeWith(
     const source = await freeAddress();
     const args = ["-e", "-s", source.text, "-t", echo.address.text, "-k", "/dev/null", "-n", "1", "--syslog"];
     const { daemon, messages } = await withDevLog([...SPIPED, "-F", ...args]);
-    await until(() => isListening(source));
+    await untilListening(daemon, source);
     await atLimit(source, messages);
     expect(withoutTime(messages())).toMatch(/^<12> ?spiped: Maximum number of connections \(1\) reached/);
     expect(daemon.stderr()).toBe("spiped: Maximum number of connections (1) reached\n");

@@ -77,7 +77,7 @@ describeWith("spiped")("a reload", () => {
       const remote = await startRemote();
       const [a, b] = [await freeAddress(), await freeAddress()];
       const { daemon, reload } = await startWith(tunnel("a", a, remote) + tunnel("b", b, remote), ...options);
-      await until(() => isListening(b));
+      await untilListening(daemon, b);
       const socket = await held(b);
       await reload(tunnel("a", a, remote));
       await until(() => !isListening(b));
@@ -109,7 +109,7 @@ describeWith("spiped")("a reload", () => {
     const remote = await startRemote();
     const [a, b, c] = [await freeAddress(), await freeAddress(), await freeAddress()];
     const { daemon, write } = await startWith(tunnel("a", a, remote));
-    await until(() => isListening(a));
+    await untilListening(daemon, a);
     const fifo = join(temporaryDirectory(), "fifo");
     execFileSync("mkfifo", ["-m", "600", fifo]);
     write(tunnel("b", b, remote, { key: fifo }));
@@ -128,7 +128,7 @@ describeWith("spiped")("a reload", () => {
     const remote = await startRemote();
     const [a, b] = [await freeAddress(), await freeAddress()];
     const { daemon, write } = await startWith(tunnel("a", a, remote));
-    await until(() => isListening(a));
+    await untilListening(daemon, a);
     const socket = await held(a);
     process.kill(daemon.pid, "SIGTERM");
     await until(() => !isListening(a));
@@ -144,10 +144,11 @@ describeWith("spiped")("a reload", () => {
   it("changes the permissions of a socket, the names of tunnels and their order, without closing an address", async () => {
     const remote = await startRemote();
     const [a, b] = [await freeAddress("UNIX"), await freeAddress()];
-    const { reload } = await startWith(
+    const { daemon, reload } = await startWith(
       tunnel("one", a, remote, { more: 'socket-mode = "0600"' }) + tunnel("two", b, remote),
     );
-    await until(() => isListening(a) && isListening(b));
+    await untilListening(daemon, a);
+    await untilListening(daemon, b);
     const { ino, mode } = statSync(a.text);
     expect(mode & 0o777).toBe(0o600);
     const socket = await held(a);
@@ -169,7 +170,7 @@ describeWith("spiped")("a reload", () => {
       "--workers",
       "2",
     );
-    await until(() => isListening(source));
+    await untilListening(daemon, source);
     await reload(tunnel("t", source, remote, { mode: "encrypt" }));
     expect(String(await exchange(source, "the other way"))).toBe("the other way");
     const children = () =>
@@ -184,7 +185,7 @@ describeWith("spiped")("a reload", () => {
     const a = await freeAddress();
     const key = keyFile();
     const { daemon, reload } = await startWith(tunnel("a", a, remote, { key, more: "timeout = 2000000" }));
-    await until(() => isListening(a));
+    await untilListening(daemon, a);
     writeFileSync(key, "another");
     await reload(tunnel("a", a, remote, { key, more: "timeout = 2000000" }));
     expect(daemon.stderr()).not.toContain("Warning");
@@ -233,7 +234,7 @@ describeWith("spiped")("the end of a daemon", () => {
     const daemon = start([...SPIPED, ...args], {
       env: { ...process.env, PATH: `${directory}:${process.env.PATH}` },
     });
-    await until(() => isListening(source));
+    await untilListening(daemon, source);
     expect(String(await exchange(source, "x"))).toBe("x");
     await until(() => daemon.stderr().includes("Maximum number of connections (1) reached"));
     process.kill(daemon.pid, "SIGTERM");
@@ -255,7 +256,7 @@ describeWith("spiped")("the end of a daemon", () => {
       "--log-format",
       format,
     ]);
-    await until(() => isListening(source));
+    await untilListening(daemon, source);
     for (let i = 0; i < 3; i += 1) expect(String(await exchange(source, "x"))).toBe("x");
     process.kill(daemon.pid, "SIGTERM");
     expect(await daemon.ended).toEqual({ status: 0, signal: null });

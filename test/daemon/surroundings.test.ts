@@ -5,7 +5,6 @@ import { describe, expect, it } from "vitest";
 import {
   commandOf,
   freeAddress,
-  isListening,
   keyFile,
   type Running,
   run,
@@ -13,6 +12,7 @@ import {
   startSpiped,
   temporaryDirectory,
   until,
+  untilListening,
 } from "../support/programs.ts";
 import { describeWith } from "../support/requirements.ts";
 import { exchange, serve, startEcho } from "../support/servers.ts";
@@ -26,7 +26,7 @@ async function startWith(env: Record<string, string>, ...options: string[]) {
   const key = keyFile();
   const args = ["-F", "-e", "-s", source.text, "-t", echo.address.text, "-k", key, ...options];
   const daemon = start([...SPIPED, ...args], { env: { ...process.env, ...env } });
-  await until(() => isListening(source));
+  await untilListening(daemon, source);
   return { daemon, source, echo, key };
 }
 

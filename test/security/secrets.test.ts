@@ -7,11 +7,11 @@ import {
   commandOf,
   connectTo,
   freeAddress,
-  isListening,
   start,
   startSpiped,
   temporaryDirectory,
   until,
+  untilListening,
 } from "../support/programs.ts";
 import { rawHandshake } from "../support/raw-peer.ts";
 import { describeWith } from "../support/requirements.ts";
@@ -39,7 +39,7 @@ describeWith("spiped")("a daemon after 100 connections", () => {
       ...[node, "--heapsnapshot-signal=SIGUSR2", `--diagnostic-dir=${directory}`, file!],
       ...["-F", "-d", "-s", wire.text, "-t", echo.address.text, "-k", key, "--log-level", "info"],
     ]);
-    await until(() => isListening(wire));
+    await untilListening(daemon, wire);
     await startSpiped("c", "-e", plain, wire, key);
     for (let i = 0; i < 100; i += 1) await exchange(plain, randomBytes(3000));
     // One more, whose session keys are known here, and which is still open.
