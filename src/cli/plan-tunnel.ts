@@ -11,12 +11,12 @@ import { readKey } from "./read-key.ts";
 import { type NamedKey, readKeys } from "./read-keys.ts";
 import type { TunnelSettings } from "./settings.ts";
 
-/** How long `-D` waits between two attempts to look a name up, ms. */
-const DNS_RETRY = 1000;
+/** How long `-D` waits for the names of further targets when one is known, ms. */
+const FURTHER_TARGETS_MS = 1000;
 
 /** How to go about it. */
 export interface PlanningOptions {
-  /** Try until a name can be looked up. */
+  /** Do not fail for a name that can't be looked up now: a target is left without addresses. */
   readonly waitForDns: boolean;
   readonly warn: (message: string) => void;
   /** The plan in force: its keys stay if they came from standard input, its addresses if a look-up fails now. */
@@ -26,20 +26,49 @@ export interface PlanningOptions {
 /**
  * Looks all addresses up and reads the keys, in the original's order.
  *
+ * @returns undefined if the tunnel's own names can't be looked up and `waitForDns` is set.
  * @throws CommandError, UsageError
  */
-export async function planTunnel(settings: TunnelSettings, options: PlanningOptions): Promise<TunnelPlan> {
+export async function planTunnel(
+  settings: TunnelSettings,
+  options: PlanningOptions,
+): Promise<TunnelPlan | undefined> {
   const { name } = settings;
-  const warn = (message: string) => options.warn(name === undefined ? message : `${name}: ${message}`);
+  const inTunnel = (line: string) => (name === undefined ? line : `${name}: ${line}`);
+  const warn = (message: string) => options.warn(inTunnel(message));
   try {
     return await plan(settings, { ...options, warn });
   } catch (error) {
-    if (name === undefined) throw error;
-    if (error instanceof UsageError) throw new CommandError(`${name}: ${error.complaint ?? error.message}`);
-    if (error instanceof CommandError)
-      throw new CommandError(...error.lines.map((line) => `${name}: ${line}`));
-    throw error;
+    const failure = error instanceof UnresolvedError ? error.failure : error;
+    if (error instanceof UnresolvedError && options.waitForDns) {
+      for (const line of error.lines) warn(line);
+      return undefined;
+    }
+    if (name === undefined || !isUsersMistake(failure)) throw failure;
+    throw new CommandError(...linesOf(failure).map(inTunnel));
   }
+}
+
+/** An address that can't be read or looked up, which may be different later. */
+class UnresolvedError extends Error {
+  readonly failure: CommandError | UsageError;
+
+  constructor(failure: CommandError | UsageError) {
+    super(failure.message);
+    this.failure = failure;
+  }
+
+  get lines(): readonly string[] {
+    return linesOf(this.failure);
+  }
+}
+
+function isUsersMistake(error: unknown): error is CommandError | UsageError {
+  return error instanceof CommandError || error instanceof UsageError;
+}
+
+function linesOf(failure: CommandError | UsageError): readonly string[] {
+  return failure instanceof CommandError ? failure.lines : [failure.complaint ?? failure.message];
 }
 
 async function plan(settings: TunnelSettings, options: PlanningOptions): Promise<TunnelPlan> {
@@ -48,39 +77,49 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
     ...(previous?.targets ?? []),
     ...(previous?.keys.flatMap(({ targets }) => targets ?? []) ?? []),
   ];
-  const patiently = async (...asked: Parameters<typeof addressOf>) => {
-    for (;;) {
-      try {
-        return await addressOf(...asked);
-      } catch (error) {
-        if (!options.waitForDns || !(error instanceof CommandError || error instanceof UsageError))
-          throw error;
-        const lines = error instanceof CommandError ? error.lines : [error.complaint ?? error.message];
-        for (const line of lines) warn(line);
-        await sleep(DNS_RETRY);
-      }
+  const lookUp = async (...asked: Parameters<typeof addressOf>) => {
+    try {
+      return await addressOf(...asked);
+    } catch (error) {
+      throw isUsersMistake(error) ? new UnresolvedError(error) : error;
     }
   };
-  const lookUpTargets = async (targets: readonly string[], place?: string): Promise<TargetPlan[]> => {
-    const found: TargetPlan[] = [];
-    for (const target of targets) {
-      const last = lastAnswers.find(({ address }) => address.text === target);
-      found.push(
-        await patiently(target, "-t", parseAddress, place).catch((error) => {
-          if (last === undefined || !(error instanceof CommandError)) throw error;
-          for (const line of error.lines) warn(line);
-          return last;
-        }),
-      );
+  /** What is known of a target that is not looked up now. */
+  const substitute = (target: string): TargetPlan | undefined => {
+    const last = lastAnswers.find(({ address }) => address.text === target);
+    if (last !== undefined || !options.waitForDns) return last;
+    try {
+      return { address: parseAddress(target), addresses: [] };
+    } catch {
+      return undefined;
     }
-    return found;
+  };
+  const lookUpTargets = (targets: readonly string[], place?: string): Promise<TargetPlan[]> => {
+    const lookUps = targets.map((target) => lookUp(target, "-t", parseAddress, place));
+    const forever = () => new Promise<never>(() => {});
+    // With -D, once one target is known the others do not keep the tunnel from starting.
+    const enough = options.waitForDns
+      ? Promise.any(lookUps).then(() => sleep(FURTHER_TARGETS_MS), forever)
+      : forever();
+    return Promise.all(
+      targets.map(async (target, index) => {
+        try {
+          return (await Promise.race([lookUps[index]!, enough])) ?? substitute(target)!;
+        } catch (error) {
+          const known = substitute(target);
+          if (known === undefined || !(error instanceof UnresolvedError)) throw error;
+          for (const line of error.lines) warn(line);
+          return known;
+        }
+      }),
+    );
   };
   const first = async (
     text: string,
     typed: string,
     parse: (text: string) => Address,
   ): Promise<ResolvedAddress> => {
-    const { addresses } = await patiently(text, typed, parse);
+    const { addresses } = await lookUp(text, typed, parse);
     return firstAddress(addresses, text, warn);
   };
 

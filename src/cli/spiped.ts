@@ -2,26 +2,28 @@
 import cluster from "node:cluster";
 import { availableParallelism } from "node:os";
 import type { Registry } from "prom-client";
-import { type Backend, LocalBackend } from "../daemon/backend.ts";
 import { connectionLog } from "../daemon/connection-log.ts";
 import { daemonize, takeReadyReport } from "../daemon/daemonize.ts";
-import { BindError, Fleet } from "../daemon/fleet.ts";
 import { keepHeapSmall } from "../daemon/heap.ts";
 import { Limits } from "../daemon/limits.ts";
 import { bothLogs, type Log, warningsOnly } from "../daemon/log.ts";
 import { takeListeningSockets, takeNotifier } from "../daemon/notify.ts";
 import { allObservers } from "../daemon/observer.ts";
 import { writePidFile } from "../daemon/pid-file.ts";
-import type { TunnelPlan } from "../daemon/plan.ts";
 import { dropPrivileges, PrivilegeError } from "../daemon/privileges.ts";
 import { onEndingSignal, onReloadSignal } from "../daemon/signals.ts";
 import { stderrLog } from "../daemon/stderr-log.ts";
 import { Syslog } from "../daemon/syslog.ts";
+import { localTunnels, type TunnelFactory } from "../daemon/tunnel.ts";
+import { TunnelManager } from "../daemon/tunnel-manager.ts";
+import { BindError, checkSources, formatSource, Tunnels } from "../daemon/tunnels.ts";
+import { isWorker, runWorker } from "../daemon/workers/worker.ts";
 import { parseAddress } from "../tunnel/address.ts";
 import { systemErrorText } from "../tunnel/system-error.ts";
 import { CommandError } from "./command-error.ts";
 import { addressOf, firstAddress, runProgram } from "./common-options.ts";
 import { readTunnels } from "./config-file.ts";
+import { UsageError } from "./grammar.ts";
 import { checkKey, generateKey } from "./key-commands.ts";
 import { planTunnel } from "./plan-tunnel.ts";
 import { showProcessAs } from "./process-name.ts";
@@ -38,15 +40,18 @@ import { VERSION } from "./version.ts";
 /** Runs `spiped` with its arguments; returns the exit status. */
 export function spiped(argv: readonly string[]): Promise<number> {
   return runProgram(PROGRAM, USAGE, async () => {
-    if (cluster.isWorker) {
+    if (isWorker()) {
       keepHeapSmall();
       showProcessAs(PROGRAM, argv);
-      return (await import("../daemon/workers.ts")).runWorker();
+      return runWorker();
     }
     const args = readArguments(argv);
     if (args.action === "generate-key") return generateKey(args.file);
     if (args.action === "check-key") return checkKey(args.file);
     if (args.action === "check-config") return checkConfig(args.config);
+    // Node would have such a process ask its parent for each socket.
+    if (cluster.isWorker)
+      throw new CommandError("NODE_UNIQUE_ID is set, as for a worker of node:cluster: unset it");
     const reportReady = takeReadyReport();
     if (args.process.foreground || reportReady !== undefined) {
       keepHeapSmall();
@@ -62,7 +67,14 @@ type ServeArguments = Extract<SpipedArguments, { action: "serve" }>;
 async function checkConfig(path: string): Promise<number> {
   const log = stderrLog(PROGRAM);
   const warn = (message: string) => log.warn(message);
-  for (const settings of await readTunnels(path)) await planTunnel(settings, { waitForDns: false, warn });
+  const plans = [];
+  for (const settings of await readTunnels(path))
+    plans.push(await planTunnel(settings, { waitForDns: false, warn }));
+  try {
+    checkSources(plans.filter((plan) => plan !== undefined));
+  } catch (error) {
+    throw asCommandError(error);
+  }
   process.stdout.write(`${path}: all is well\n`);
   return 0;
 }
@@ -81,9 +93,9 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
   const supervisor = takeNotifier((reason) => stderr.warn(reason));
   let removePidFile = () => {};
   let stopStatus = () => {};
-  let destroyFleet = () => {};
+  let destroyTunnels = () => {};
   const cleanUp = () => {
-    destroyFleet();
+    destroyTunnels();
     removePidFile();
   };
   const firstEndingSignal = onEndingSignal(cleanUp);
@@ -94,43 +106,67 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
       reportReady?.();
     }
     let draining = false;
-    let plans = await makePlans(args, stderr);
     const syslog = settings.syslog ? new Syslog(PROGRAM, (reason) => stderr.warn(reason)) : undefined;
     const log = await chooseLog(settings, stderr, syslog);
-    const { backend, registry, startWorkers } = await makeBackend(settings, log);
-    const fleet = new Fleet(backend, log);
-    destroyFleet = () => fleet.destroy();
+    const backend = await makeBackend(settings, log);
+    const tunnels = new Tunnels(backend.factory);
+    const manager = new TunnelManager<TunnelSettings>({
+      tunnels,
+      makePlan: (tunnel, previous) =>
+        planTunnel(tunnel, {
+          waitForDns: settings.waitForDns,
+          warn: (message) => log.warn(message),
+          previous,
+        }),
+      waitForDns: settings.waitForDns,
+      logFailure: (error) => {
+        for (const line of asCommandError(error).lines) log.warn(line);
+      },
+    });
+    destroyTunnels = () => {
+      tunnels.destroy();
+      backend.destroy();
+    };
+    await manager.load(await readSettings(args), inherited).catch((error) => {
+      throw error instanceof UsageError ? error : asCommandError(error);
+    });
     // Clients that connect from now on are drained.
     const ended = firstEndingSignal();
-    await fleet.open(plans, inherited).catch((error) => {
-      throw new CommandError(describeFailure(error));
-    });
     try {
       if (!settings.waitForDns) removePidFile = claimPidFile(settings, reportReady);
       stopStatus = await startStatus();
-      if (settings.user !== undefined) changeUser(settings.user);
+      if (settings.user !== undefined) changeUser(settings.user, backend.isShared);
+      backend.start();
+      await tunnels.start().catch((error) => {
+        throw asCommandError(error);
+      });
     } catch (error) {
       cleanUp();
       throw error;
     }
-    startWorkers();
-    fleet.start();
     if (!settings.waitForDns) reportReady?.();
     // A reload that was asked for during the start tells of itself after it.
     void supervisor.notify("READY=1").then(() => reloadWith(reload));
     await ended;
     draining = true;
     void supervisor.notify("STOPPING=1");
-    await fleet.drain();
+    manager.stop();
+    backend.stop();
+    await tunnels.drain();
+    await backend.exited();
     await syslog?.close();
     return 0;
 
     async function startStatus(): Promise<() => void> {
-      if (settings.metrics === undefined || registry === undefined) return () => {};
+      if (settings.metrics === undefined || backend.registry === undefined) return () => {};
+      const { registry } = backend;
       const { addresses } = await addressOf(settings.metrics, "--metrics", parseAddress);
       const { serveStatus } = await import("../daemon/status-server.ts");
-      const state = async () =>
-        draining ? "draining" : (await backend.reachable()) ? "ready" : "target unreachable";
+      const state = async () => {
+        if (draining) return "draining";
+        const states = await manager.states();
+        return states.find(({ state }) => state !== "ready")?.state ?? "ready";
+      };
       return serveStatus(
         firstAddress(addresses, settings.metrics, (line) => log.warn(line)),
         {
@@ -148,14 +184,10 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
       if (draining) return;
       await supervisor.notify("RELOADING=1");
       try {
-        const next = await makePlans(args, log, plans);
-        if (draining) return;
-        await fleet.change(next);
-        plans = next;
+        await manager.load(await readSettings(args));
         log.info("reloaded");
       } catch (error) {
-        for (const line of error instanceof CommandError ? error.lines : [describeFailure(error)])
-          log.warn(line);
+        for (const line of asCommandError(error).lines) log.warn(line);
         log.warn("not reloaded: what was in force stays in force");
       }
       await supervisor.notify("READY=1");
@@ -167,63 +199,71 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
 }
 
 /** What serves the connections: this process, or workers. */
-async function makeBackend(
-  settings: ProcessSettings,
-  log: Log,
-): Promise<{ backend: Backend; registry?: () => Promise<Registry>; startWorkers: () => void }> {
-  const tellConnections = settings.logLevel === "info";
-  const measure = settings.metrics !== undefined;
-  const metrics = measure ? await import("../daemon/metrics.ts") : undefined;
+interface Backend {
+  readonly factory: TunnelFactory;
+  /** Whether other processes accept from the sockets that this one binds. */
+  readonly isShared: boolean;
+  readonly registry?: () => Promise<Registry>;
+  /** To be called when privileges are dropped. */
+  start(): void;
+  /** To be called before the tunnels are drained. */
+  stop(): void;
+  /** Resolves when no other process is left, after the tunnels were drained. */
+  exited(): Promise<void>;
+  destroy(): void;
+}
+
+async function makeBackend(settings: ProcessSettings, log: Log): Promise<Backend> {
+  const logConnections = settings.logLevel === "info";
+  const collectMetrics = settings.metrics !== undefined;
+  const metrics = collectMetrics ? await import("../daemon/metrics.ts") : undefined;
   const count = settings.workers === "auto" ? availableParallelism() : settings.workers;
   if (count > 1) {
-    const { WorkerBackend } = await import("../daemon/workers.ts");
-    const backend = new WorkerBackend({ count, log, tellConnections, measure });
-    const startWorkers = () => backend.start();
-    if (metrics === undefined) return { backend, startWorkers };
-    return { backend, startWorkers, registry: async () => metrics.joinMetrics(await backend.metrics()) };
+    const { WorkerPool } = await import("../daemon/workers/pool.ts");
+    const pool = new WorkerPool({ count, log, logConnections, collectMetrics });
+    return {
+      factory: pool,
+      isShared: true,
+      ...(metrics && { registry: async () => metrics.joinMetrics(await pool.metrics()) }),
+      start: () => pool.start(),
+      stop: () => pool.stop(),
+      exited: () => pool.exited(),
+      destroy: () => pool.destroy(),
+    };
   }
   const own = metrics?.makeMetrics(metrics.makeRegistry());
   const limits = new Limits(log);
-  const backend = new LocalBackend({
-    log,
-    observer: allObservers(...(tellConnections ? [connectionLog(log)] : []), ...(own ? [own.observer] : [])),
-    slots: (plan, key, limit) => limits.get(plan.name, key?.name, limit),
-  });
-  const startWorkers = () => {};
-  if (own === undefined) return { backend, startWorkers };
-  return { backend, startWorkers, registry: async () => own.registry };
+  return {
+    factory: localTunnels({
+      log,
+      observer: allObservers(...(logConnections ? [connectionLog(log)] : []), ...(own ? [own.observer] : [])),
+      slots: (plan, key, limit) => limits.get(plan.name, key?.name, limit),
+    }),
+    isShared: false,
+    ...(own && { registry: async () => own.registry }),
+    start: () => {},
+    stop: () => {},
+    exited: async () => {},
+    destroy: () => {},
+  };
 }
 
-/** @param previous the plans in force, at a reload. */
-async function makePlans(
-  args: ServeArguments,
-  log: Log,
-  previous?: readonly TunnelPlan[],
-): Promise<TunnelPlan[]> {
-  const tunnels: readonly TunnelSettings[] =
-    "tunnel" in args ? [args.tunnel] : await readTunnels(args.config);
-  const waitForDns = args.process.waitForDns && previous === undefined;
-  const plans: TunnelPlan[] = [];
-  for (const settings of tunnels) {
-    plans.push(
-      await planTunnel(settings, {
-        waitForDns,
-        warn: (message) => log.warn(message),
-        previous: previous?.find(({ name }) => name === settings.name),
-      }),
-    );
-  }
-  return plans;
+/** The tunnels that are wanted now. */
+async function readSettings(args: ServeArguments): Promise<readonly TunnelSettings[]> {
+  return "tunnel" in args ? [args.tunnel] : readTunnels(args.config);
 }
 
-/** One line for an address that could not be opened, with the tunnel's name where there are several. */
-function describeFailure(error: unknown): string {
-  if (!(error instanceof BindError)) return systemErrorText(error);
+/** What the user is told of a failure to make the tunnels as they are wanted. */
+function asCommandError(error: unknown): CommandError {
+  if (error instanceof CommandError) return error;
+  if (error instanceof UsageError) return new CommandError(error.complaint ?? error.message);
+  if (!(error instanceof BindError)) return new CommandError(systemErrorText(error));
   const { name, source } = error.plan;
-  const place = source.kind === "unix" ? source.path : `[${source.host}]:${source.port}`;
-  return name === undefined
-    ? `Error binding socket: ${error.message}`
-    : `${name}: Error binding socket ${place}: ${error.message}`;
+  return new CommandError(
+    name === undefined
+      ? `Error binding socket: ${error.message}`
+      : `${name}: Error binding socket ${formatSource(source)}: ${error.message}`,
+  );
 }
 
 function claimPidFile(settings: ProcessSettings, reportReady: (() => void) | undefined): () => void {
@@ -235,9 +275,10 @@ function claimPidFile(settings: ProcessSettings, reportReady: (() => void) | und
   }
 }
 
-function changeUser(spec: string): void {
+/** @param isShared whether workers are started afterwards. */
+function changeUser(spec: string, isShared: boolean): void {
   try {
-    dropPrivileges(spec);
+    dropPrivileges(spec, isShared);
   } catch (error) {
     if (error instanceof PrivilegeError) throw new CommandError(error.message, "Failed to drop privileges");
     throw new CommandError(`Failed to drop privileges: ${systemErrorText(error)}`);

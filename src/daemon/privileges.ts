@@ -19,16 +19,30 @@ export class PrivilegeError extends SpipedError {
 }
 
 /**
+ * Real groups of a process that starts workers: nobody's. The second one is for daemons whose own group is the first.
+ */
+const UNPRIVILEGED_GROUPS = [65_534, 65_533] as const;
+
+/**
  * Drops privileges for good. To be called once, before any other thread could hold them.
  *
+ * A process that changes its user can't be read by others of the same user: the kernel marks it as not dumpable. A
+ * program that it starts loses that mark, unless its effective group is not its real one. So a process that starts
+ * workers gets a real group that gives no access, and has the group that was asked for as its effective one.
+ *
  * @param spec `user`, `user:group` or `:group`; names, or ids where there is no such name.
+ * @param startsWorkers whether processes that this one starts must be as protected as this one.
  * @throws PrivilegeError, or the system's error.
  */
-export function dropPrivileges(spec: string): void {
+export function dropPrivileges(spec: string, startsWorkers: boolean): void {
   const { user, group, userName } = lookUpOwner(spec);
+  const setGroup = (id: number) => {
+    process.setgid!(startsWorkers ? UNPRIVILEGED_GROUPS.find((other) => other !== id)! : id);
+    process.setegid!(id);
+  };
   if (group !== undefined) {
     process.setgroups!([]);
-    process.setgid!(group.id);
+    setGroup(group.id);
   } else if (user !== undefined) {
     if (user.name === undefined || user.gid === undefined) {
       throw new PrivilegeError(
@@ -36,7 +50,7 @@ export function dropPrivileges(spec: string): void {
       );
     }
     initgroups(user.name, user.gid);
-    process.setgid!(user.gid);
+    setGroup(user.gid);
   }
   if (user !== undefined) process.setuid!(user.id);
   verify(user?.id, group?.id ?? user?.gid);
@@ -74,7 +88,7 @@ const { initgroups } = process as unknown as { initgroups(user: string, extraGro
 function verify(uid: number | undefined, gid: number | undefined): void {
   const kept =
     (uid !== undefined && (process.getuid!() !== uid || process.geteuid!() !== uid)) ||
-    (gid !== undefined && (process.getgid!() !== gid || process.getegid!() !== gid));
+    (gid !== undefined && process.getegid!() !== gid);
   if (kept || (uid !== undefined && uid !== 0 && canBecomeRoot())) {
     throw new PrivilegeError("Privileges are still held after dropping them");
   }

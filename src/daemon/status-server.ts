@@ -6,7 +6,7 @@ import { BlockList, isIPv4 } from "node:net";
 import type { Registry } from "prom-client";
 import { SpipedError } from "../protocol/errors.ts";
 import type { ResolvedAddress } from "../tunnel/address.ts";
-import { isStale } from "../tunnel/listener.ts";
+import { isStale } from "../tunnel/socket-file.ts";
 import { type Sample, type Samples, StatusPage } from "./status-page.ts";
 
 /** How often the byte counts are taken for the sparklines, ms. */

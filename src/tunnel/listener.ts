@@ -1,10 +1,10 @@
-/** A listening socket (Tarsnap's `sock_listener`). */
-import { lstat, unlink } from "node:fs/promises";
-import { connect, createServer, type Server, type Socket } from "node:net";
-import { dirname } from "node:path";
+/** Accepting connections (Tarsnap's `sock_listener`). */
+import { createServer, type Server, type Socket } from "node:net";
 import type { ResolvedAddress } from "./address.ts";
+import type { SocketHandle } from "./bound-socket.ts";
 import { watchDescriptors } from "./descriptors.ts";
 import { adoptDirect } from "./direct-read.ts";
+import { replaceStaleSocket, withUmask } from "./socket-file.ts";
 
 /** As long as the kernel allows; it cuts this to `net.core.somaxconn`. */
 const BACKLOG = 65_535;
@@ -38,7 +38,7 @@ export class Listener {
   }
 
   /**
-   * Binds and listens. The file of a UNIX socket that nobody listens on any more is replaced.
+   * Binds an address and accepts from it. The file of a UNIX socket that nobody listens on any more is replaced.
    *
    * @param mode permissions of a UNIX socket, from the moment it exists; those of the process's umask if absent.
    * @throws the system's error, with `code` EADDRINUSE, EACCES, ENOENT and so on.
@@ -46,31 +46,24 @@ export class Listener {
   async listen(address: ResolvedAddress, mode?: number): Promise<void> {
     if (address.kind === "tcp") {
       const { host, port } = address;
-      await this.#bind({ host, port });
+      await this.#start((listening) => this.#server.listen({ host, port, backlog: BACKLOG }, listening));
       return;
     }
-    try {
-      await this.#bind({ path: address.path }, mode);
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === "EADDRINUSE" && (await isStale(address.path))) {
-        await unlink(address.path);
-        await this.#bind({ path: address.path }, mode);
-        return;
-      }
-      // libuv reports a missing directory as EACCES.
-      if (code === "EACCES") await lstat(dirname(address.path));
-      throw error;
-    }
+    const { path } = address;
+    await replaceStaleSocket(path, () =>
+      this.#start((listening) =>
+        withUmask(mode, () => this.#server.listen({ path, backlog: BACKLOG }, listening)),
+      ),
+    );
   }
 
   /**
-   * Takes a socket that is listening already.
+   * Accepts from a socket that is bound already.
    *
-   * @param fd its file descriptor.
+   * @throws the system's error: EADDRINUSE if another process has begun to listen on the address since it was bound.
    */
-  async inherit(fd: number): Promise<void> {
-    await this.#bind({ fd });
+  async listenOn(handle: SocketHandle): Promise<void> {
+    await this.#start((listening) => this.#server.listen(handle, BACKLOG, listening));
   }
 
   /** Where the listener is bound: the port that the kernel chose if 0 was asked for. */
@@ -78,7 +71,7 @@ export class Listener {
     return this.#server.address();
   }
 
-  /** Stops listening at once; a UNIX socket's file is removed. Accepted sockets are not touched. */
+  /** Stops listening at once. Accepted sockets are not touched. */
   close(): void {
     this.#server.close();
   }
@@ -105,32 +98,13 @@ export class Listener {
     });
   }
 
-  #bind(
-    where: { host: string; port: number } | { path: string } | { fd: number },
-    mode?: number,
-  ): Promise<void> {
+  #start(listen: (listening: () => void) => void): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#server.once("error", reject);
-      // The kernel creates the file during the call.
-      const umask = mode === undefined ? undefined : process.umask(0o777 & ~mode);
-      this.#server.listen({ ...where, backlog: BACKLOG }, () => {
+      listen(() => {
         this.#server.off("error", reject);
         resolve();
       });
-      if (umask !== undefined) process.umask(umask);
     });
   }
-}
-
-/** True if the path is a socket that refuses connections because its process is gone. */
-export async function isStale(path: string): Promise<boolean> {
-  if (!(await lstat(path)).isSocket()) return false;
-  return new Promise((resolve) => {
-    const probe = connect(path);
-    probe.once("connect", () => {
-      probe.destroy();
-      resolve(false);
-    });
-    probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code === "ECONNREFUSED"));
-  });
 }

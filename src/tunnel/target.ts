@@ -3,16 +3,20 @@ import type { Address, ResolvedAddress } from "./address.ts";
 import { deadline } from "./deadline.ts";
 import { resolveAddress } from "./resolve.ts";
 
+/** How long to wait before a name is looked up again that never could be, ms. */
+const FIRST_RETRY_MS = 1000;
+
 /** Holds what the last successful look-up gave. */
 export class Target {
   readonly address: Address;
   readonly #onFailure: (error: Error, first: boolean) => void;
-  #failing = false;
+  #failing: boolean;
   #addresses: readonly ResolvedAddress[];
   #cancel: () => void = () => {};
   #stopped = false;
 
   /**
+   * @param addresses what is known; none if the name could not be looked up yet, which was logged.
    * @param onFailure told of each look-up that fails, and whether it is the first since one succeeded; the last answer
    * stays in force.
    */
@@ -23,6 +27,7 @@ export class Target {
   ) {
     this.address = address;
     this.#addresses = addresses;
+    this.#failing = addresses.length === 0;
     this.#onFailure = onFailure;
   }
 
@@ -45,11 +50,12 @@ export class Target {
   /**
    * Looks the target up again and again.
    *
-   * @param interval ms from the end of one look-up to the start of the next.
+   * @param interval ms from the end of one look-up to the start of the next, once one has succeeded.
    */
   refreshEvery(interval: number): void {
     if (this.#stopped) return;
-    this.#cancel = deadline(interval, () => {
+    const delay = this.#addresses.length === 0 ? Math.min(FIRST_RETRY_MS, interval) : interval;
+    this.#cancel = deadline(delay, () => {
       void this.refresh().then(() => this.refreshEvery(interval));
     });
   }

@@ -5,8 +5,8 @@ import { chmodSync, existsSync, readFileSync, renameSync, statSync, writeFileSyn
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { LocalBackend } from "../../src/daemon/backend.ts";
-import type { TunnelPlan } from "../../src/daemon/plan.ts";
+import { serverOptions, type TunnelPlan } from "../../src/daemon/plan.ts";
+import { TunnelServer } from "../../src/daemon/server.ts";
 import { Secret } from "../../src/protocol/secret.ts";
 import { parseAddress } from "../../src/tunnel/address.ts";
 import { Slots } from "../../src/tunnel/slots.ts";
@@ -198,7 +198,6 @@ describe("a reload of keys with targets of their own", () => {
     const slots = () => new Slots(1, () => {});
     const log = { warn: (message: string) => failures.push(new Error(message)), info: () => {} };
     const observer = { lookUpFailed: () => failures.push(new Error("look-up")) };
-    const backend = new LocalBackend({ log, observer, slots });
     const plan = (targets?: TunnelPlan["targets"]): TunnelPlan => ({
       mode: "decrypt",
       source: { kind: "unix", path: "/nowhere" },
@@ -212,14 +211,16 @@ describe("a reload of keys with targets of their own", () => {
       idleTimeout: Number.POSITIVE_INFINITY,
       resolveInterval: 10,
     });
-    backend.apply(plan([{ address: parseAddress("nosuch.invalid:1"), addresses: [] }]));
+    const options = (targets?: TunnelPlan["targets"]) =>
+      serverOptions(plan(targets), { log, observer, slots });
+    const server = new TunnelServer(options([{ address: parseAddress("nosuch.invalid:1"), addresses: [] }]));
     await until(() => failures.length > 2);
-    backend.apply(plan());
+    server.reconfigure(options());
     await new Promise((done) => setTimeout(done, 100));
     const count = failures.length;
     await new Promise((done) => setTimeout(done, 300));
     expect(failures.length).toBe(count);
-    await backend.drain(undefined);
+    await server.drain();
   });
 });
 

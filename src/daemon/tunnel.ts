@@ -1,0 +1,142 @@
+/** A tunnel of a running daemon: its listening socket, and the servers of the connections that it accepts. */
+import { chmodSync, chownSync } from "node:fs";
+import { BoundSocket, canBindOnly } from "../tunnel/bound-socket.ts";
+import { Listener } from "../tunnel/listener.ts";
+import { type Surroundings, serverOptions, type TunnelPlan } from "./plan.ts";
+import { ownerIds } from "./privileges.ts";
+import { TunnelServer } from "./server.ts";
+
+/** A tunnel whose address is bound. */
+export interface Tunnel {
+  /**
+   * Serves connections as planned, or those to come as the new plan says. The plan's address is always the tunnel's.
+   *
+   * @throws the system's error if another process listens on the address by now, or if the permissions of a UNIX socket
+   * can't be changed.
+   */
+  serve(plan: TunnelPlan): Promise<void>;
+  /** Stops listening; resolves when the last connection has ended. */
+  drain(): Promise<void>;
+  /** Closes the listening socket and all connections now. */
+  destroy(): void;
+  /** True if the target can be reached; undefined if nobody answered. */
+  reachable(): Promise<boolean | undefined>;
+}
+
+/** Makes tunnels: served by this process, or by workers. */
+export interface TunnelFactory {
+  /**
+   * Binds a tunnel's address, without serving anybody yet.
+   *
+   * @param inherited descriptor of a listening socket that the service manager has opened for it.
+   * @throws the system's error.
+   */
+  open(plan: TunnelPlan, inherited?: number): Promise<Tunnel>;
+}
+
+/**
+ * Binds the address of a plan.
+ *
+ * @returns undefined if this version of Node can bind it only when connections are accepted.
+ * @throws the system's error, or PrivilegeError if there is no such owner.
+ */
+export async function bindSource(plan: TunnelPlan, inherited?: number): Promise<BoundSocket | undefined> {
+  if (!canBindOnly) return undefined;
+  if (inherited !== undefined) return BoundSocket.inherit(inherited);
+  const socket = await BoundSocket.bind(plan.source, plan.socketMode);
+  try {
+    applyPermissions(plan);
+    return socket;
+  } catch (error) {
+    socket.close();
+    throw error;
+  }
+}
+
+/**
+ * Gives the file of a UNIX source its owner, and its permissions if they have changed; a new one has them from the moment
+ * that it exists.
+ *
+ * @throws the system's error, or PrivilegeError if there is no such owner.
+ */
+export function applyPermissions(plan: TunnelPlan, previous?: TunnelPlan): void {
+  const { source, socketMode, socketOwner } = plan;
+  if (source.kind !== "unix") return;
+  if (socketOwner !== undefined && socketOwner !== previous?.socketOwner) {
+    const { uid, gid } = ownerIds(socketOwner);
+    chownSync(source.path, uid, gid);
+  }
+  if (previous !== undefined && socketMode !== undefined && socketMode !== previous.socketMode) {
+    chmodSync(source.path, socketMode);
+  }
+}
+
+/** A tunnel that this process serves. */
+export class LocalTunnel implements Tunnel {
+  readonly #surroundings: Surroundings;
+  readonly #listener: Listener;
+  readonly #socket: BoundSocket | undefined;
+  /** Undefined before the first plan; the listener has taken over the socket since. */
+  #server: TunnelServer | undefined;
+  /** Servers of the other direction, which a reload has replaced. */
+  readonly #replaced = new Map<TunnelServer, Promise<void>>();
+
+  constructor(surroundings: Surroundings, socket: BoundSocket | undefined) {
+    this.#surroundings = surroundings;
+    this.#socket = socket;
+    this.#listener = new Listener(
+      (accepted) => this.#server?.accept(accepted),
+      (error) => surroundings.log.warn(`Error accepting a connection: ${error.message}`),
+    );
+  }
+
+  async serve(plan: TunnelPlan): Promise<void> {
+    const server = this.#server;
+    const options = serverOptions(plan, this.#surroundings);
+    if (server !== undefined && server.options.mode === plan.mode) {
+      server.reconfigure(options);
+      return;
+    }
+    this.#server = new TunnelServer(options);
+    if (server !== undefined) {
+      this.#replaced.set(
+        server,
+        server.drain().then(() => void this.#replaced.delete(server)),
+      );
+      return;
+    }
+    if (this.#socket === undefined) await this.#listener.listen(plan.source, plan.socketMode);
+    else await this.#listener.listenOn(this.#socket.handle);
+  }
+
+  async drain(): Promise<void> {
+    if (this.#server === undefined) {
+      this.#socket?.close();
+      return;
+    }
+    this.#socket?.removeFile();
+    await this.#listener.drain();
+    await Promise.all([this.#server.drain(), ...this.#replaced.values()]);
+  }
+
+  destroy(): void {
+    if (this.#server === undefined) {
+      this.#socket?.close();
+      return;
+    }
+    this.#socket?.removeFile();
+    this.#listener.close();
+    for (const server of [this.#server, ...this.#replaced.keys()]) server.destroy();
+  }
+
+  async reachable(): Promise<boolean | undefined> {
+    return this.#server?.reachable();
+  }
+}
+
+/** Has this process serve the tunnels. */
+export function localTunnels(surroundings: Surroundings): TunnelFactory {
+  return {
+    open: async (plan, inherited) => new LocalTunnel(surroundings, await bindSource(plan, inherited)),
+  };
+}

@@ -1,0 +1,166 @@
+/** All tunnels of a process, and what becomes of them when the plans change. */
+import { realpathSync } from "node:fs";
+import { SocketAddress } from "node:net";
+import { join, parse } from "node:path";
+import { SpipedError } from "../protocol/errors.ts";
+import { systemErrorText } from "../tunnel/system-error.ts";
+import type { TunnelPlan } from "./plan.ts";
+import { applyPermissions, type Tunnel, type TunnelFactory } from "./tunnel.ts";
+
+/** A tunnel's address could not be opened; `cause` is the system's error. */
+export class BindError extends SpipedError {
+  readonly plan: TunnelPlan;
+
+  constructor(plan: TunnelPlan, cause: unknown) {
+    super("ERR_SPIPED_BIND", systemErrorText(cause), { cause });
+    this.plan = plan;
+  }
+}
+
+/** The tunnels of a daemon, by the addresses that they listen on. */
+export class Tunnels {
+  readonly #factory: TunnelFactory;
+  #active: readonly { readonly plan: TunnelPlan; readonly tunnel: Tunnel }[] = [];
+  /** Tunnels that a reload has removed, until their last connection has ended. */
+  readonly #removed = new Map<Tunnel, Promise<void>>();
+  #started = false;
+  #draining = false;
+
+  constructor(factory: TunnelFactory) {
+    this.#factory = factory;
+  }
+
+  /** Serves the tunnels that are open. To be called once, after privileges are dropped. */
+  async start(): Promise<void> {
+    this.#started = true;
+    for (const { plan, tunnel } of this.#active) await this.#serve(plan, tunnel);
+  }
+
+  /**
+   * Makes plans the active ones: opens addresses that are new, drains the tunnels of those that are gone, and changes
+   * what holds for connections to come of the others. While the daemon drains, nothing changes any more.
+   *
+   * @param inherited descriptors of listening sockets that the service manager has opened for plans.
+   * @throws BindError if a new address can't be opened; nothing has changed then.
+   */
+  async change(plans: readonly TunnelPlan[], inherited: ReadonlyMap<TunnelPlan, number>): Promise<void> {
+    const opened: Tunnel[] = [];
+    const close = () => {
+      for (const tunnel of opened) tunnel.destroy();
+    };
+    const next = [];
+    try {
+      for (const plan of plans) {
+        const known = this.#active.find((other) => sourceId(other.plan) === sourceId(plan));
+        if (known === undefined) opened.push(await this.#open(plan, inherited.get(plan)));
+        else await attributeTo(plan, () => applyPermissions(plan, known.plan));
+        next.push({ plan, tunnel: known?.tunnel ?? opened.at(-1)! });
+      }
+    } catch (error) {
+      close();
+      throw error;
+    }
+    if (this.#draining) {
+      close();
+      return;
+    }
+    const previous = this.#active;
+    this.#active = next;
+    for (const { tunnel } of previous) {
+      if (next.some((other) => other.tunnel === tunnel)) continue;
+      this.#removed.set(
+        tunnel,
+        tunnel.drain().then(() => void this.#removed.delete(tunnel)),
+      );
+    }
+    if (this.#started) for (const { plan, tunnel } of next) await this.#serve(plan, tunnel);
+  }
+
+  /** Stops listening; resolves when no connection is left, of tunnels that a reload has removed either. */
+  async drain(): Promise<void> {
+    this.#draining = true;
+    await Promise.all([...this.#active.map(({ tunnel }) => tunnel.drain()), ...this.#removed.values()]);
+  }
+
+  /** Ends everything now. */
+  destroy(): void {
+    for (const { tunnel } of this.#active) tunnel.destroy();
+    for (const tunnel of this.#removed.keys()) tunnel.destroy();
+  }
+
+  /** True for each tunnel whose target can be reached, by the tunnel's plan; undefined if nobody answered. */
+  async reachable(): Promise<ReadonlyMap<TunnelPlan, boolean | undefined>> {
+    return new Map(
+      await Promise.all(
+        this.#active.map(async ({ plan, tunnel }) => [plan, await tunnel.reachable()] as const),
+      ),
+    );
+  }
+
+  async #open(plan: TunnelPlan, inherited?: number): Promise<Tunnel> {
+    return attributeTo(plan, () => this.#factory.open(plan, inherited));
+  }
+
+  /** Serves a tunnel, unless none of its targets has been looked up yet. */
+  async #serve(plan: TunnelPlan, tunnel: Tunnel): Promise<void> {
+    if (isResolved(plan)) await attributeTo(plan, () => tunnel.serve(plan));
+  }
+}
+
+/** False for a plan that waits until a target's name can be looked up. */
+export function isResolved({ targets }: TunnelPlan): boolean {
+  return targets.some(({ addresses }) => addresses.length > 0);
+}
+
+/** Two tunnels listen on the same address. */
+class SameSourceError extends SpipedError {
+  constructor(names: readonly (string | undefined)[], { source }: TunnelPlan) {
+    super(
+      "ERR_SPIPED_SAME_SOURCE",
+      `tunnels ${names.join(" and ")} listen on the same address: ${formatSource(source)}`,
+    );
+  }
+}
+
+/** @throws SameSourceError if two of the plans have the same address, however it was written. */
+export function checkSources(plans: readonly TunnelPlan[]): void {
+  const names = new Map<string, string | undefined>();
+  for (const plan of plans) {
+    const id = sourceId(plan);
+    if (names.has(id)) throw new SameSourceError([names.get(id), plan.name], plan);
+    names.set(id, plan.name);
+  }
+}
+
+/** An address as it is written for `-s`. */
+export function formatSource(source: TunnelPlan["source"]): string {
+  return source.kind === "unix" ? source.path : `[${source.host}]:${source.port}`;
+}
+
+/** The same for all ways to write an address. */
+function sourceId({ source }: TunnelPlan): string {
+  if (source.kind === "tcp") {
+    const { host: address, port, family } = source;
+    const canonical = new SocketAddress({ address, port, family: family === 6 ? "ipv6" : "ipv4" });
+    return `${canonical.address} ${port}`;
+  }
+  const { dir, base } = parse(source.path);
+  try {
+    return join(realpathSync(dir), base);
+  } catch {
+    // There is no such directory, as the bind will report.
+    return source.path;
+  }
+}
+
+/** Names the plan in the system's errors; errors of our own say what they are about. */
+async function attributeTo<Result>(
+  plan: TunnelPlan,
+  action: () => Result | Promise<Result>,
+): Promise<Result> {
+  try {
+    return await action();
+  } catch (error) {
+    throw error instanceof SpipedError ? error : new BindError(plan, error);
+  }
+}

@@ -1,0 +1,116 @@
+/**
+ * A worker: it accepts connections from the listening sockets that the primary has bound, and serves them. It ends when
+ * the primary is gone, or has no more work for it.
+ */
+import type { Registry } from "prom-client";
+import { BoundSocket, type SocketHandle } from "../../tunnel/bound-socket.ts";
+import { connectionLog } from "../connection-log.ts";
+import { limitId } from "../limits.ts";
+import type { Log } from "../log.ts";
+import { allObservers, type Observer } from "../observer.ts";
+import { type Surroundings, type TunnelPlan, unpackPlan } from "../plan.ts";
+import { LocalTunnel } from "../tunnel.ts";
+import { type ParentMessage, type SocketError, WORKER_VARIABLE, type WorkerMessage } from "./messages.ts";
+import { RemoteLimits } from "./remote-limits.ts";
+
+/** True in a process that was started by a WorkerPool. To be called once, at the start. */
+export function isWorker(): boolean {
+  const marked = process.env[WORKER_VARIABLE] !== undefined && process.channel !== undefined;
+  delete process.env[WORKER_VARIABLE];
+  return marked;
+}
+
+/**
+ * Serves as a worker.
+ *
+ * @returns the exit status, when the primary has closed the channel.
+ */
+export function runWorker(): Promise<number> {
+  // Signals reach the whole process group; only the primary acts on them.
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => {});
+
+  const send = (message: WorkerMessage) => void process.send?.(message, () => {});
+  const log: Log = {
+    warn: (message, fields) => send({ type: "log", level: "warn", message, ...(fields && { fields }) }),
+    info: (message, fields) => send({ type: "log", level: "info", message, ...(fields && { fields }) }),
+  };
+  const limits = new RemoteLimits(send);
+  const tunnels = new Map<number, LocalTunnel>();
+  let surroundings: Surroundings;
+  let registry: Registry | undefined;
+
+  const setUp = async (message: Extract<ParentMessage, { type: "setup" }>) => {
+    const observers: Observer[] = message.logConnections ? [connectionLog(log)] : [];
+    if (message.collectMetrics) {
+      const { makeMetrics, makeRegistry } = await import("../metrics.ts");
+      const metrics = makeMetrics(makeRegistry());
+      registry = metrics.registry;
+      observers.push(metrics.observer);
+    }
+    surroundings = {
+      log,
+      observer: allObservers(...observers),
+      slots: (plan, key) => limits.get(limitId(plan.name, key?.name)),
+    };
+    send({ type: "ready" });
+  };
+
+  const answerTo = async (
+    message: Extract<ParentMessage, { request: number }>,
+    handle: SocketHandle,
+  ): Promise<unknown> => {
+    switch (message.type) {
+      case "listen":
+        return listen(message.tunnel, unpackPlan(message.plan), handle);
+      case "drain":
+        await tunnels.get(message.tunnel)?.drain();
+        tunnels.delete(message.tunnel);
+        return true;
+      case "reachable":
+        return tunnels.get(message.tunnel)?.reachable();
+      case "metrics":
+        return registry?.getMetricsAsJSON();
+    }
+  };
+
+  const listen = async (id: number, plan: TunnelPlan, handle: SocketHandle): Promise<true | SocketError> => {
+    const tunnel = new LocalTunnel(surroundings, BoundSocket.receive(handle));
+    tunnels.set(id, tunnel);
+    try {
+      await tunnel.serve(plan);
+      return true;
+    } catch (error) {
+      const { code = "", message } = error as NodeJS.ErrnoException;
+      return { code, message };
+    }
+  };
+
+  return new Promise((resolve) => {
+    // What comes after "setup" waits for it. Messages are handled in their order, but nothing waits for an answer.
+    let ready = Promise.resolve();
+    process.on("message", (message: ParentMessage, handle: unknown) => {
+      if (message.type === "ping") {
+        send({ type: "pong" });
+        return;
+      }
+      if (message.type === "setup") {
+        ready = setUp(message);
+        return;
+      }
+      void ready.then(async () => {
+        if (message.type === "change") {
+          await tunnels.get(message.tunnel)?.serve(unpackPlan(message.plan));
+        } else if (message.type === "acquired") {
+          limits.acquired(message.ticket);
+        } else {
+          const value = await answerTo(message, handle as SocketHandle);
+          send({ type: "answer", request: message.request, value });
+        }
+      });
+    });
+    process.once("disconnect", () => {
+      for (const tunnel of tunnels.values()) tunnel.destroy();
+      resolve(0);
+    });
+  });
+}
