@@ -17,10 +17,17 @@ export class BindError extends SpipedError {
   }
 }
 
+interface ActiveTunnel {
+  readonly tunnel: Tunnel;
+  readonly plan: TunnelPlan;
+  /** Whether `tunnel` has been given the plan, whose keys are its own from then on. */
+  isServed: boolean;
+}
+
 /** The tunnels of a daemon, by the addresses that they listen on. */
 export class Tunnels {
   readonly #factory: TunnelFactory;
-  #active: readonly { readonly plan: TunnelPlan; readonly tunnel: Tunnel }[] = [];
+  #active: readonly ActiveTunnel[] = [];
   /** Tunnels that a reload has removed, until their last connection has ended. */
   readonly #removed = new Map<Tunnel, Promise<void>>();
   #started = false;
@@ -33,7 +40,7 @@ export class Tunnels {
   /** Serves the tunnels that are open. To be called once, after privileges are dropped. */
   async start(): Promise<void> {
     this.#started = true;
-    for (const { plan, tunnel } of this.#active) await this.#serve(plan, tunnel);
+    await this.#serveAll();
   }
 
   /**
@@ -48,13 +55,15 @@ export class Tunnels {
     const close = () => {
       for (const tunnel of opened) tunnel.destroy();
     };
-    const next = [];
+    const next: ActiveTunnel[] = [];
     try {
       for (const plan of plans) {
         const known = this.#active.find((other) => sourceId(other.plan) === sourceId(plan));
         if (known === undefined) opened.push(await this.#open(plan, inherited.get(plan)));
         else await attributeTo(plan, () => applyPermissions(plan, known.plan));
-        next.push({ plan, tunnel: known?.tunnel ?? opened.at(-1)! });
+        next.push(
+          known?.plan === plan ? known : { plan, tunnel: known?.tunnel ?? opened.at(-1)!, isServed: false },
+        );
       }
     } catch (error) {
       close();
@@ -73,7 +82,7 @@ export class Tunnels {
         tunnel.drain().then(() => void this.#removed.delete(tunnel)),
       );
     }
-    if (this.#started) for (const { plan, tunnel } of next) await this.#serve(plan, tunnel);
+    if (this.#started) await this.#serveAll();
   }
 
   /** Stops listening; resolves when no connection is left, of tunnels that a reload has removed either. */
@@ -101,9 +110,15 @@ export class Tunnels {
     return attributeTo(plan, () => this.#factory.open(plan, inherited));
   }
 
-  /** Serves a tunnel, unless none of its targets has been looked up yet. */
-  async #serve(plan: TunnelPlan, tunnel: Tunnel): Promise<void> {
-    if (isResolved(plan)) await attributeTo(plan, () => tunnel.serve(plan));
+  /** Serves what is not served yet, but for tunnels of which no target has been looked up yet. */
+  async #serveAll(): Promise<void> {
+    for (const active of this.#active) {
+      const { plan, tunnel } = active;
+      if (active.isServed || !isResolved(plan)) continue;
+      // Set before the wait: with -D another call may come while this one waits.
+      active.isServed = true;
+      await attributeTo(plan, () => tunnel.serve(plan));
+    }
   }
 }
 
