@@ -6,6 +6,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, writeSync } from "node:fs";
+import { childNodeOptions } from "./no-debugger.ts";
 
 /** Names the descriptor on which the child reports. It says nothing else, and the child removes it at once. */
 const READY_FD = "SPIPED_READY_FD";
@@ -35,7 +36,7 @@ export function takeReadyReport(): (() => void) | undefined {
  * @returns true once the daemon reported that it is ready; false if it ended before, after telling why.
  */
 export async function daemonize(args: readonly string[]): Promise<boolean> {
-  const child = spawn(process.execPath, [...process.execArgv, process.argv[1]!, ...args], {
+  const child = spawn(process.execPath, [...childNodeOptions(), process.argv[1]!, ...args], {
     detached: true,
     stdio: ["inherit", "inherit", "inherit", "pipe"],
     env: { ...process.env, [READY_FD]: "3" },

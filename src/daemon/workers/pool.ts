@@ -10,6 +10,7 @@ import { systemErrorText } from "../../tunnel/system-error.ts";
 import { Limits } from "../limits.ts";
 import type { Log } from "../log.ts";
 import type { MetricsOfProcess } from "../metrics.ts";
+import { childNodeOptions } from "../no-debugger.ts";
 import type { TunnelPlan } from "../plan.ts";
 import { bindSource, type Tunnel, type TunnelFactory } from "../tunnel.ts";
 import { WORKER_VARIABLE, type WorkerMessage } from "./messages.ts";
@@ -128,6 +129,7 @@ export class WorkerPool implements TunnelFactory {
     let child: ChildProcess;
     try {
       child = fork(process.argv[1]!, process.argv.slice(2), {
+        execArgv: childNodeOptions(),
         env: { ...process.env, [WORKER_VARIABLE]: "1" },
         serialization: "advanced",
         stdio: ["ignore", "inherit", "inherit", "ipc"],

@@ -1,0 +1,23 @@
+/** What the kernel knows of a process's sockets. */
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+
+/** The TCP ports on which a process listens. */
+export function listeningPorts(pid: number): number[] {
+  const inodes = new Set<string>();
+  for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+    try {
+      inodes.add(/^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1] ?? "");
+    } catch {
+      // It was closed in the meantime.
+    }
+  }
+  return ["tcp", "tcp6"].flatMap((table) =>
+    readFileSync(`/proc/${pid}/net/${table}`, "latin1")
+      .trim()
+      .split("\n")
+      .slice(1)
+      .map((line) => line.trim().split(/\s+/))
+      .filter((columns) => columns[3] === "0A" && inodes.has(columns[9]!))
+      .map((columns) => Number.parseInt(columns[1]!.split(":")[1]!, 16)),
+  );
+}
