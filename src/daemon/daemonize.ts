@@ -5,28 +5,40 @@
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, writeSync } from "node:fs";
 import { childNodeOptions } from "./no-debugger.ts";
 
-/** Names the descriptor on which the child reports. It says nothing else, and the child removes it at once. */
-const READY_FD = "SPIPED_READY_FD";
+/** Tells the child that it is one, by the pid of its parent; it removes the variable at once. */
+const PARENT_PID = "SPIPED_PARENT_PID";
+
+/** The descriptor on which the child reports. */
+const READY_FD = 3;
 
 /**
- * In the child, the function that reports readiness; undefined in a process that was not started by `daemonize`.
- * The variable is removed, so that no process we start takes itself for the child.
+ * In the child, the function that reports readiness; undefined in a process that was not started by `daemonize`, whatever
+ * its environment says. The variable is removed, so that no process we start takes itself for the child.
  */
 export function takeReadyReport(): (() => void) | undefined {
-  const fd = Number(process.env[READY_FD]);
-  delete process.env[READY_FD];
-  if (!Number.isInteger(fd) || fd <= 2) return undefined;
+  const parent = process.env[PARENT_PID];
+  delete process.env[PARENT_PID];
+  if (parent !== String(process.ppid) || !isSocket(READY_FD)) return undefined;
   return () => {
     try {
-      writeSync(fd, "1");
+      writeSync(READY_FD, "1");
     } catch {
       // The parent has been ended; the daemon goes on, as it would after a fork.
     }
-    closeSync(fd);
+    closeSync(READY_FD);
   };
+}
+
+/** What Node's "pipe" is. */
+function isSocket(fd: number): boolean {
+  try {
+    return fstatSync(fd).isSocket();
+  } catch {
+    return false;
+  }
 }
 
 /**
@@ -39,7 +51,7 @@ export async function daemonize(args: readonly string[]): Promise<boolean> {
   const child = spawn(process.execPath, [...childNodeOptions(), process.argv[1]!, ...args], {
     detached: true,
     stdio: ["inherit", "inherit", "inherit", "pipe"],
-    env: { ...process.env, [READY_FD]: "3" },
+    env: { ...process.env, [PARENT_PID]: String(process.pid) },
   });
   // Who interrupts the start means the daemon, which is in a session of its own and does not hear the terminal.
   const interrupt = (signal: NodeJS.Signals) => {

@@ -24,5 +24,7 @@ if (!isWanted && !nodeOptions.includes(FLAG)) {
 /** Options for a Node process started by this one: its own, and the one that blocks SIGUSR1 if this Node has it. */
 export function childNodeOptions(): string[] {
   const { execArgv, allowedNodeEnvironmentFlags } = process;
-  return allowedNodeEnvironmentFlags.has(FLAG) && !execArgv.includes(FLAG) ? [...execArgv, FLAG] : [...execArgv];
+  return allowedNodeEnvironmentFlags.has(FLAG) && !execArgv.includes(FLAG)
+    ? [...execArgv, FLAG]
+    : [...execArgv];
 }

@@ -3,6 +3,7 @@
  * sends the messages; a unit needs `NotifyAccess=all` for that.
  */
 import { spawn } from "node:child_process";
+import { systemProgram } from "./system-program.ts";
 
 /** Tells a supervisor that waits for it, and nobody else. */
 export interface Notifier {
@@ -23,9 +24,9 @@ export function takeNotifier(onFailure: (reason: string) => void): Notifier {
   return {
     notify: (...state) =>
       new Promise<void>((resolve) => {
-        const sender = spawn("systemd-notify", [`--pid=${process.pid}`, ...state], {
+        const sender = spawn(systemProgram("systemd-notify"), [`--pid=${process.pid}`, ...state], {
           stdio: "ignore",
-          env: { ...process.env, NOTIFY_SOCKET },
+          env: { NOTIFY_SOCKET },
         });
         sender.once("error", (error) => {
           onFailure(`Cannot run systemd-notify: ${error.message}`);
@@ -35,7 +36,7 @@ export function takeNotifier(onFailure: (reason: string) => void): Notifier {
           if (status !== 0) onFailure(`systemd-notify ended with status ${status}`);
           resolve();
         });
-        // `spawn` itself throws where there is no memory for another process.
+        // The program may be missing, and `spawn` itself throws where there is no memory for another process.
       }).catch((error: Error) => onFailure(`Cannot run systemd-notify: ${error.message}`)),
   };
 }

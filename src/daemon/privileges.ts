@@ -10,6 +10,7 @@
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { SpipedError } from "../protocol/errors.ts";
+import { systemProgram } from "./system-program.ts";
 
 /** Privileges could not be dropped; nothing may be served. */
 export class PrivilegeError extends SpipedError {
@@ -36,8 +37,14 @@ const UNPRIVILEGED_GROUPS = [65_534, 65_533] as const;
  */
 export function dropPrivileges(spec: string, startsWorkers: boolean): void {
   const { user, group, userName } = lookUpOwner(spec);
+  // Only root can change groups, and who is that user already has nothing to give up.
+  if (process.geteuid!() !== 0 && holds(user?.id, group?.id)) {
+    verify(user?.id, group?.id);
+    return;
+  }
+  const realGroup = (id: number) => (startsWorkers ? UNPRIVILEGED_GROUPS.find((other) => other !== id)! : id);
   const setGroup = (id: number) => {
-    process.setgid!(startsWorkers ? UNPRIVILEGED_GROUPS.find((other) => other !== id)! : id);
+    process.setgid!(realGroup(id));
     process.setegid!(id);
   };
   if (group !== undefined) {
@@ -53,7 +60,8 @@ export function dropPrivileges(spec: string, startsWorkers: boolean): void {
     setGroup(user.gid);
   }
   if (user !== undefined) process.setuid!(user.id);
-  verify(user?.id, group?.id ?? user?.gid);
+  const gid = group?.id ?? user?.gid;
+  verify(user?.id, gid, gid === undefined ? undefined : realGroup(gid));
 }
 
 /**
@@ -85,13 +93,18 @@ function lookUpOwner(spec: string): { userName: string; user: Entry | undefined;
 const { initgroups } = process as unknown as { initgroups(user: string, extraGroup: number): void };
 
 /** Checks that the change took effect and can't be undone. */
-function verify(uid: number | undefined, gid: number | undefined): void {
-  const kept =
-    (uid !== undefined && (process.getuid!() !== uid || process.geteuid!() !== uid)) ||
-    (gid !== undefined && process.getegid!() !== gid);
-  if (kept || (uid !== undefined && uid !== 0 && canBecomeRoot())) {
+function verify(uid: number | undefined, gid: number | undefined, realGid = gid): void {
+  if (!holds(uid, gid, realGid) || (uid !== undefined && uid !== 0 && canBecomeRoot())) {
     throw new PrivilegeError("Privileges are still held after dropping them");
   }
+}
+
+/** True if the process is this user and group, as far as they are given. */
+function holds(uid: number | undefined, gid: number | undefined, realGid = gid): boolean {
+  return (
+    (uid === undefined || (process.getuid!() === uid && process.geteuid!() === uid)) &&
+    (gid === undefined || (process.getgid!() === realGid && process.getegid!() === gid))
+  );
 }
 
 function canBecomeRoot(): boolean {
@@ -124,11 +137,16 @@ function lookUp(database: "passwd" | "group", name: string): Entry | undefined {
 
 /** `getent` asks every source that the system is set up for; without it there is still the file. */
 function databaseLine(database: "passwd" | "group", key: string): string | undefined {
-  const { error, stdout } = spawnSync("getent", [database, "--", key], {
-    encoding: "utf8",
-    stdio: ["ignore", "pipe", "ignore"],
-  });
-  if (error === undefined) return stdout.split("\n")[0] || undefined;
+  try {
+    const { error, stdout } = spawnSync(systemProgram("getent"), [database, "--", key], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+      env: {},
+    });
+    if (error === undefined) return stdout.split("\n")[0] || undefined;
+  } catch {
+    // It is not there, or not to be trusted.
+  }
   const lines = readFileSync(`/etc/${database}`, "utf8").split("\n");
   return lines.find((line) => {
     const [name, , id] = line.split(":");

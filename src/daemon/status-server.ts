@@ -1,12 +1,10 @@
 /** The HTTP server of `--metrics`: `/metrics`, `/healthz`, `/readyz` and the status page. */
-
-import { unlinkSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { BlockList, isIPv4 } from "node:net";
 import type { Registry } from "prom-client";
 import { SpipedError } from "../protocol/errors.ts";
 import type { ResolvedAddress } from "../tunnel/address.ts";
-import { isStale } from "../tunnel/socket-file.ts";
+import { bindSocketFile } from "../tunnel/socket-file.ts";
 import { type Sample, type Samples, StatusPage } from "./status-page.ts";
 
 /** How often the byte counts are taken for the sparklines, ms. */
@@ -55,8 +53,8 @@ export async function serveStatus(address: ResolvedAddress, source: StatusSource
     });
   });
   server.maxConnections = MAX_CONNECTIONS;
-  if (address.kind === "unix" && (await isStale(address.path).catch(() => false))) unlinkSync(address.path);
-  await listen(server, address);
+  if (address.kind === "unix") await bindSocketFile(address.path, {}, () => listen(server, address));
+  else await listen(server, address);
   const timer = setInterval(() => {
     samplesOf(source).then(
       (samples) => page.record(samples),

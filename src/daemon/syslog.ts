@@ -3,9 +3,11 @@
  * reads lines as long as we live, with the original's facility, priority and tag. A line's own priority, which `logger`
  * takes from a prefix, holds for information.
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, type ChildProcessByStdio, spawn } from "node:child_process";
+import type { Writable } from "node:stream";
 import { deadline } from "../tunnel/deadline.ts";
 import type { Log } from "./log.ts";
+import { systemProgram } from "./system-program.ts";
 
 /** The longest message, bytes, as with the original. */
 const LONGEST = 4095;
@@ -39,7 +41,7 @@ export class Syslog implements Log {
 
   #write(priority: string, message: string): void {
     this.#logger ??= this.#start();
-    this.#logger.stdin?.write(`${priority}${message.replaceAll("\n", " ")}\n`);
+    this.#logger?.stdin?.write(`${priority}${message.replaceAll("\n", " ")}\n`);
   }
 
   /** Ends `logger` when it has passed on what it was given, or does not do so in time. */
@@ -56,9 +58,18 @@ export class Syslog implements Log {
     });
   }
 
-  #start(): ChildProcess {
+  #start(): ChildProcess | undefined {
     const args = ["-t", this.#program, "--prio-prefix", "--size", String(LONGEST)];
-    const logger = spawn("logger", args, { stdio: ["pipe", "ignore", "ignore"] });
+    const { TZ } = process.env;
+    let logger: ChildProcessByStdio<Writable, null, null>;
+    try {
+      // Messages carry the local time.
+      const env = TZ === undefined ? {} : { TZ };
+      logger = spawn(systemProgram("logger"), args, { stdio: ["pipe", "ignore", "ignore"], env });
+    } catch (error) {
+      this.#onFailure(`Cannot run logger: ${(error as Error).message}`);
+      return undefined;
+    }
     const gone = (reason: string) => {
       if (this.#logger !== logger) return;
       this.#logger = undefined;

@@ -1,7 +1,7 @@
 /** A tunnel of a running daemon: its listening socket, and the servers of the connections that it accepts. */
-import { chmodSync, chownSync } from "node:fs";
 import { BoundSocket, canBindOnly } from "../tunnel/bound-socket.ts";
 import { Listener } from "../tunnel/listener.ts";
+import { changeSocketFile, type SocketFileOptions } from "../tunnel/socket-file.ts";
 import { type Surroundings, serverOptions, type TunnelPlan } from "./plan.ts";
 import { ownerIds } from "./privileges.ts";
 import { TunnelServer } from "./server.ts";
@@ -43,32 +43,30 @@ export interface TunnelFactory {
 export async function bindSource(plan: TunnelPlan, inherited?: number): Promise<BoundSocket | undefined> {
   if (!canBindOnly) return undefined;
   if (inherited !== undefined) return BoundSocket.inherit(inherited);
-  const socket = await BoundSocket.bind(plan.source, plan.socketMode);
-  try {
-    applyPermissions(plan);
-    return socket;
-  } catch (error) {
-    socket.close();
-    throw error;
-  }
+  return BoundSocket.bind(plan.source, socketFile(plan));
+}
+
+/** @throws PrivilegeError if there is no such owner. */
+function socketFile({ socketMode, socketOwner }: TunnelPlan): SocketFileOptions {
+  return { mode: socketMode, owner: socketOwner === undefined ? undefined : ownerIds(socketOwner) };
 }
 
 /**
- * Gives the file of a UNIX source its owner, and its permissions if they have changed; a new one has them from the moment
- * that it exists.
+ * Gives the file of a UNIX source the permissions and the owner that have changed.
  *
- * @throws the system's error, or PrivilegeError if there is no such owner.
+ * @throws the system's error, UntrustedPathError, or PrivilegeError if there is no such owner.
  */
-export function applyPermissions(plan: TunnelPlan, previous?: TunnelPlan): void {
-  const { source, socketMode, socketOwner } = plan;
-  if (source.kind !== "unix") return;
-  if (socketOwner !== undefined && socketOwner !== previous?.socketOwner) {
-    const { uid, gid } = ownerIds(socketOwner);
-    chownSync(source.path, uid, gid);
-  }
-  if (previous !== undefined && socketMode !== undefined && socketMode !== previous.socketMode) {
-    chmodSync(source.path, socketMode);
-  }
+export function applyPermissions(plan: TunnelPlan, previous: TunnelPlan): void {
+  if (plan.source.kind !== "unix") return;
+  const { socketMode, socketOwner } = plan;
+  changeSocketFile(
+    plan.source.path,
+    socketFile({
+      ...plan,
+      socketMode: socketMode === previous.socketMode ? undefined : socketMode,
+      socketOwner: socketOwner === previous.socketOwner ? undefined : socketOwner,
+    }),
+  );
 }
 
 /** A tunnel that this process serves. */
@@ -105,7 +103,7 @@ export class LocalTunnel implements Tunnel {
       );
       return;
     }
-    if (this.#socket === undefined) await this.#listener.listen(plan.source, plan.socketMode);
+    if (this.#socket === undefined) await this.#listener.listen(plan.source, socketFile(plan));
     else await this.#listener.listenOn(this.#socket.handle);
   }
 

@@ -5,6 +5,7 @@ import { join, parse } from "node:path";
 import { SpipedError } from "../protocol/errors.ts";
 import { systemErrorText } from "../tunnel/system-error.ts";
 import type { TunnelPlan } from "./plan.ts";
+import { PrivilegeError } from "./privileges.ts";
 import { applyPermissions, type Tunnel, type TunnelFactory } from "./tunnel.ts";
 
 /** A tunnel's address could not be opened; `cause` is the system's error. */
@@ -168,7 +169,7 @@ function sourceId({ source }: TunnelPlan): string {
   }
 }
 
-/** Names the plan in the system's errors; errors of our own say what they are about. */
+/** Names the plan in an error, unless it is about an owner. */
 async function attributeTo<Result>(
   plan: TunnelPlan,
   action: () => Result | Promise<Result>,
@@ -176,6 +177,6 @@ async function attributeTo<Result>(
   try {
     return await action();
   } catch (error) {
-    throw error instanceof SpipedError ? error : new BindError(plan, error);
+    throw error instanceof PrivilegeError ? error : new BindError(plan, error);
   }
 }

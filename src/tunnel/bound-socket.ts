@@ -9,7 +9,7 @@
 import net from "node:net";
 import { getSystemErrorName } from "node:util";
 import type { ResolvedAddress } from "./address.ts";
-import { removeSocketFile, replaceStaleSocket, withUmask } from "./socket-file.ts";
+import { bindSocketFile, removeSocketFile, type SocketFileOptions } from "./socket-file.ts";
 
 /** Node's handle of a socket: `server.listen()` and `subprocess.send()` take it. */
 export interface SocketHandle {
@@ -48,16 +48,24 @@ export class BoundSocket {
   /**
    * Binds an address. The file of a UNIX socket that no process uses any more is replaced.
    *
-   * @param mode permissions of a UNIX socket from the moment it exists; defaults to those of the process's umask.
-   * @throws the system's error, with `code` EADDRINUSE, EACCES, ENOENT and so on.
+   * @param file of a UNIX socket.
+   * @throws the system's error, with `code` EADDRINUSE, EACCES, ENOENT and so on, or UntrustedPathError.
    */
-  static async bind(address: ResolvedAddress, mode?: number): Promise<BoundSocket> {
+  static async bind(address: ResolvedAddress, file: SocketFileOptions = {}): Promise<BoundSocket> {
     if (address.kind === "tcp") return new BoundSocket(create(address.host, address.port, address.family));
     const { path } = address;
-    const handle = await replaceStaleSocket(path, async () =>
-      withUmask(mode, () => create(path, UNIX, UNIX)),
-    );
-    return new BoundSocket(handle, path);
+    const opened: SocketHandle[] = [];
+    try {
+      const handle = await bindSocketFile(path, file, () => {
+        const created = create(path, UNIX, UNIX);
+        opened.push(created);
+        return created;
+      });
+      return new BoundSocket(handle, path);
+    } catch (error) {
+      for (const handle of opened) handle.close();
+      throw error;
+    }
   }
 
   /** Takes a socket that another process has bound; `fd` is its file descriptor in this process. */

@@ -4,7 +4,7 @@ import type { ResolvedAddress } from "./address.ts";
 import type { SocketHandle } from "./bound-socket.ts";
 import { watchDescriptors } from "./descriptors.ts";
 import { adoptDirect } from "./direct-read.ts";
-import { replaceStaleSocket, withUmask } from "./socket-file.ts";
+import { bindSocketFile, type SocketFileOptions } from "./socket-file.ts";
 
 /** As long as the kernel allows; it cuts this to `net.core.somaxconn`. */
 const BACKLOG = 65_535;
@@ -38,22 +38,20 @@ export class Listener {
   }
 
   /**
-   * Binds an address and accepts from it. The file of a UNIX socket that nobody listens on any more is replaced.
+   * Binds an address and accepts from it.
    *
-   * @param mode permissions of a UNIX socket, from the moment it exists; those of the process's umask if absent.
-   * @throws the system's error, with `code` EADDRINUSE, EACCES, ENOENT and so on.
+   * @param file of a UNIX socket.
+   * @throws the system's error, with `code` EADDRINUSE, EACCES, ENOENT and so on, or UntrustedPathError.
    */
-  async listen(address: ResolvedAddress, mode?: number): Promise<void> {
+  async listen(address: ResolvedAddress, file: SocketFileOptions = {}): Promise<void> {
     if (address.kind === "tcp") {
       const { host, port } = address;
       await this.#start((listening) => this.#server.listen({ host, port, backlog: BACKLOG }, listening));
       return;
     }
     const { path } = address;
-    await replaceStaleSocket(path, () =>
-      this.#start((listening) =>
-        withUmask(mode, () => this.#server.listen({ path, backlog: BACKLOG }, listening)),
-      ),
+    await bindSocketFile(path, file, () =>
+      this.#start((listening) => this.#server.listen({ path, backlog: BACKLOG }, listening)),
     );
   }
 

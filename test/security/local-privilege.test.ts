@@ -1,0 +1,350 @@
+/** What root does, other users of the machine can't turn against it. */
+import { once } from "node:events";
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import {
+  cleanUp,
+  commandOf,
+  freeAddress,
+  isListening,
+  keyFile,
+  run,
+  start,
+  startSpiped,
+  temporaryDirectory,
+  until,
+  untilListening,
+} from "../support/programs.ts";
+import { describeWith } from "../support/requirements.ts";
+import { exchange, startEcho } from "../support/servers.ts";
+
+const SPIPED = commandOf("ours", "spiped");
+const NOBODY = 65534;
+const serving = (source: string) => ["-e", "-s", source, "-t", "[127.0.0.1]:1", "-k", "/dev/null"];
+const addressOf = (path: string) => ({ text: path, connect: { path } });
+
+/** Runs spiped to its end; it must fail. */
+const fails = async (...args: string[]) => {
+  const { status, stderr } = await run([...SPIPED, ...args]);
+  expect(status).toBe(1);
+  return stderr;
+};
+
+/** A directory below a temporary one, which other users can enter. */
+function directoryOf(uid: number, mode = 0o755, parent = temporaryDirectory()): string {
+  chmodSync(parent, statSync(parent).mode | 0o055);
+  const directory = join(parent, "directory");
+  mkdirSync(directory);
+  chmodSync(directory, mode);
+  chownSync(directory, uid, uid);
+  return directory;
+}
+
+/** Daemonizes. */
+async function daemonize(args: readonly string[], cwd?: string): Promise<void> {
+  const parent = start([...SPIPED, ...args], { stdio: ["ignore", "pipe", "pipe"], ...(cwd && { cwd }) });
+  const [status] = await once(parent.child, "exit");
+  expect(status, parent.stderr()).toBe(0);
+}
+
+const isRunning = (pid: number) => existsSync(`/proc/${pid}/status`);
+
+/** The daemon that a pid file names; it is ended with the test. */
+function daemonOf(pidFile: string): number {
+  const pid = Number(readFileSync(pidFile, "latin1"));
+  cleanUp(() => {
+    if (isRunning(pid)) process.kill(pid, "SIGKILL");
+  });
+  return pid;
+}
+
+describeWith("root")("--socket-owner", () => {
+  const isRoots = (path: string) => statSync(path).uid === 0;
+
+  it("never gives away a file that the directory's owner put in the socket's place", async () => {
+    const victim = join(temporaryDirectory(), "victim");
+    writeFileSync(victim, "root's");
+    for (let i = 0; i < 6; i += 1) {
+      const directory = directoryOf(NOBODY);
+      const path = join(directory, "socket");
+      const swap = `until test -S ${path}; do :; done; mv ${path} ${path}.old; ln -s ${victim} ${path}`;
+      const attacker = start(["sh", "-c", swap], { uid: NOBODY, gid: NOBODY });
+      const daemon = start([...SPIPED, "-F", ...serving(path), "--socket-owner", "nobody"]);
+      await Promise.race([
+        daemon.ended,
+        until(() => lstatSync(`${path}.old`, { throwIfNoEntry: false }) !== undefined),
+      ]);
+      daemon.child.kill("SIGTERM");
+      expect(await daemon.ended).toMatchObject({ status: 1 });
+      attacker.child.kill("SIGKILL");
+      expect(isRoots(victim)).toBe(true);
+    }
+  });
+
+  it.each([
+    ["belongs to another user", () => directoryOf(NOBODY), /: DIR belongs to user 65534;/],
+    ["its group can write to", () => directoryOf(0, 0o775), /: its group can write to DIR;/],
+    ["everyone can write to", () => directoryOf(0, 0o777), /: everyone can write to DIR;/],
+  ])("is refused in a directory that %s", async (_which, make, reason) => {
+    const directory = make();
+    const path = join(directory, "socket");
+    const stderr = await fails("-F", ...serving(path), "--socket-owner", "nobody");
+    expect(stderr.replaceAll(directory, "DIR")).toMatch(reason);
+    expect(stderr).toMatch(/^spiped: Error binding socket: other users can replace .*\/socket: .*\n$/);
+    expect(stderr).toContain("; use a directory that only root can change\n");
+    expect(existsSync(path)).toBe(false);
+  });
+
+  it.each([
+    ["root's", () => directoryOf(0)],
+    ["root's with the sticky bit", () => directoryOf(0, 0o1777)],
+    [
+      "that a link of root's leads to",
+      () => {
+        const directory = directoryOf(0);
+        symlinkSync(directory, `${directory}.link`);
+        return `${directory}.link`;
+      },
+    ],
+  ])("works in a directory %s", async (_which, make) => {
+    const path = join(make(), "socket");
+    const args = [...SPIPED, "-F", ...serving(path), "--socket-owner", "nobody", "--socket-mode", "0600"];
+    const daemon = start(args);
+    await until(() => lstatSync(path, { throwIfNoEntry: false })?.uid === NOBODY);
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    // What a killed daemon leaves, the next one replaces.
+    daemon.child.kill("SIGKILL");
+    await daemon.ended;
+    await untilListening(start(args), addressOf(path));
+    expect(statSync(path).uid).toBe(NOBODY);
+  });
+
+  it("is not changed by a reload once the socket's name can be replaced", async () => {
+    const directory = directoryOf(0);
+    const path = join(directory, "socket");
+    const config = join(temporaryDirectory(), "spiped.toml");
+    const write = (more: string) =>
+      writeFileSync(
+        config,
+        `[tunnels.a]\nencrypt = true\nsource = "${path}"\ntarget = "[127.0.0.1]:1"\nkey = "/dev/null"\n${more}`,
+      );
+    write("");
+    const daemon = start([...SPIPED, "-F", "--config", config, "--log-level", "info"]);
+    await untilListening(daemon, addressOf(path));
+    const victim = join(temporaryDirectory(), "victim");
+    writeFileSync(victim, "root's", { mode: 0o600 });
+    chownSync(directory, NOBODY, NOBODY);
+    rmSync(path);
+    symlinkSync(victim, path);
+    for (const [setting, count] of [
+      ['socket-owner = "nobody"\n', 1],
+      ['socket-mode = "0666"\n', 2],
+    ] as const) {
+      write(setting);
+      process.kill(daemon.pid, "SIGHUP");
+      await until(() => daemon.stderr().split("other users can replace").length > count);
+    }
+    expect(isRoots(victim)).toBe(true);
+    expect(statSync(victim).mode & 0o777).toBe(0o600);
+  });
+});
+
+describeWith("root")("a UNIX socket of root's", () => {
+  it("may be in another user's directory, but not below one", async () => {
+    const directory = directoryOf(NOBODY);
+    const inside = join(directory, "socket");
+    await untilListening(start([...SPIPED, "-F", ...serving(inside)]), addressOf(inside));
+
+    const below = directoryOf(NOBODY, 0o755, directory);
+    expect(await fails("-F", ...serving(join(below, "socket")))).toBe(
+      `spiped: Error binding socket: other users can replace ${below}: ${directory} belongs to user 65534; use a directory that only root can change\n`,
+    );
+    const metrics = join(below, "metrics");
+    const { text } = await freeAddress();
+    expect(await fails("-F", ...serving(text), "--metrics", metrics)).toContain(
+      `Cannot serve metrics on ${metrics}: other users can replace ${below}: `,
+    );
+  });
+
+  it("is nobody else's business: another user may bind where he can write", async () => {
+    const directory = directoryOf(NOBODY);
+    const inner = directoryOf(NOBODY, 0o775, directory);
+    const path = join(inner, "socket");
+    const { command, options } = asNobody(inner);
+    await untilListening(start([...command, "-F", ...serving(path)], options), addressOf(path));
+  });
+});
+
+/** Runs spiped as nobody, from a copy that he can read. */
+function asNobody(directory: string) {
+  const [node, script] = SPIPED as unknown as [string, string];
+  const copy = join(directory, "spiped.cjs");
+  writeFileSync(copy, readFileSync(script), { mode: 0o755 });
+  return { command: [node, copy], options: { uid: NOBODY, gid: NOBODY } };
+}
+
+describeWith("root")("the pid file", () => {
+  it.each([
+    ["symbolic", symlinkSync],
+    ["hard", linkSync],
+  ] as const)("is not written through a %s link", async (kind, link) => {
+    const directory = directoryOf(NOBODY);
+    const victim = join(directory, "..", "victim");
+    writeFileSync(victim, "root's");
+    const pidFile = join(directory, "pid");
+    link(victim, pidFile);
+    const { text } = await freeAddress();
+    expect(await fails(...serving(text), "-p", pidFile)).toBe(
+      `spiped: fopen(${pidFile}): it is a ${kind} link; remove it, or name another file with -p\nspiped: Failed to daemonize\n`,
+    );
+    expect(readFileSync(victim, "latin1")).toBe("root's");
+  });
+
+  it("is not written below another user's directory", async () => {
+    const directory = directoryOf(NOBODY);
+    const below = directoryOf(NOBODY, 0o755, directory);
+    const { text } = await freeAddress();
+    for (const [path, cwd] of [
+      [join(below, "pid"), "/"],
+      ["directory/pid", directory],
+    ] as const) {
+      const { status, stderr } = await run([...SPIPED, ...serving(text), "-p", path], "", { cwd });
+      expect({ status, stderr }).toEqual({
+        status: 1,
+        stderr: expect.stringMatching(
+          /^spiped: fopen\(.*\): other users can replace .*: .* belongs to user 65534; .*\nspiped: Failed to daemonize\n$/,
+        ),
+      });
+    }
+  });
+
+  it("goes where it has always gone: the current directory, root's, a sticky one, and over an old one", async () => {
+    const parent = directoryOf(0);
+    symlinkSync(parent, join(parent, "link"));
+    for (const [path, cwd] of [
+      ["pid", directoryOf(NOBODY)],
+      [join(directoryOf(NOBODY), "pid"), "/"],
+      ["../directory/pid", directoryOf(0)],
+      [join(directoryOf(0, 0o1777), "pid"), "/"],
+      [join(parent, "link", "pid"), "/"],
+    ] as const) {
+      const file = path.startsWith("/") ? path : join(cwd, path);
+      writeFileSync(file, "1234567890");
+      const { text } = await freeAddress();
+      await daemonize([...serving(text), "-p", path], cwd);
+      const pid = daemonOf(file);
+      expect(isRunning(pid)).toBe(true);
+      process.kill(pid, "SIGTERM");
+      await until(() => !existsSync(file));
+    }
+  });
+
+  it("may be /dev/null", async () => {
+    const source = await freeAddress();
+    const pidFile = "/dev/null";
+    const title = ["spiped", ...serving(source.text), "-p", pidFile].join(" ");
+    await daemonize([...serving(source.text), "-p", pidFile]);
+    const { stdout } = await run(["pgrep", "-f", "-x", title.replaceAll(/[[\]]/g, "\\$&")]);
+    const pid = Number(stdout.toString());
+    expect(pid).toBeGreaterThan(1);
+    process.kill(pid, "SIGTERM");
+    await until(() => !isRunning(pid));
+    expect(lstatSync("/dev/null").isCharacterDevice()).toBe(true);
+  });
+
+  it("that another user has replaced by a named pipe or a link is neither waited for nor removed", async () => {
+    const directory = directoryOf(NOBODY);
+    const pidFile = join(directory, "pid");
+    for (const replace of [() => run(["mkfifo", pidFile]), async () => symlinkSync("/etc/passwd", pidFile)]) {
+      const { text } = await freeAddress();
+      await daemonize([...serving(text), "-p", pidFile]);
+      const pid = daemonOf(pidFile);
+      rmSync(pidFile);
+      await replace();
+      process.kill(pid, "SIGTERM");
+      await until(() => !isRunning(pid));
+      rmSync(pidFile);
+    }
+  });
+});
+
+describeWith("root")("-u", () => {
+  it.each(["nobody", "nobody:nogroup", "65534", ":nogroup"])("%s is taken from nobody", async (spec) => {
+    const directory = directoryOf(NOBODY);
+    const { command, options } = asNobody(directory);
+    const echo = await startEcho();
+    const [wire, plain] = [await freeAddress(), await freeAddress()];
+    const key = keyFile();
+    await startSpiped("ours", "-d", wire, echo.address, key);
+    const own = join(directory, "key");
+    writeFileSync(own, readFileSync(key), { mode: 0o644 });
+    const args = ["-F", "-e", "-s", plain.text, "-t", wire.text, "-k", own, "-u", spec];
+    await untilListening(start([...command, ...args], options), plain);
+    expect(String(await exchange(plain, "hello"))).toBe("hello");
+  });
+});
+
+describeWith(
+  "root",
+  "getent",
+  "logger",
+  "systemd-notify",
+)("helper programs", () => {
+  it("are not looked for in PATH", async () => {
+    const directory = temporaryDirectory();
+    const traces = join(directory, "traces");
+    for (const name of ["getent", "logger", "systemd-notify"])
+      writeFileSync(join(directory, name), `#!/bin/sh\necho ${name} >> ${traces}\n`, { mode: 0o755 });
+    const echo = await startEcho();
+    const [source, user] = [await freeAddress(), "nobody"];
+    const args = ["-F", "-e", "-s", source.text, "-t", echo.address.text, "-k", "/dev/null"];
+    const daemon = start([...SPIPED, ...args, "-u", user, "--syslog", "-n", "1"], {
+      env: { ...process.env, PATH: directory, NOTIFY_SOCKET: join(directory, "nowhere") },
+    });
+    await untilListening(daemon, source);
+    // Two clients at a time: the limit is logged, through logger.
+    await exchange(source, "x").catch(() => {});
+    await until(() => daemon.stderr().includes("Maximum number of connections"));
+    await until(() => daemon.stderr().includes("systemd-notify"));
+    process.kill(daemon.pid, "SIGTERM");
+    expect(await daemon.ended).toEqual({ status: 0, signal: null });
+    expect(existsSync(traces)).toBe(false);
+  });
+});
+
+describe("the variable that marks a daemonized child", () => {
+  it.each([
+    { SPIPED_READY_FD: "99" },
+    { SPIPED_READY_FD: "3" },
+    { SPIPED_PARENT_PID: "99" },
+    { SPIPED_PARENT_PID: "" },
+    { SPIPED_PARENT_PID: String(process.pid) },
+  ])("has no effect if somebody else has set it: %j", async (variables) => {
+    const source = await freeAddress();
+    const pidFile = join(temporaryDirectory(), "pid");
+    const parent = start([...SPIPED, ...serving(source.text), "-p", pidFile], {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, ...variables },
+    });
+    expect(await once(parent.child, "exit")).toEqual([0, null]);
+    const pid = daemonOf(pidFile);
+    expect(pid).not.toBe(parent.pid);
+    expect(isListening(source)).toBe(true);
+    process.kill(pid, "SIGTERM");
+    await until(() => !isRunning(pid));
+    expect(parent.stderr()).toBe("");
+  });
+});
