@@ -1,7 +1,7 @@
 /** SIGHUP at the wrong moment, and what a reload must not leave behind. */
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, existsSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -26,6 +26,7 @@ import {
 } from "../support/programs.ts";
 import { describeWith } from "../support/requirements.ts";
 import { exchange, readAll, startEcho } from "../support/servers.ts";
+import { withProgram } from "../support/system-programs.ts";
 
 const SPIPED = commandOf("ours", "spiped");
 const times = (daemon: Running, text: string) => daemon.stderr().split(text).length - 1;
@@ -224,24 +225,26 @@ describe("a reload of keys with targets of their own", () => {
   });
 });
 
-describeWith("spiped")("the end of a daemon", () => {
+describeWith(
+  "spiped",
+  "root",
+  "unshare",
+  "logger",
+)("the end of a daemon", () => {
   it("does not wait for a logger that hangs", async () => {
     const remote = await startRemote();
     const source = await freeAddress();
-    const directory = temporaryDirectory();
-    writeFileSync(join(directory, "logger"), "#!/bin/sh\nexec sleep 1000\n");
-    chmodSync(join(directory, "logger"), 0o755);
     const args = ["-F", "-e", "-s", source.text, "-t", remote.text, "-k", "/dev/null", "-n", "1", "--syslog"];
-    const daemon = start([...SPIPED, ...args], {
-      env: { ...process.env, PATH: `${directory}:${process.env.PATH}` },
-    });
+    const daemon = start(withProgram("logger", "exec sleep 1000", [...SPIPED, ...args]));
     await untilListening(daemon, source);
     expect(String(await exchange(source, "x"))).toBe("x");
     await until(() => daemon.stderr().includes("Maximum number of connections (1) reached"));
     process.kill(daemon.pid, "SIGTERM");
     expect(await daemon.ended).toEqual({ status: 0, signal: null });
   });
+});
 
+describeWith("spiped")("the end of a daemon", () => {
   it.each(["text", "json"])("does not come because its log can't be written (%s)", async (format) => {
     const remote = await startRemote();
     const source = await freeAddress();

@@ -1,6 +1,5 @@
 /** A system that lacks what the daemon would like to use: it says so, and goes on. */
-import { chmodSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import {
   commandOf,
@@ -10,22 +9,30 @@ import {
   run,
   start,
   startSpiped,
-  temporaryDirectory,
   until,
   untilListening,
 } from "../support/programs.ts";
 import { describeWith } from "../support/requirements.ts";
 import { exchange, serve, startEcho } from "../support/servers.ts";
+import { withProgram } from "../support/system-programs.ts";
 
 const SPIPED = commandOf("ours", "spiped");
 
 /** Starts a daemon with an environment of its own, and waits until it listens. */
-async function startWith(env: Record<string, string>, ...options: string[]) {
+const startWith = (env: Record<string, string>, ...options: string[]) =>
+  startAs((command) => command, env, ...options);
+
+/** The same with a command that runs the daemon. */
+async function startAs(
+  wrap: (command: readonly string[]) => readonly string[],
+  env: Record<string, string>,
+  ...options: string[]
+) {
   const echo = await startEcho();
   const source = await freeAddress();
   const key = keyFile();
   const args = ["-F", "-e", "-s", source.text, "-t", echo.address.text, "-k", key, ...options];
-  const daemon = start([...SPIPED, ...args], { env: { ...process.env, ...env } });
+  const daemon = start(wrap([...SPIPED, ...args]), { env: { ...process.env, ...env } });
   await untilListening(daemon, source);
   return { daemon, source, echo, key };
 }
@@ -37,37 +44,48 @@ async function ends(daemon: Running) {
   expect(await daemon.ended).toEqual({ status: 0, signal: null });
 }
 
-/** A directory with one program, which ends with a status. */
-function programThatEnds(name: string, status: number): string {
-  const directory = temporaryDirectory();
-  writeFileSync(join(directory, name), `#!/bin/sh\nexit ${status}\n`);
-  chmodSync(join(directory, name), 0o755);
-  return directory;
-}
-
-describe("a daemon", () => {
+describeWith(
+  "root",
+  "unshare",
+  "systemd-notify",
+  "logger",
+)("a daemon", () => {
   it("goes on without systemd-notify, or when it fails", async () => {
-    const without = await startWith({ NOTIFY_SOCKET: "/nowhere", PATH: "/nowhere" });
-    await says(without.daemon, "spiped: Cannot run systemd-notify: ");
+    const start = (script: string | undefined) =>
+      startAs((command) => withProgram("systemd-notify", script, command), { NOTIFY_SOCKET: "/nowhere" });
+    const without = await start(undefined);
+    await says(without.daemon, "spiped: Cannot run systemd-notify: not found in /usr/bin, ");
     await ends(without.daemon);
-    const failing = await startWith({
-      NOTIFY_SOCKET: "/nowhere",
-      PATH: programThatEnds("systemd-notify", 3),
-    });
+    const failing = await start("exit 3");
     await says(failing.daemon, "spiped: systemd-notify ended with status 3");
     await ends(failing.daemon);
   });
 
   it.each([
-    ["without logger", () => "/nowhere", "spiped: Cannot run logger: "],
-    ["when logger fails", () => programThatEnds("logger", 3), "spiped: logger ended with status 3"],
-  ])("goes on %s", async (_when, path, line) => {
-    const { daemon, source } = await startWith({ PATH: path() }, "--syslog", "-n", "1");
+    ["without logger", undefined, "spiped: Cannot run logger: not found in /usr/bin, "],
+    ["when logger fails", "exit 3", "spiped: logger ended with status 3"],
+  ])("goes on %s", async (_when, script, line) => {
+    const wrap = (command: readonly string[]) => withProgram("logger", script, command);
+    const { daemon, source } = await startAs(wrap, {}, "--syslog", "-n", "1");
     for (let i = 0; i < 2; i += 1) await exchange(source, "x").catch(() => {});
     await says(daemon, line);
     await ends(daemon);
   });
 
+  it("runs no logger that other users can write to", async () => {
+    const wrap = (command: readonly string[]) =>
+      withProgram("logger", "exit 0", ["sh", "-c", 'chmod 777 /usr/bin/logger; exec "$@"', "sh", ...command]);
+    const { daemon, source } = await startAs(wrap, {}, "--syslog", "-n", "1");
+    await exchange(source, "x").catch(() => {});
+    await says(
+      daemon,
+      "spiped: Cannot run logger: other users can change it: everyone can write to /usr/bin/logger",
+    );
+    await ends(daemon);
+  });
+});
+
+describe("a daemon", () => {
   it("writes plain lines where the journal reads another stream", async () => {
     for (const JOURNAL_STREAM of ["1:2", ""]) {
       const { daemon, source } = await startWith({ JOURNAL_STREAM }, "-n", "1");
@@ -84,9 +102,15 @@ describe("a daemon", () => {
   });
 });
 
-describeWith("root")("-u without getent", () => {
+describeWith(
+  "root",
+  "unshare",
+  "getent",
+)("-u without getent", () => {
+  const withoutGetent = (command: readonly string[]) => withProgram("getent", undefined, command);
+
   it.each(["nobody", "nobody:daemon", "65534"])("finds %s in the files", async (spec) => {
-    const { daemon } = await startWith({ PATH: "/nowhere" }, "-u", spec);
+    const { daemon } = await startAs(withoutGetent, {}, "-u", spec);
     await until(() => /^Uid:\s+65534\s/m.test(readFileSync(`/proc/${daemon.pid}/status`, "latin1")));
     await ends(daemon);
   });
@@ -99,9 +123,7 @@ describeWith("root")("-u without getent", () => {
       ["nobody:no-such-group", "No such group: no-such-group"],
       ["nobody:", 'Empty group name: "nobody:"'],
     ] as const) {
-      const { status, stderr } = await run([...SPIPED, ...args, "-u", spec], "", {
-        env: { ...process.env, PATH: "/nowhere" },
-      });
+      const { status, stderr } = await run(withoutGetent([...SPIPED, ...args, "-u", spec]));
       expect({ status, stderr }).toEqual({
         status: 1,
         stderr: `spiped: ${why}\nspiped: Failed to drop privileges\n`,

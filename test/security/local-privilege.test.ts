@@ -53,11 +53,13 @@ function directoryOf(uid: number, mode = 0o755, parent = temporaryDirectory()): 
   return directory;
 }
 
-/** Daemonizes. */
-async function daemonize(args: readonly string[], cwd?: string): Promise<void> {
-  const parent = start([...SPIPED, ...args], { stdio: ["ignore", "pipe", "pipe"], ...(cwd && { cwd }) });
+/** Starts spiped in the background; returns its parent's exit status and, if it failed, what it printed. */
+async function daemonize(args: readonly string[], pidFile: string, cwd = "/") {
+  const parent = start([...SPIPED, ...args], { stdio: ["ignore", "pipe", "pipe"], cwd });
   const [status] = await once(parent.child, "exit");
-  expect(status, parent.stderr()).toBe(0);
+  if (status === 0) daemonOf(pidFile);
+  else await parent.ended;
+  return { status, stderr: parent.stderr() };
 }
 
 const isRunning = (pid: number) => existsSync(`/proc/${pid}/status`);
@@ -66,7 +68,7 @@ const isRunning = (pid: number) => existsSync(`/proc/${pid}/status`);
 function daemonOf(pidFile: string): number {
   const pid = Number(readFileSync(pidFile, "latin1"));
   cleanUp(() => {
-    if (isRunning(pid)) process.kill(pid, "SIGKILL");
+    if (pid > 0 && isRunning(pid)) process.kill(pid, "SIGKILL");
   });
   return pid;
 }
@@ -196,7 +198,11 @@ function asNobody(directory: string) {
   return { command: [node, copy], options: { uid: NOBODY, gid: NOBODY } };
 }
 
-describeWith("root")("the pid file", () => {
+describeWith(
+  "root",
+  "pgrep",
+  "mkfifo",
+)("the pid file", () => {
   it.each([
     ["symbolic", symlinkSync],
     ["hard", linkSync],
@@ -207,9 +213,10 @@ describeWith("root")("the pid file", () => {
     const pidFile = join(directory, "pid");
     link(victim, pidFile);
     const { text } = await freeAddress();
-    expect(await fails(...serving(text), "-p", pidFile)).toBe(
-      `spiped: fopen(${pidFile}): it is a ${kind} link; remove it, or name another file with -p\nspiped: Failed to daemonize\n`,
-    );
+    expect(await daemonize([...serving(text), "-p", pidFile], pidFile)).toEqual({
+      status: 1,
+      stderr: `spiped: fopen(${pidFile}): it is a ${kind} link; remove it, or name another file with -p\nspiped: Failed to daemonize\n`,
+    });
     expect(readFileSync(victim, "latin1")).toBe("root's");
   });
 
@@ -221,8 +228,8 @@ describeWith("root")("the pid file", () => {
       [join(below, "pid"), "/"],
       ["directory/pid", directory],
     ] as const) {
-      const { status, stderr } = await run([...SPIPED, ...serving(text), "-p", path], "", { cwd });
-      expect({ status, stderr }).toEqual({
+      const pidFile = join(below, "pid");
+      expect(await daemonize([...serving(text), "-p", path], pidFile, cwd)).toEqual({
         status: 1,
         stderr: expect.stringMatching(
           /^spiped: fopen\(.*\): other users can replace .*: .* belongs to user 65534; .*\nspiped: Failed to daemonize\n$/,
@@ -244,7 +251,7 @@ describeWith("root")("the pid file", () => {
       const file = path.startsWith("/") ? path : join(cwd, path);
       writeFileSync(file, "1234567890");
       const { text } = await freeAddress();
-      await daemonize([...serving(text), "-p", path], cwd);
+      expect(await daemonize([...serving(text), "-p", path], file, cwd)).toEqual({ status: 0, stderr: "" });
       const pid = daemonOf(file);
       expect(isRunning(pid)).toBe(true);
       process.kill(pid, "SIGTERM");
@@ -256,7 +263,7 @@ describeWith("root")("the pid file", () => {
     const source = await freeAddress();
     const pidFile = "/dev/null";
     const title = ["spiped", ...serving(source.text), "-p", pidFile].join(" ");
-    await daemonize([...serving(source.text), "-p", pidFile]);
+    expect(await daemonize([...serving(source.text), "-p", pidFile], pidFile)).toMatchObject({ status: 0 });
     const { stdout } = await run(["pgrep", "-f", "-x", title.replaceAll(/[[\]]/g, "\\$&")]);
     const pid = Number(stdout.toString());
     expect(pid).toBeGreaterThan(1);
@@ -270,7 +277,7 @@ describeWith("root")("the pid file", () => {
     const pidFile = join(directory, "pid");
     for (const replace of [() => run(["mkfifo", pidFile]), async () => symlinkSync("/etc/passwd", pidFile)]) {
       const { text } = await freeAddress();
-      await daemonize([...serving(text), "-p", pidFile]);
+      expect(await daemonize([...serving(text), "-p", pidFile], pidFile)).toMatchObject({ status: 0 });
       const pid = daemonOf(pidFile);
       rmSync(pidFile);
       await replace();
