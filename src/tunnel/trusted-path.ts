@@ -18,7 +18,7 @@ const STICKY = 0o1000;
 const MAX_LINKS = 40;
 
 /** Other users can change a path. The message says which part of it, and why. */
-export class UntrustedPathError extends SpipedError {
+class UntrustedPathError extends SpipedError {
   constructor(message: string) {
     super("ERR_SPIPED_UNTRUSTED_PATH", message);
   }
