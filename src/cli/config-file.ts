@@ -14,6 +14,7 @@ import {
   parseMode,
   type TunnelSettings,
 } from "./settings.ts";
+import { PROCESS_OPTIONS } from "./spiped-arguments.ts";
 
 /** Loaded when a file is read: most daemons have none. */
 async function load() {
@@ -179,11 +180,20 @@ function asProblem(issue: {
 }): Problem {
   const path = (issue.path ?? []).map(({ key }) => String(key));
   const { type, expected, received, message } = issue;
-  if (expected === "never") return { path, text: "there is no such field" };
+  if (expected === "never") return { path, text: unknownField(path.at(-1) ?? "") };
   if (received === "undefined") return { path, text: "is missing" };
   const standard = message.startsWith("Invalid type");
   if (!standard || type === "check") return { path, text: message };
   return { path, text: `must be a ${expected?.toLowerCase() ?? type}, not ${received}` };
+}
+
+/** The problem of a field that the file cannot have. */
+function unknownField(field: string): string {
+  const option = PROCESS_OPTIONS.find(({ long }) => long === field);
+  if (option === undefined) return "there is no such field";
+  const { long, value } = option;
+  const usage = value === undefined ? `--${long}` : `--${long} ${value}`;
+  return `is an option of the command line, not a field of this file: ${usage}`;
 }
 
 /** Parses a file; `complain` makes the error that names places in it. */

@@ -107,6 +107,9 @@ const PROCESS = {
 
 const OPTIONS = { ...TUNNEL, ...PROCESS };
 
+/** The options that no configuration file sets. */
+export const PROCESS_OPTIONS: readonly OptionSpec[] = Object.values(PROCESS);
+
 /** The usage text. */
 export const USAGE = `usage: spiped {-e | -d} -s <source socket> -t <target socket> -k <key file>
     [-b <bind address>] [-DFj] [-f | -g] [-n <max # connections>]

@@ -49,9 +49,7 @@ export async function connect(options: ConnectOptions): Promise<SpipedSocket> {
   const { key, timeout = DEFAULT_TIMEOUT, keepAlive = true, localAddress, ...rest } = options;
   if (!Secret.is(key)) throw new TypeError("key must be a Secret, from loadKey() or Secret.fromKeyFile()");
   checkTimeout(timeout);
-  if (options.weak && options.requireForwardSecrecy) {
-    throw new TypeError("weak and requireForwardSecrecy exclude each other");
-  }
+  checkForwardSecrecy(options);
   const addresses = await addressesOf(options);
   const bind = localAddress === undefined ? undefined : ipAddress(localAddress, 0);
   const socket = await connectAddresses({ ...rest, secret: key, timeout, keepAlive, bind, addresses });
@@ -63,6 +61,16 @@ export async function connect(options: ConnectOptions): Promise<SpipedSocket> {
 export function checkTimeout(timeout: unknown): void {
   if (typeof timeout !== "number" || !(timeout > 0)) {
     throw new TypeError(`timeout must be a number of milliseconds above 0, or Infinity: ${timeout}`);
+  }
+}
+
+/** @throws TypeError if both are set, as on the command line (`-f` and `-g`). */
+export function checkForwardSecrecy({
+  weak,
+  requireForwardSecrecy,
+}: Pick<ConnectOptions, "weak" | "requireForwardSecrecy">): void {
+  if (weak && requireForwardSecrecy) {
+    throw new TypeError("weak and requireForwardSecrecy exclude each other");
   }
 }
 

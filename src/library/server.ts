@@ -8,7 +8,7 @@ import { Acceptor } from "../tunnel/acceptor.ts";
 import { ignoreErrors } from "../tunnel/ignore-errors.ts";
 import { Listener } from "../tunnel/listener.ts";
 import { SpipedSocket } from "../tunnel/spiped-socket.ts";
-import { checkTimeout, DEFAULT_TIMEOUT } from "./client.ts";
+import { checkForwardSecrecy, checkTimeout, DEFAULT_TIMEOUT } from "./client.ts";
 
 /** How to serve. */
 export interface ServerOptions {
@@ -58,6 +58,7 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
         throw new TypeError("a key must be a Secret, from loadKey() or Secret.fromKeyFile()");
     }
     checkTimeout(timeout);
+    checkForwardSecrecy(options);
     this.#options = options;
     this.#acceptor = new Acceptor({ ...options, timeout, candidates: () => keys?.values() ?? [key!] });
     this.#listener = new Listener(
@@ -127,6 +128,7 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
  * Makes a server for encrypted connections; `listen()` starts it.
  *
  * @param onConnection called with the stream of each client that has proved to hold the key.
+ * @throws TypeError when the options make no sense.
  */
 export function createServer(
   options: ServerOptions,

@@ -54,6 +54,10 @@ ${more}`;
     ["max-connections = 1.5", "FILE:6: tunnels.mail.max-connections: must be a whole number"],
     ['timeout = "5"', 'FILE:6: tunnels.mail.timeout: must be a number, not "5"'],
     ["timeuot = 5", "FILE:6: tunnels.mail.timeuot: there is no such field"],
+    [
+      'metrics = "[127.0.0.1]:9464"',
+      "FILE:6: tunnels.mail.metrics: is an option of the command line, not a field of this file: --metrics ADDR",
+    ],
     ["encrypt = true", "FILE:2: tunnels.mail.decrypt: either encrypt or decrypt must be true"],
     ['send-proxy = "v3"', 'FILE:6: tunnels.mail.send-proxy: must be "v1" or "v2"'],
     ['socket-mode = "999"', 'FILE:6: tunnels.mail.socket-mode: must be a string such as "0660"'],
@@ -83,6 +87,16 @@ ${more}`;
     expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
     for (const complaint of complaints)
       expect(stderr.replaceAll(key, "KEY")).toContain(`spiped: ${complaint}`);
+  });
+
+  it.each([
+    ['metrics = "[127.0.0.1]:9464"', "metrics", "--metrics ADDR"],
+    ["foreground = true", "foreground", "--foreground"],
+  ])("names the option that sets what is not set in the file: %s", async (line, field, option) => {
+    expect(await check(`${line}\n${good(keyFile())}`)).toMatchObject({
+      status: 1,
+      stderr: `spiped: FILE:1: ${field}: is an option of the command line, not a field of this file: ${option}\n`,
+    });
   });
 
   it.each([

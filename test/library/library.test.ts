@@ -463,6 +463,13 @@ describe("what makes no sense", () => {
     },
   );
 
+  it("is a server that skips Diffie-Hellman and requires it of its clients", () => {
+    const key = Secret.fromKeyFile(Buffer.from("a key for tests"));
+    expect(() => createServer({ key, weak: true, requireForwardSecrecy: true })).toThrow(
+      new TypeError("weak and requireForwardSecrecy exclude each other"),
+    );
+  });
+
   it("is refused at once: other wrong options", async () => {
     const key = Secret.fromKeyFile(Buffer.from("x"));
     for (const timeout of ["x", 0, -1, Number.NaN]) {
