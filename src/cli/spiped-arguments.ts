@@ -95,6 +95,21 @@ const PROCESS = {
     value: "ADDR",
     help: "serve metrics, health and a status page on loopback or /PATH",
   },
+  metricsPublic: {
+    long: "metrics-public",
+    help: "let --metrics take an address that other machines can reach",
+  },
+  metricsToken: {
+    long: "metrics-token-file",
+    value: "FILE",
+    help: "require the bearer token in this file for metrics and status page",
+  },
+  metricsHost: {
+    long: "metrics-host",
+    value: "NAME",
+    repeatable: true,
+    help: "answer requests for this host name too; repeatable",
+  },
   generateKey: { long: "generate-key", value: "FILE", help: "make a new key, and exit" },
   checkKey: {
     long: "check-key",
@@ -141,6 +156,12 @@ export interface ProcessSettings {
   readonly logLevel: "warn" | "info";
   readonly logFormat: "text" | "json";
   readonly metrics: string | undefined;
+  /** Allow an address of `metrics` that other machines can reach. */
+  readonly metricsPublic: boolean;
+  /** File with the bearer token that metrics require. */
+  readonly metricsToken: string | undefined;
+  /** Host names that metrics are asked for under. */
+  readonly metricsHosts: readonly string[];
 }
 
 /** What `spiped` is asked to do. */
@@ -206,6 +227,10 @@ export function readArguments(argv: readonly string[]): SpipedArguments {
         if (parseMode(met.value) === undefined)
           throw new CommandError(`${met.typed} needs permissions such as 0660, not ${met.value}`);
         break;
+      case OPTIONS.metricsHost:
+        if (!/^[\w-]+(\.[\w-]+)*\.?$/.test(met.value))
+          throw new CommandError(`${met.typed} needs a host name without a port, not ${met.value}`);
+        break;
       case OPTIONS.version:
         process.stderr.write(`${PROGRAM} ${VERSION}\n`);
         throw new Exit(0);
@@ -237,7 +262,14 @@ export function readArguments(argv: readonly string[]): SpipedArguments {
     logLevel: value(OPTIONS.logLevel) === "info" ? "info" : "warn",
     logFormat: value(OPTIONS.logFormat) === "json" ? "json" : "text",
     metrics: value(OPTIONS.metrics),
+    metricsPublic: given.has(OPTIONS.metricsPublic),
+    metricsToken: value(OPTIONS.metricsToken),
+    metricsHosts: given.get(OPTIONS.metricsHost) ?? [],
   });
+  const withoutMetrics = [OPTIONS.metricsPublic, OPTIONS.metricsToken, OPTIONS.metricsHost].find(
+    (spec) => given.has(spec) && !given.has(OPTIONS.metrics),
+  );
+  if (withoutMetrics !== undefined) throw new UsageError(`--${withoutMetrics.long} needs --metrics`);
   if (config !== undefined) {
     const stray = Object.values<OptionSpec>(TUNNEL).find((spec) => given.has(spec));
     if (stray !== undefined) throw new UsageError(`--${stray.long} belongs into the file of --config`);

@@ -12,16 +12,17 @@ import { allObservers } from "../daemon/observer.ts";
 import { writePidFile } from "../daemon/pid-file.ts";
 import { dropPrivileges, PrivilegeError } from "../daemon/privileges.ts";
 import { onEndingSignal, onReloadSignal } from "../daemon/signals.ts";
+import type { BearerToken } from "../daemon/status-access.ts";
+import type { WorkerStatus } from "../daemon/status-server.ts";
 import { stderrLog } from "../daemon/stderr-log.ts";
 import { Syslog } from "../daemon/syslog.ts";
 import { localTunnels, type TunnelFactory } from "../daemon/tunnel.ts";
 import { TunnelManager } from "../daemon/tunnel-manager.ts";
 import { BindError, checkSources, formatSource, Tunnels } from "../daemon/tunnels.ts";
 import { isWorker, runWorker } from "../daemon/workers/worker.ts";
-import { parseAddress } from "../tunnel/address.ts";
 import { systemErrorText } from "../tunnel/system-error.ts";
 import { CommandError } from "./command-error.ts";
-import { addressOf, firstAddress, runProgram } from "./common-options.ts";
+import { runProgram } from "./common-options.ts";
 import { readTunnels } from "./config-file.ts";
 import { UsageError } from "./grammar.ts";
 import { checkKey, generateKey } from "./key-commands.ts";
@@ -106,6 +107,7 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
       reportReady?.();
     }
     let draining = false;
+    let token = await readStatusToken(settings, stderr);
     const syslog = settings.syslog ? new Syslog(PROGRAM, (reason) => stderr.warn(reason)) : undefined;
     const log = await chooseLog(settings, stderr, syslog);
     const backend = await makeBackend(settings, log);
@@ -158,25 +160,21 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
     return 0;
 
     async function startStatus(): Promise<() => void> {
-      if (settings.metrics === undefined || backend.registry === undefined) return () => {};
-      const { registry } = backend;
-      const { addresses } = await addressOf(settings.metrics, "--metrics", parseAddress);
-      const { serveStatus } = await import("../daemon/status-server.ts");
-      const state = async () => {
-        if (draining) return "draining";
-        const states = await manager.states();
-        return states.find(({ state }) => state !== "ready")?.state ?? "ready";
+      const { metrics } = settings;
+      if (metrics === undefined || backend.registry === undefined) return () => {};
+      const status = await import("./status.ts");
+      const source = {
+        version: VERSION,
+        registry: backend.registry,
+        readiness: () => manager.readiness(draining),
+        workers: () => backend.workers(),
       };
-      return serveStatus(
-        firstAddress(addresses, settings.metrics, (line) => log.warn(line)),
-        {
-          version: VERSION,
-          registry,
-          state,
-        },
-      ).catch((error: Error) => {
-        throw new CommandError(`Cannot serve metrics on ${settings.metrics}: ${systemErrorText(error)}`);
-      });
+      return status.startStatus(
+        { ...settings, metrics },
+        source,
+        () => token,
+        (line) => log.warn(line),
+      );
     }
 
     /** Reads everything anew. What can't be used leaves the old in force. */
@@ -184,7 +182,9 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
       if (draining) return;
       await supervisor.notify("RELOADING=1");
       try {
+        const nextToken = await readStatusToken(settings, log);
         await manager.load(await readSettings(args));
+        token = nextToken;
         log.info("reloaded");
       } catch (error) {
         for (const line of asCommandError(error).lines) log.warn(line);
@@ -204,6 +204,7 @@ interface Backend {
   /** Whether other processes accept from the sockets that this one binds. */
   readonly isShared: boolean;
   readonly registry?: () => Promise<Registry>;
+  workers(): readonly WorkerStatus[];
   /** To be called when privileges are dropped. */
   start(): void;
   /** To be called before the tunnels are drained. */
@@ -224,7 +225,8 @@ async function makeBackend(settings: ProcessSettings, log: Log): Promise<Backend
     return {
       factory: pool,
       isShared: true,
-      ...(metrics && { registry: async () => metrics.joinMetrics(await pool.metrics()) }),
+      ...(metrics && { registry: async () => metrics.joinMetrics(await pool.metrics(), pool.status()) }),
+      workers: () => pool.status(),
       start: () => pool.start(),
       stop: () => pool.stop(),
       exited: () => pool.exited(),
@@ -241,6 +243,7 @@ async function makeBackend(settings: ProcessSettings, log: Log): Promise<Backend
     }),
     isShared: false,
     ...(own && { registry: async () => own.registry }),
+    workers: () => [],
     start: () => {},
     stop: () => {},
     exited: async () => {},
@@ -251,6 +254,15 @@ async function makeBackend(settings: ProcessSettings, log: Log): Promise<Backend
 /** The tunnels that are wanted now. */
 async function readSettings(args: ServeArguments): Promise<readonly TunnelSettings[]> {
   return "tunnel" in args ? [args.tunnel] : readTunnels(args.config);
+}
+
+async function readStatusToken(
+  { metricsToken }: ProcessSettings,
+  log: Log,
+): Promise<BearerToken | undefined> {
+  if (metricsToken === undefined) return undefined;
+  const { readToken } = await import("./status.ts");
+  return readToken(metricsToken, (message) => log.warn(message));
 }
 
 /** What the user is told of a failure to make the tunnels as they are wanted. */

@@ -1,6 +1,7 @@
 /** What Prometheus may ask (`--metrics`): connections, failures, bytes, times, and how busy the event loop is. */
 import { AggregatorRegistry, Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { ConnectionInfo, Observer } from "./observer.ts";
+import type { WorkerStatus } from "./status-server.ts";
 
 /** Names that stand for "the only one", where Prometheus wants a value. */
 const DEFAULT = "default";
@@ -126,7 +127,23 @@ export function makeRegistry(): Registry {
   return new Registry();
 }
 
-/** One registry for several processes: counts are added up, times are averaged. */
-export function joinMetrics(metrics: readonly MetricsOfProcess[]): Registry {
-  return AggregatorRegistry.aggregate([...metrics] as unknown as object[]);
+/**
+ * One registry for several processes: counts are added up, times are averaged.
+ *
+ * @param metrics those of each worker, or of its last answer.
+ * @param workers all of them.
+ */
+export function joinMetrics(
+  metrics: readonly MetricsOfProcess[],
+  workers: readonly WorkerStatus[],
+): Registry {
+  const registry: Registry = AggregatorRegistry.aggregate([...metrics] as unknown as object[]);
+  const up = new Gauge({
+    name: "spiped_worker_up",
+    help: "1 if a worker process responds, 0 if it does not and its other metrics are those of its last answer",
+    labelNames: ["pid"],
+    registers: [registry],
+  });
+  for (const { pid, responding } of workers) up.set({ pid }, responding ? 1 : 0);
+  return registry;
 }

@@ -41,7 +41,7 @@ export class StatusPage {
   /**
    * The page.
    *
-   * @param state one word: `ready`, `draining` or `target unreachable`.
+   * @param state `ready`, or what is wrong.
    */
   render(samples: Samples, state: string, version: string): string {
     const tunnels = tunnelsOf(samples);

@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { TunnelPlan } from "./plan.ts";
+import type { TunnelReadiness } from "./status-server.ts";
 import { checkSources, isResolved, type Tunnels } from "./tunnels.ts";
 
 /** How long to wait between two attempts to look up the names of a tunnel, and for those that take longer, ms. */
@@ -18,14 +19,6 @@ interface Wanted<Settings> {
   plan: TunnelPlan | undefined;
   /** Whether it is open and its connections are served. */
   isServed: boolean;
-}
-
-/** How a tunnel is. */
-export interface TunnelState {
-  /** Undefined for a single tunnel. */
-  readonly tunnel: string | undefined;
-  /** `ready`, or why it is not. */
-  readonly state: string;
 }
 
 /** What a manager needs. */
@@ -52,6 +45,8 @@ export class TunnelManager<Settings extends { readonly name?: string | undefined
   #wanted: readonly Wanted<Settings>[] = [];
   /** Changes of the tunnels are made one after the other. */
   #lastChange: Promise<void> = Promise.resolve();
+
+  #stopped = false;
 
   constructor(options: ManagerOptions<Settings>) {
     this.#options = options;
@@ -82,18 +77,29 @@ export class TunnelManager<Settings extends { readonly name?: string | undefined
     for (const [index, wanted] of next.entries()) void this.#retry(wanted, () => attempts[index]!);
   }
 
-  /** How each tunnel is. */
-  async states(): Promise<TunnelState[]> {
+  /**
+   * Whether each tunnel can serve clients.
+   *
+   * @param draining whether the daemon is about to exit.
+   */
+  async readiness(draining: boolean): Promise<TunnelReadiness[]> {
+    if (draining) {
+      return this.#wanted.map(({ settings: { name } }) => ({ tunnel: name, state: "draining" }));
+    }
     const reachable = await this.#options.tunnels.reachable();
-    return this.#wanted.map(({ settings, plan }) => ({
-      tunnel: settings.name,
+    return this.#wanted.map(({ settings: { name }, plan }) => ({
+      tunnel: name,
       state: stateOf(plan, plan && reachable.get(plan)),
     }));
   }
 
   /** Stops waiting for names. */
   stop(): void {
-    this.#wanted = [];
+    this.#stopped = true;
+  }
+
+  #isWanted(wanted: Wanted<Settings>): boolean {
+    return !this.#stopped && this.#wanted.includes(wanted);
   }
 
   async #plan(wanted: Wanted<Settings>): Promise<void> {
@@ -105,7 +111,7 @@ export class TunnelManager<Settings extends { readonly name?: string | undefined
   /** Tries until a tunnel's names could be looked up and it is served, or another reload has come. */
   async #retry(wanted: Wanted<Settings>, firstAttempt: () => Promise<void>): Promise<void> {
     let attempt = firstAttempt;
-    while (this.#wanted.includes(wanted) && !wanted.isServed) {
+    while (this.#isWanted(wanted) && !wanted.isServed) {
       try {
         await attempt();
         if (wanted.plan !== undefined && isResolved(wanted.plan)) await this.#change(this.#wanted);

@@ -1,4 +1,5 @@
 /** Several targets for one tunnel: the first that works is taken, and one that has failed is left alone for a while. */
+import { setTimeout as wait } from "node:timers/promises";
 import { HandshakeError } from "../protocol/errors.ts";
 import { ConnectError } from "./errors.ts";
 import type { Target } from "./target.ts";
@@ -6,12 +7,20 @@ import type { Target } from "./target.ts";
 /** How long a target that has failed comes after all others, ms. */
 const COOL_DOWN = 30_000;
 
+/** How long a probe waits for the connection that it tries, ms: who asks for health waits a second. */
+const PROBE_TIMEOUT_MS = 500;
+
+/** Probes connect at most this often, ms: whoever may ask must not have the target flooded. */
+const PROBE_INTERVAL_MS = 1000;
+
 /** Targets in order of preference. */
 export class Targets {
   readonly #targets: readonly Target[];
   readonly #coolUntil = new Map<Target, number>();
   /** False since the last attempt failed at every target. */
   #reachable = true;
+  /** The connection of the last probe, for all who ask until another one may be tried. */
+  #probing: Promise<void> | undefined;
 
   /** @param targets at least one. */
   constructor(targets: readonly Target[]) {
@@ -20,13 +29,24 @@ export class Targets {
 
   /**
    * Finds out whether a target can be reached, by connecting if the last attempt failed: who asks may be the one who
-   * sends no client as long as the answer is no.
+   * sends no client as long as the answer is no. It comes within half a second: a target that takes longer is not
+   * reachable until it has answered.
    *
    * @param connect connects and closes again.
    */
   async probe(connect: (target: Target) => Promise<void>): Promise<boolean> {
-    if (!this.#reachable) await this.attempt(connect).catch(() => {});
+    if (this.#reachable) return true;
+    this.#probing ??= this.#startProbe(connect);
+    await Promise.race([this.#probing, wait(PROBE_TIMEOUT_MS, undefined, { ref: false })]);
     return this.#reachable;
+  }
+
+  #startProbe(connect: (target: Target) => Promise<void>): Promise<void> {
+    const attempt = this.attempt(connect).catch(() => {});
+    void Promise.all([attempt, wait(PROBE_INTERVAL_MS, undefined, { ref: false })]).then(() => {
+      this.#probing = undefined;
+    });
+    return attempt;
   }
 
   /**

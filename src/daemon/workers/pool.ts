@@ -12,6 +12,7 @@ import type { Log } from "../log.ts";
 import type { MetricsOfProcess } from "../metrics.ts";
 import { childNodeOptions } from "../no-debugger.ts";
 import type { TunnelPlan } from "../plan.ts";
+import type { WorkerStatus } from "../status-server.ts";
 import { bindSource, type Tunnel, type TunnelFactory } from "../tunnel.ts";
 import { WORKER_VARIABLE, type WorkerMessage } from "./messages.ts";
 import { SharedTunnel } from "./shared-tunnel.ts";
@@ -76,9 +77,9 @@ export class WorkerPool implements TunnelFactory {
     });
   }
 
-  /** Process IDs of the workers that do not respond. */
-  get silentWorkers(): readonly number[] {
-    return [...this.#workers].filter((worker) => worker.isSilent()).map(({ pid }) => pid);
+  /** How the workers are. */
+  status(): readonly WorkerStatus[] {
+    return [...this.#workers].map((worker) => ({ pid: worker.pid, responding: !worker.isSilent() }));
   }
 
   /** The metrics of each worker; those that it sent last if it does not respond. */
