@@ -1,8 +1,8 @@
 /** Metrics, health and the status page. */
 import { existsSync } from "node:fs";
-import { request } from "node:http";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { ask } from "../support/http.ts";
 import {
   commandOf,
   connectTo,
@@ -10,23 +10,11 @@ import {
   keyFile,
   run,
   startSpiped,
-  type TestAddress,
   temporaryDirectory,
   until,
 } from "../support/programs.ts";
 import { describeWith } from "../support/requirements.ts";
-import { exchange, readAll, startEcho } from "../support/servers.ts";
-
-/** Asks an HTTP server at any address. */
-async function get(address: TestAddress, path: string, method = "GET") {
-  const where = "path" in address.connect ? { socketPath: address.connect.path } : address.connect;
-  const asked = request({ ...where, path, method, agent: false }).end();
-  const response = await new Promise<import("node:http").IncomingMessage>((resolve, reject) => {
-    asked.once("response", resolve);
-    asked.once("error", reject);
-  });
-  return { status: response.statusCode, body: String(await readAll(response)) };
-}
+import { exchange, startEcho } from "../support/servers.ts";
 
 /** A daemon with metrics and the original's client in front of it. */
 async function withMetrics(family: "IPv4" | "UNIX", ...options: string[]) {
@@ -63,7 +51,7 @@ describeWith("spiped", "spipe")("--metrics", () => {
     held.write("x");
     let text = "";
     await until(async () => {
-      text = (await get(metrics, "/metrics")).body;
+      text = (await ask(metrics, "/metrics")).body;
       return /key="default",direction="encrypted"\} 4001$/m.test(text);
     });
     const value = (name: string) => Number(new RegExp(`^${name} (\\S+)$`, "m").exec(text)?.[1]);
@@ -79,9 +67,9 @@ describeWith("spiped", "spipe")("--metrics", () => {
 
   it("serves a UNIX socket, and removes it", async () => {
     const { metrics, daemon } = await withMetrics("UNIX");
-    expect(await get(metrics, "/healthz")).toEqual({ status: 200, body: "ok\n" });
-    expect((await get(metrics, "/nothing")).status).toBe(404);
-    expect((await get(metrics, "/metrics", "POST")).status).toBe(405);
+    expect(await ask(metrics, "/healthz")).toMatchObject({ status: 200, body: "ok\n" });
+    expect((await ask(metrics, "/nothing")).status).toBe(404);
+    expect((await ask(metrics, "/metrics", { method: "POST" })).status).toBe(405);
     process.kill(daemon.pid, "SIGTERM");
     await daemon.ended;
     expect(existsSync(metrics.text)).toBe(false);
@@ -89,25 +77,25 @@ describeWith("spiped", "spipe")("--metrics", () => {
 
   it("is not ready while the target is unreachable, and while it drains", async () => {
     const { echo, wire, key, plain, metrics, daemon } = await withMetrics("IPv4");
-    expect(await get(metrics, "/readyz")).toEqual({ status: 200, body: "ready\n" });
+    expect(await ask(metrics, "/readyz")).toMatchObject({ status: 200, body: "ready\n" });
     await new Promise((closed) => echo.server.close(closed));
     await run([...commandOf("c", "spipe"), "-t", wire.text, "-k", key]);
-    await until(async () => (await get(metrics, "/readyz")).status === 503);
-    expect((await get(metrics, "/readyz")).body).toBe("target unreachable\n");
-    expect((await get(metrics, "/healthz")).status).toBe(200);
+    await until(async () => (await ask(metrics, "/readyz")).status === 503);
+    expect((await ask(metrics, "/readyz")).body).toBe("target unreachable\n");
+    expect((await ask(metrics, "/healthz")).status).toBe(200);
     echo.server.listen(echo.address.connect);
-    await until(async () => (await get(metrics, "/readyz")).status === 200);
+    await until(async () => (await ask(metrics, "/readyz")).status === 200);
 
     const held = await connectTo(plain);
     held.write("x");
     await new Promise((readable) => held.once("readable", readable));
     process.kill(daemon.pid, "SIGTERM");
-    await until(async () => (await get(metrics, "/readyz")).body === "draining\n");
+    await until(async () => (await ask(metrics, "/readyz")).body === "draining\n");
     held.end();
     expect((await daemon.ended).status).toBe(0);
   });
 
-  it("is for loopback addresses only", async () => {
+  it("is for loopback addresses unless --metrics-public is given", async () => {
     const args = ["-F", "-d", "-s", (await freeAddress()).text, "-t", "[127.0.0.1]:1", "-k", "/dev/null"];
     const { status, stderr } = await run([
       ...commandOf("ours", "spiped"),
@@ -117,7 +105,7 @@ describeWith("spiped", "spipe")("--metrics", () => {
     ]);
     expect(status).toBe(1);
     expect(stderr).toBe(
-      "spiped: Cannot serve metrics on [0.0.0.0]:9464: metrics are served on loopback addresses and UNIX sockets only, not on 0.0.0.0\n",
+      "spiped: Cannot serve metrics on [0.0.0.0]:9464: neither a loopback address nor a UNIX socket, and --metrics-public is not given\n",
     );
   });
 });

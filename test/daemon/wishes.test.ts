@@ -136,6 +136,9 @@ describeWith("spiped")("--allow", () => {
   });
 });
 
+/** A target that is never connected to. */
+const target = (text: string) => new Target({ kind: "unix", path: text, text }, [], () => {});
+
 describeWith("spiped")("--failover-target", () => {
   it.each(["-d", "-e"] as const)("is taken when the target fails, with %s", async (mode) => {
     const key = keyFile();
@@ -181,6 +184,40 @@ describeWith("spiped")("--failover-target", () => {
     await expect(targets.attempt(connect([a, b]))).rejects.toThrow("dead");
     expect(await targets.attempt(connect([]))).toBe(a);
     expect(tried).toEqual(["/a", "/b", "/b", "/b", "/a", "/a"]);
+  });
+
+  it("connects once for all who ask whether they can be reached, and answers before a connect that hangs", async () => {
+    const targets = new Targets([target("/a")]);
+    const hang = () => new Promise<never>(() => {});
+    expect(await targets.probe(hang)).toBe(true);
+    await expect(
+      targets.attempt(async () => {
+        throw new ConnectError("ERR_SPIPED_CONNECT", "dead");
+      }),
+    ).rejects.toThrow("dead");
+    let connects = 0;
+    const count = () => {
+      connects += 1;
+      return hang();
+    };
+    expect(await Promise.all(Array.from({ length: 100 }, () => targets.probe(count)))).not.toContain(true);
+    expect(await targets.probe(count)).toBe(false);
+    expect(connects).toBe(1);
+    await targets.attempt(async () => {});
+    expect(await targets.probe(count)).toBe(true);
+  });
+
+  it("are tried again by whoever asks, but not more than once a second", async () => {
+    const targets = new Targets([target("/a")]);
+    const fail = async () => {
+      connects += 1;
+      throw new ConnectError("ERR_SPIPED_CONNECT", "dead");
+    };
+    let connects = 0;
+    await targets.attempt(fail).catch(() => {});
+    for (let i = 0; i < 100; i += 1) expect(await targets.probe(fail)).toBe(false);
+    expect(connects).toBe(2);
+    await until(() => targets.probe(async () => {}));
   });
 });
 

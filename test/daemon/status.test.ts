@@ -1,0 +1,438 @@
+/** The status address: under a flood, from web pages, from other machines, and what it tells of tunnels and workers. */
+import { once } from "node:events";
+import { chmodSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { Counter } from "prom-client";
+import { describe, expect, it } from "vitest";
+import { joinMetrics, makeMetrics, makeRegistry } from "../../src/daemon/metrics.ts";
+import { BearerToken } from "../../src/daemon/status-access.ts";
+import {
+  type StatusAccess,
+  type StatusSource,
+  serveStatus,
+  type WorkerStatus,
+} from "../../src/daemon/status-server.ts";
+import { readExposition } from "../support/exposition.ts";
+import { ask, askRaw } from "../support/http.ts";
+import {
+  cleanUp,
+  commandOf,
+  connectTo,
+  type Family,
+  freeAddress,
+  keyFile,
+  run,
+  start,
+  startSpiped,
+  type TestAddress,
+  temporaryDirectory,
+  until,
+  untilListening,
+} from "../support/programs.ts";
+import { onOwnMachine } from "../support/recipes.ts";
+import { describeWith } from "../support/requirements.ts";
+import { startEcho } from "../support/servers.ts";
+
+const TOKEN = "0123456789abcdef0123456789abcdef";
+
+/** A daemon with a status address. */
+async function startDaemon(family: Family, ...options: string[]) {
+  const status = await freeAddress(family);
+  const [source, target] = [await freeAddress(), (await startEcho()).address];
+  const daemon = await startSpiped(
+    "ours",
+    "-d",
+    source,
+    target,
+    keyFile(),
+    "--metrics",
+    status.text,
+    ...options,
+  );
+  return { status, daemon };
+}
+
+/** A status server in this process. */
+async function startServer(source: Partial<StatusSource>, access: Partial<StatusAccess> = {}) {
+  const address = await freeAddress();
+  const { host, port } = address.connect as { host: string; port: number };
+  const stop = await serveStatus(
+    { kind: "tcp", host, port, family: 4 },
+    {
+      version: "1",
+      registry: async () => makeRegistry(),
+      readiness: async () => [{ tunnel: undefined, state: "ready" }],
+      workers: () => [],
+      ...source,
+    },
+    { exposed: false, hosts: [], token: () => undefined, ...access },
+  );
+  cleanUp(stop);
+  return address;
+}
+
+const bearer = (token: string) => ({ headers: { authorization: `Bearer ${token}` } });
+const descriptors = (pid: number) => readdirSync(`/proc/${pid}/fd`).length;
+
+describe("the status address", () => {
+  it.each([
+    ["IPv4", []],
+    ["UNIX", []],
+    ["IPv4", ["--workers", "2"]],
+  ] as const)("answers in a flood of connections (%s %j)", async (family, options) => {
+    const { status, daemon } = await startDaemon(family, ...options);
+    expect((await ask(status, "/metrics")).status).toBe(200);
+    const before = descriptors(daemon.pid);
+    const place = "path" in status.connect ? status.connect.path : String(status.connect.port);
+    const flood = start([process.execPath, resolve("test/support/status-flood.mjs"), place]);
+    await until(() => String(flood.stdout()) === "ready\n");
+    for (let i = 0; i < 10; i += 1) {
+      expect(await ask(status, "/healthz")).toMatchObject({ status: 200, body: "ok\n" });
+      expect(await ask(status, "/readyz")).toMatchObject({ status: 200, body: "ready\n" });
+      expect(await ask(status, "/metrics")).toMatchObject({ status: 200 });
+      // 32 connections, and what libuv needs to close them.
+      expect(descriptors(daemon.pid) - before).toBeLessThanOrEqual(34);
+    }
+  });
+
+  it("answers beside clients who do not read what they have asked for", async () => {
+    const registry = makeRegistry();
+    const counter = new Counter({ name: "large", help: "large", labelNames: ["n"], registers: [registry] });
+    for (let n = 0; n < 1000; n += 1) counter.inc({ n: `${n}${"x".repeat(10_000)}` });
+    const status = await startServer({ registry: async () => registry });
+    for (let i = 0; i < 80; i += 1) {
+      const socket = await connectTo(status);
+      socket.write("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    }
+    expect(await ask(status, "/healthz")).toMatchObject({ status: 200 });
+    expect((await ask(status, "/metrics")).body.length).toBeGreaterThan(10_000_000);
+  });
+
+  it.each([
+    ["is idle", "", ""],
+    ["sends half a request", "GET /healthz HTTP/1.1\r\nHost: ", ""],
+    ["goes on sending headers", "GET /healthz HTTP/1.1\r\n", "X: y\r\n"],
+  ])("closes a connection that %s", async (_what, first, then) => {
+    const { status } = await startDaemon("IPv4");
+    const socket = await connectTo(status);
+    socket.write(first);
+    const beat = setInterval(() => socket.write(then), 100);
+    cleanUp(() => clearInterval(beat));
+    socket.resume();
+    await Promise.race([once(socket, "close"), once(socket, "end")]);
+  });
+
+  it("answers one request on a connection", async () => {
+    const { status } = await startDaemon("IPv4");
+    const one = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    expect(await askRaw(status, one)).toMatch(
+      /^HTTP\/1.1 200 OK\r\n[\s\S]*connection: close\r\n[\s\S]*ok\n$/i,
+    );
+    const old = "GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    for (const request of [one, old]) {
+      const answers = await askRaw(status, request.repeat(1000)).catch(() => "");
+      expect(answers.match(/^HTTP/gm) ?? []).toHaveLength(answers === "" ? 0 : 1);
+    }
+    expect((await ask(status, "/healthz")).status).toBe(200);
+  });
+
+  it.each([
+    [200, "localhost"],
+    [200, "LOCALHOST.:9464"],
+    [200, "127.0.0.1:9464"],
+    [200, "10.1.2.3"],
+    [200, "[::1]:9464"],
+    [200, "[2001:db8::1]"],
+    [200, ""],
+    [200, "metrics.example.org"],
+    [200, "Metrics.Example.org:80"],
+    [200, "spiped"],
+    [421, "evil.example"],
+    [421, "evil.example:9464"],
+    [421, "localhost.evil.example"],
+    [421, "127.0.0.1.evil.example"],
+    [421, "metrics.example.org.evil.example"],
+    [421, "localhost@evil.example"],
+    [421, "localhost:1:evil.example"],
+    [421, "[evil.example]"],
+    [421, "[::1].evil.example"],
+  ])("answers %i to a request for the host %s", async (expected, host) => {
+    const status = await startServer({}, { hosts: ["metrics.example.org", "spiped"] });
+    for (const path of ["/", "/metrics", "/healthz", "/readyz"]) {
+      const answer = await askRaw(status, `GET ${path} HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+      expect(answer).toContain(`HTTP/1.1 ${expected} `);
+    }
+  });
+
+  it("answers requests without a Host header, and those for any host over a UNIX socket", async () => {
+    const names = ["--metrics-host", "metrics.example.org", "--metrics-host", "spiped"];
+    const { status: tcp } = await startDaemon("IPv4", ...names);
+    expect(await askRaw(tcp, "GET /healthz HTTP/1.0\r\n\r\n")).toContain("HTTP/1.1 200 OK");
+    for (const [host, expected] of [
+      ["spiped", 200],
+      ["metrics.example.org", 200],
+      ["evil.example", 421],
+    ] as const) {
+      expect((await ask(tcp, "/healthz", { headers: { host } })).status).toBe(expected);
+    }
+    const { status: unix } = await startDaemon("UNIX");
+    expect((await ask(unix, "/healthz", { headers: { host: "evil.example" } })).status).toBe(200);
+  });
+});
+
+describe("--metrics-host", () => {
+  it.each(["spiped:9464", "[::1]", "http://spiped", "", "*"])("takes names, not %s", async (name) => {
+    const args = ["-d", "-s", "/s", "-t", "/t", "-k", "/k", "--metrics", "/m", "--metrics-host", name];
+    expect(await run([...commandOf("ours", "spiped"), ...args])).toMatchObject({
+      status: 1,
+      stderr: `spiped: --metrics-host needs a host name without a port, not ${name}\n`,
+    });
+  });
+});
+
+describe("what belongs to --metrics", () => {
+  it.each([["--metrics-public"], ["--metrics-host", "spiped"], ["--metrics-token-file", "/token"]])(
+    "needs it: %s",
+    async (...options) => {
+      const args = ["-d", "-s", "/s", "-t", "/t", "-k", "/k", ...options];
+      const { status, stderr } = await run([...commandOf("ours", "spiped"), ...args]);
+      expect(status).toBe(1);
+      expect(stderr).toMatch(new RegExp(`spiped: ${options[0]} needs --metrics\n$`));
+    },
+  );
+});
+
+describe("--metrics-token-file", () => {
+  const tokenFile = (contents: string) => {
+    const file = join(temporaryDirectory(), "token");
+    writeFileSync(file, contents, { mode: 0o600 });
+    return file;
+  };
+
+  it("is required for metrics and the page, and for no more of health than a word", async () => {
+    const file = tokenFile(`${TOKEN}\n`);
+    const { status, daemon } = await startDaemon("IPv4", "--metrics-token-file", file);
+    for (const path of ["/", "/metrics"]) {
+      expect(await ask(status, path)).toMatchObject({
+        status: 401,
+        body: "a bearer token is required\n",
+        headers: { "www-authenticate": 'Bearer realm="spiped"' },
+      });
+      for (const wrong of ["", TOKEN.slice(1), `${TOKEN}0`, `${TOKEN} ${TOKEN}`, TOKEN.toUpperCase()])
+        expect((await ask(status, path, bearer(wrong))).status).toBe(401);
+      expect((await ask(status, path, { headers: { authorization: `Basic ${TOKEN}` } })).status).toBe(401);
+      expect((await ask(status, path, bearer(TOKEN))).status).toBe(200);
+      expect((await ask(status, path, { headers: { authorization: `bearer  ${TOKEN}` } })).status).toBe(200);
+    }
+    expect(await ask(status, "/healthz")).toMatchObject({ status: 200, body: "ok\n" });
+    expect(await ask(status, "/readyz")).toMatchObject({ status: 200, body: "ready\n" });
+    expect(daemon.stderr()).toBe("");
+  });
+
+  it("is read again on SIGHUP, unless it makes no sense", async () => {
+    const file = tokenFile(TOKEN);
+    const { status, daemon } = await startDaemon("IPv4", "--metrics-token-file", file, "--log-level", "info");
+    const next = "another token, with blanks".replaceAll(" ", "-");
+    writeFileSync(file, next);
+    process.kill(daemon.pid, "SIGHUP");
+    await until(async () => (await ask(status, "/metrics", bearer(next))).status === 200);
+    expect((await ask(status, "/metrics", bearer(TOKEN))).status).toBe(401);
+    writeFileSync(file, "short");
+    process.kill(daemon.pid, "SIGHUP");
+    await until(() => daemon.stderr().includes("not reloaded"));
+    expect((await ask(status, "/metrics", bearer(next))).status).toBe(200);
+    expect(daemon.stderr()).not.toContain(next);
+    expect(daemon.stderr()).not.toContain("short");
+  });
+
+  it.each([
+    ["an empty one", ""],
+    ["a short one", "0123456789abcde\n"],
+    ["two lines", `${TOKEN}\n${TOKEN}\n`],
+    ["what is no ASCII", "0123456789abcdéf"],
+    ["a large file", "x".repeat(5000)],
+  ])("does not take %s", async (_what, contents) => {
+    const file = tokenFile(contents);
+    const args = ["-F", "-d", "-s", "/s", "-t", "/t", "-k", keyFile(), "--metrics", "/m"];
+    expect(await run([...commandOf("ours", "spiped"), ...args, "--metrics-token-file", file])).toMatchObject({
+      status: 1,
+      stderr: `spiped: The token file ${file} must have 16 or more visible ASCII characters in one line; openssl rand -hex 32 makes a token\n`,
+    });
+  });
+
+  it("says which file is not there, and which one everybody can read", async () => {
+    const args = ["-F", "-d", "-s", "/s", "-t", "/t", "-k", keyFile(), "--metrics", "/m"];
+    expect(
+      await run([...commandOf("ours", "spiped"), ...args, "--metrics-token-file", "/nowhere/token"]),
+    ).toMatchObject({
+      status: 1,
+      stderr: "spiped: Cannot read the token file /nowhere/token: No such file or directory\n",
+    });
+    const file = tokenFile(TOKEN);
+    chmodSync(file, 0o644);
+    const { daemon } = await startDaemon("IPv4", "--metrics-token-file", file);
+    expect(daemon.stderr()).toBe(
+      `spiped: Everyone on this machine can read the token in ${file}: run chmod 600 ${file}\n`,
+    );
+  });
+
+  it("is kept as a hash only", () => {
+    expect(JSON.stringify(new BearerToken(Buffer.from(TOKEN)))).toBe("{}");
+  });
+});
+
+describeWith(
+  "root",
+  "unshare",
+  "ip",
+  "ss",
+  "curl",
+)("an address that other machines can reach", () => {
+  it("takes --metrics-public, and a token to have no warning", async () => {
+    const output = await onOwnMachine(`
+      ip addr add 192.0.2.7/32 dev lo
+      printf ${TOKEN} > token; chmod 600 token
+      daemon="spiped -F -d -s [127.0.0.1]:8002 -t [127.0.0.1]:8003 -k spiped.key"
+      ! $daemon --metrics '[0.0.0.0]:9464'
+      $daemon --metrics '[0.0.0.0]:9464' --metrics-public 2> open.log &
+      pid=$!
+      listening 8002; listening 9464
+      # As kubelet and Prometheus ask, and as a web page would.
+      curl -fsS http://192.0.2.7:9464/healthz
+      curl -fsS http://192.0.2.7:9464/metrics | grep -q '^# TYPE spiped_connections gauge'
+      curl -sS -o /dev/null -w 'foreign host: %{http_code}\\n' --connect-to ::192.0.2.7: http://evil.example:9464/
+      kill $pid; wait $pid
+      cat open.log
+      $daemon --metrics '[192.0.2.7]:9464' --metrics-public --metrics-token-file token 2> closed.log &
+      listening 8002; listening 9464
+      curl -fsS http://192.0.2.7:9464/healthz
+      curl -sS -o /dev/null -w 'no token: %{http_code}\\n' http://192.0.2.7:9464/metrics
+      curl -fsS -H 'Authorization: Bearer ${TOKEN}' http://192.0.2.7:9464/metrics | grep -q '^# TYPE'
+      cat closed.log
+      echo all done
+    `);
+    expect(output).toBe(`\
+spiped: Cannot serve metrics on [0.0.0.0]:9464: neither a loopback address nor a UNIX socket, and --metrics-public is not given
+ok
+foreign host: 421
+spiped: --metrics [0.0.0.0]:9464 has no authentication: whoever reaches it reads metrics and the status page; --metrics-token-file FILE requires a token
+ok
+no token: 401
+all done
+`);
+  });
+});
+
+describe("/readyz", () => {
+  it("names the tunnels that are not ready, and answers for each", async () => {
+    const key = keyFile();
+    const echo = await startEcho();
+    const [first, second, refusing, status] = [
+      await freeAddress(),
+      await freeAddress(),
+      await freeAddress(),
+      await freeAddress(),
+    ];
+    const file = join(temporaryDirectory(), "spiped.toml");
+    const tunnel = (name: string, source: TestAddress, target: TestAddress) =>
+      `[tunnels.${name}]\ndecrypt = true\nsource = "${source.text}"\ntarget = "${target.text}"\nkey = "${key}"\n`;
+    writeFileSync(file, tunnel("mail", first, echo.address) + tunnel('"the cache"', second, refusing));
+    const command = [...commandOf("ours", "spiped"), "-F", "--config", file, "--metrics", status.text];
+    const daemon = start(command);
+    await untilListening(daemon, second);
+    expect(await ask(status, "/readyz")).toMatchObject({ status: 200, body: "ready\n" });
+    await run([...commandOf("ours", "spipe"), "-t", second.text, "-k", key]);
+    await until(async () => (await ask(status, "/readyz")).status === 503);
+    expect((await ask(status, "/readyz")).body).toBe("the cache: target unreachable\n");
+    expect(await ask(status, "/readyz/mail")).toMatchObject({ status: 200, body: "ready\n" });
+    expect(await ask(status, "/readyz/the%20cache")).toMatchObject({
+      status: 503,
+      body: "the cache: target unreachable\n",
+    });
+    for (const unknown of ["/readyz/", "/readyz/redis", "/readyz/%", "/readyz/mail/x", "/readyz/default"])
+      expect((await ask(status, unknown)).status).toBe(404);
+    expect((await ask(status, "/")).body).toContain("· the cache: target unreachable</h1>");
+  });
+
+  it("knows the tunnel of a command line as default", async () => {
+    const { status } = await startDaemon("IPv4");
+    expect(await ask(status, "/readyz/default")).toMatchObject({ status: 200, body: "ready\n" });
+  });
+
+  it("tells a client without the token only whether all is well", async () => {
+    const token = new BearerToken(Buffer.from(TOKEN));
+    const readiness = async () => [
+      { tunnel: "mail", state: "ready" },
+      { tunnel: "redis", state: "starting: cannot look up cache.example.org" },
+    ];
+    const workers = () => [{ pid: 123, responding: false }];
+    const status = await startServer({ readiness, workers }, { token: () => token });
+    expect(await ask(status, "/readyz")).toMatchObject({ status: 503, body: "not ready\n" });
+    expect(await ask(status, "/readyz", bearer(TOKEN))).toMatchObject({
+      status: 503,
+      body: "redis: starting: cannot look up cache.example.org\nworker 123 does not respond\n",
+    });
+    expect(await ask(status, "/healthz")).toMatchObject({ status: 503, body: "not ok\n" });
+  });
+});
+
+describe("a worker that does not respond", () => {
+  it.each([
+    [
+      "one of two",
+      [true, false],
+      200,
+      "ok\nworker 102 does not respond\n",
+      "ready\nworker 102 does not respond\n",
+    ],
+    [
+      "all",
+      [false, false],
+      503,
+      "worker 101 does not respond\nworker 102 does not respond\n",
+      "worker 101 does not respond\nworker 102 does not respond\n",
+    ],
+  ])("is named: %s", async (_which, responding, expected, health, ready) => {
+    const workers: WorkerStatus[] = responding.map((responding, i) => ({ pid: 101 + i, responding }));
+    const { registry, observer } = makeMetrics(makeRegistry());
+    observer.accepted?.({
+      id: 1,
+      tunnel: 'with "quotes"',
+      peer: "unix",
+      acceptedAt: 0,
+      state: "stranger",
+      traffic: { sealed: 0, opened: 0 },
+    });
+    const status = await startServer({
+      workers: () => workers,
+      registry: async () => {
+        const answered = workers.filter(({ responding }) => responding);
+        return joinMetrics(await Promise.all(answered.map(() => registry.getMetricsAsJSON())), workers);
+      },
+    });
+    expect(await ask(status, "/healthz")).toMatchObject({ status: expected, body: health });
+    expect(await ask(status, "/readyz")).toMatchObject({ status: expected, body: ready });
+    const series = readExposition((await ask(status, "/metrics")).body);
+    for (const { pid, responding } of workers)
+      expect(series.get(`spiped_worker_up{pid="${pid}"}`)).toBe(responding ? 1 : 0);
+    expect((await ask(status, "/")).body).toContain("worker 102 does not respond");
+  });
+});
+
+describe("/metrics", () => {
+  it.each([[[]], [["--workers", "2"]]])("is what Prometheus reads (%j)", async (options) => {
+    const { status, daemon } = await startDaemon("IPv4", ...options);
+    const { body, headers } = await ask(status, "/metrics");
+    const series = readExposition(body);
+    expect(headers["content-type"]).toBe("text/plain; version=0.0.4; charset=utf-8");
+    const up = [...series].filter(([name]) => name.startsWith("spiped_worker_up"));
+    expect(up).toHaveLength(options.length);
+    for (const [name, value] of up) {
+      expect(value).toBe(1);
+      const pid = /pid="(\d+)"/.exec(name)![1];
+      expect(readFileSync(`/proc/${pid}/stat`, "latin1").split(") ")[1]!.split(" ")[1]).toBe(
+        String(daemon.pid),
+      );
+    }
+  });
+});
