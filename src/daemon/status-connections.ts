@@ -4,9 +4,16 @@
  */
 import type { Socket } from "node:net";
 import { deadline } from "../tunnel/deadline.ts";
+import { descriptorLimit } from "../tunnel/descriptors.ts";
 
-/** The most connections, and so file descriptors, that the status server holds. */
-const MAX_CONNECTIONS = 32;
+/**
+ * How many connections the status server holds: few beside those of the tunnels, but so many that in a flood of thousands a
+ * second a client has the time to send its request.
+ */
+const MAX_CONNECTIONS = 256;
+
+/** The part of the process's file descriptors that the status server may take, if that is less. */
+const DESCRIPTOR_SHARE = 1 / 16;
 
 /** Time for the head of the request, ms. */
 const REQUEST_TIMEOUT_MS = 3000;
@@ -16,6 +23,7 @@ const RESPONSE_TIMEOUT_MS = 10_000;
 
 /** The open connections. Each carries one request. */
 export class StatusConnections {
+  readonly #capacity = Math.min(MAX_CONNECTIONS, Math.ceil(descriptorLimit() * DESCRIPTOR_SHARE));
   /** Cancels the time limits of connections without a complete request head, oldest first. */
   readonly #unasked = new Map<Socket, () => void>();
   /** The same for connections that are being answered. */
@@ -28,7 +36,7 @@ export class StatusConnections {
       deadline(REQUEST_TIMEOUT_MS, () => this.#close(socket)),
     );
     socket.once("close", () => this.#close(socket));
-    if (this.#unasked.size + this.#asked.size <= MAX_CONNECTIONS) return;
+    if (this.#unasked.size + this.#asked.size <= this.#capacity) return;
     const [oldest] = this.#unasked.size > 1 ? this.#unasked.keys() : this.#asked.keys();
     if (oldest !== undefined) this.#close(oldest);
   }

@@ -12,7 +12,7 @@ const FEW = 8;
 const QUIET = 60_000;
 
 /** How many descriptors this process may have; `Infinity` where the system does not say. Node raises it at its start. */
-function readLimit(): number {
+export function descriptorLimit(): number {
   try {
     const found = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "latin1"));
     return found === null ? Number.POSITIVE_INFINITY : Number(found[1]);
@@ -29,7 +29,7 @@ function readLimit(): number {
  * @returns a function to be called with each socket that has just been accepted.
  */
 export function watchDescriptors(warn: (error: Error) => void): (socket: Socket) => void {
-  const limit = readLimit();
+  const limit = descriptorLimit();
   let warnedAt = Number.NEGATIVE_INFINITY;
   return (socket) => {
     const { _handle } = socket as { _handle?: { fd?: number } | null };
