@@ -3,7 +3,7 @@ _spiped() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} options
   COMPREPLY=()
   case $previous in
-    -k | --key | -p | --pid-file | --config | --generate-key | --check-key)
+    -k | --key | -p | --pid-file | --config | --metrics-token-file | --generate-key | --check-key)
       compopt -o filenames 2>/dev/null
       mapfile -t COMPREPLY < <(compgen -f -- "$current")
       return
@@ -17,7 +17,8 @@ _spiped() {
     --log-format) options="text json" ;;
     --workers) options="auto 2 4 8" ;;
     -s | --source | -t | --target | --failover-target | -b | --bind | -n | --max-connections | -o | --timeout | \
-      -r | --resolve-interval | --idle-timeout | --allow | --accept-proxy | --socket-mode | --metrics) return ;;
+      -r | --resolve-interval | --idle-timeout | --allow | --accept-proxy | --socket-mode | --metrics | \
+      --metrics-host) return ;;
     *)
       options="--target --key --bind --weak-handshake --require-forward-secrecy --no-keepalive --timeout --version --help"
       case ${COMP_WORDS[0]##*/} in
@@ -26,7 +27,7 @@ _spiped() {
           options+=" --encrypt --decrypt --source --wait-for-dns --foreground --max-connections --pid-file
             --resolve-interval --no-resolve --syslog --user --failover-target --idle-timeout --allow --accept-proxy
             --send-proxy --socket-mode --socket-owner --config --check-config --workers --log-level --log-format
-            --metrics --generate-key --check-key"
+            --metrics --metrics-public --metrics-token-file --metrics-host --generate-key --check-key"
           ;;
       esac
       ;;

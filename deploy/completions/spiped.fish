@@ -36,5 +36,8 @@ complete -c spiped -l workers -x -a 'auto 2 4 8' -d 'processes that share the wo
 complete -c spiped -l log-level -x -a 'warn info' -d 'what is told'
 complete -c spiped -l log-format -x -a 'text json' -d 'form of messages'
 complete -c spiped -l metrics -x -d 'serve metrics and health'
+complete -c spiped -l metrics-public -d 'allow an address that other machines can reach'
+complete -c spiped -l metrics-token-file -r -F -d 'require the token in this file'
+complete -c spiped -l metrics-host -x -d 'answer requests for this host name too'
 complete -c spiped -l generate-key -r -F -d 'make a new key and exit'
 complete -c spiped -l check-key -r -F -d 'show a key and exit'

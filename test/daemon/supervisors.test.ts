@@ -2,10 +2,20 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
-import { parseAllDocuments } from "yaml";
-import { run, temporaryDirectory } from "../support/programs.ts";
+import { parse, parseAllDocuments } from "yaml";
+import { ask } from "../support/http.ts";
+import {
+  commandOf,
+  freeAddress,
+  keyFile,
+  run,
+  start,
+  temporaryDirectory,
+  untilListening,
+} from "../support/programs.ts";
 import { onOwnMachine } from "../support/recipes.ts";
 import { describeWith } from "../support/requirements.ts";
+import { startEcho } from "../support/servers.ts";
 
 describeWith("systemd-analyze")("the systemd units", () => {
   /** Copies of the units for an instance, with the command that there is on this machine. */
@@ -129,6 +139,77 @@ describe("the Kubernetes manifests", () => {
       }
     }
     expect(containers).toBe(2);
+  });
+});
+
+/** Starts the daemon of a manifest, with addresses and files of the test's own; returns where its metrics are. */
+async function startDaemonOf(args: readonly string[], files: Readonly<Record<string, string>> = {}) {
+  const addresses = { source: await freeAddress(), metrics: await freeAddress() };
+  const own: Record<string, string> = {
+    "-s": addresses.source.text,
+    "-t": (await startEcho()).address.text,
+    "-k": keyFile(),
+    "--metrics": addresses.metrics.text,
+    ...files,
+  };
+  const changed = args.map((arg, i) => own[args[i - 1] ?? ""] ?? arg);
+  const daemon = start([...commandOf("ours", "spiped"), "-F", ...changed]);
+  await untilListening(daemon, addresses.source);
+  return addresses.metrics;
+}
+
+describe("the probes of the Kubernetes manifests", () => {
+  it.each(["deployment", "sidecar"])("are answered as kubelet asks them: %s.yaml", async (name) => {
+    const pods = parseAllDocuments(readFileSync(`deploy/kubernetes/${name}.yaml`, "utf8"))
+      .map((document) => document.toJS())
+      .map(({ kind, metadata, spec }) => (kind === "Pod" ? { metadata, spec } : spec?.template))
+      .filter((pod) => pod !== undefined);
+    expect(pods).toHaveLength(1);
+    const { metadata, spec } = pods[0];
+    const container = [...spec.containers, ...(spec.initContainers ?? [])].find(
+      ({ name }) => name === "spiped",
+    );
+    const port = container.ports.find(({ name }: { name: string }) => name === "metrics").containerPort;
+    expect(container.args).toContain(`[0.0.0.0]:${port}`);
+    expect(container.args).toContain("--metrics-public");
+    expect(metadata.annotations["prometheus.io/port"]).toBe(String(port));
+    const status = await startDaemonOf(container.args);
+    const headers = { host: `10.1.2.3:${port}` };
+    const probes = [container.readinessProbe, container.livenessProbe, container.startupProbe].filter(
+      Boolean,
+    );
+    expect(probes.length).toBeGreaterThan(0);
+    for (const { httpGet } of probes) {
+      expect(httpGet.port).toBe("metrics");
+      expect((await ask(status, httpGet.path, { headers })).status).toBe(200);
+    }
+    expect((await ask(status, "/metrics", { headers })).status).toBe(200);
+  });
+});
+
+describe("the compose file", () => {
+  it("has metrics that its Prometheus can read, and others cannot", async () => {
+    const { services, secrets } = parse(readFileSync("deploy/compose/compose.yaml", "utf8"));
+    const { scrape_configs } = parse(readFileSync("deploy/compose/prometheus.yml", "utf8"));
+    const [{ authorization, static_configs }] = scrape_configs;
+    const tokenFile = "/run/secrets/metrics.token";
+    expect(authorization.credentials_file).toBe(tokenFile);
+    expect(services.spiped.command).toContain(tokenFile);
+    for (const { secrets: used } of [services.spiped, services.prometheus])
+      for (const secret of used) expect(secrets).toHaveProperty([secret]);
+
+    const token = "0123456789abcdef0123456789abcdef";
+    const file = join(temporaryDirectory(), "token");
+    writeFileSync(file, `${token}\n`, { mode: 0o600 });
+    const status = await startDaemonOf(services.spiped.command, { "--metrics-token-file": file });
+    const host = static_configs[0].targets[0];
+    const asked = (headers: Record<string, string>) => ask(status, "/metrics", { headers });
+    expect((await asked({ host, authorization: `Bearer ${token}` })).status).toBe(200);
+    expect((await asked({ host })).status).toBe(401);
+    const port = Number(status.text.split(":").at(-1));
+    const [, ...healthcheck] = services.spiped.healthcheck.test;
+    const here = healthcheck.map((word: string) => word.replace("127.0.0.1:9464", `127.0.0.1:${port}`));
+    expect((await run(here)).status).toBe(0);
   });
 });
 
