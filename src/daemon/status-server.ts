@@ -199,11 +199,12 @@ async function replyTo(
       headers: { "content-type": "text/plain; version=0.0.4; charset=utf-8" },
     };
   }
-  const problems = problemsOf(await source.readiness());
+  const [readiness, samples] = await Promise.all([source.readiness(), collected.samples()]);
+  const problems = problemsOf(readiness);
   const state = [...(problems.length === 0 ? ["ready"] : problems), ...silent].join(", ");
   return {
     status: 200,
-    body: page.render(await collected.samples(), state, source.version),
+    body: page.render(samples, state, source.version),
     headers: { "content-type": "text/html; charset=utf-8" },
   };
 }
