@@ -7,9 +7,10 @@ import { describe, expect, it } from "vitest";
 const BELOW: Record<string, readonly string[]> = {
   protocol: [],
   tunnel: ["protocol"],
-  library: ["protocol", "tunnel"],
-  daemon: ["protocol", "tunnel"],
-  cli: ["protocol", "tunnel", "daemon"],
+  config: ["protocol", "tunnel"],
+  library: ["protocol", "tunnel", "config"],
+  daemon: ["protocol", "tunnel", "config"],
+  cli: ["protocol", "tunnel", "config", "daemon"],
   "index.ts": ["protocol", "tunnel", "library"],
 };
 

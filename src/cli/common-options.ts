@@ -1,4 +1,5 @@
 /** What the command lines of both programs share. */
+import { escapeUnprintable } from "../config/printable.ts";
 import { type Address, AddressError, EmptyAddressError, type ResolvedAddress } from "../tunnel/address.ts";
 import { ResolveError, resolveAddress } from "../tunnel/resolve.ts";
 import { CommandError } from "./command-error.ts";
@@ -121,7 +122,7 @@ export async function runProgram(
   main: () => Promise<number>,
 ): Promise<number> {
   process.stderr.on("error", () => {});
-  const tell = (line: string) => process.stderr.write(`${program}: ${line}\n`);
+  const tell = (line: string) => process.stderr.write(`${program}: ${escapeUnprintable(line)}\n`);
   try {
     return await main();
   } catch (error) {

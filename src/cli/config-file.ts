@@ -1,42 +1,25 @@
 /**
- * Files in TOML: several tunnels in one (`--config`), or what holds for one key (the `.toml` beside it). Fields have the
- * names of the long options. What is wrong is told with file, line and field.
+ * Several tunnels in one file, in TOML (`--config`). Fields have the names of the long options. What is wrong is told with
+ * file, line and field.
  */
 import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
+import { loadSchemas } from "../config/key-settings.ts";
+import { isPrintable } from "../config/printable.ts";
+import { asProblem, parseToml } from "../config/toml.ts";
 import { systemErrorText } from "../tunnel/system-error.ts";
-import { CommandError } from "./command-error.ts";
+import { asCommandError, CommandError } from "./command-error.ts";
 import { DEFAULT_TIMEOUT } from "./common-options.ts";
-import {
-  DEFAULT_LIMIT,
-  DEFAULT_RESOLVE_INTERVAL,
-  type KeySettings,
-  parseMode,
-  type TunnelSettings,
-} from "./settings.ts";
+import { DEFAULT_LIMIT, DEFAULT_RESOLVE_INTERVAL, parseMode, type TunnelSettings } from "./settings.ts";
 import { PROCESS_OPTIONS } from "./spiped-arguments.ts";
 
-/** Loaded when a file is read: most daemons have none. */
 async function load() {
-  const v = await import("valibot");
-  const oneOrMore = v.pipe(
-    v.union(
-      [v.string(), v.pipe(v.array(v.string()), v.minLength(1, "must not be empty"))],
-      "must be a string or a list of strings",
-    ),
-    v.transform((value) => (typeof value === "string" ? [value] : value)),
-  );
+  const { v, oneOrMore, count, key } = await loadSchemas();
   const seconds = v.pipe(v.number(), v.minValue(0, "must not be negative"));
-  const count = v.pipe(
-    v.number(),
-    v.integer("must be a whole number"),
-    v.minValue(0, "must not be negative"),
+  const name = v.pipe(
+    v.string(),
+    v.check((text) => text !== "" && isPrintable(text), "must be a name of characters that can be shown"),
   );
-  const key = v.strictObject({
-    target: v.optional(oneOrMore),
-    "max-connections": v.optional(count),
-    expires: v.optional(v.date("must be a date, such as 2027-01-31")),
-  });
   const tunnel = v.strictObject({
     encrypt: v.optional(v.boolean(), false),
     decrypt: v.optional(v.boolean(), false),
@@ -44,7 +27,7 @@ async function load() {
     target: oneOrMore,
     "failover-target": v.optional(oneOrMore),
     key: v.string(),
-    keys: v.optional(v.record(v.string(), key)),
+    keys: v.optional(v.record(name, key)),
     bind: v.optional(v.string()),
     "weak-handshake": v.optional(v.boolean(), false),
     "require-forward-secrecy": v.optional(v.boolean(), false),
@@ -67,11 +50,11 @@ async function load() {
   });
   const file = v.strictObject({
     tunnels: v.pipe(
-      v.record(v.string(), tunnel),
+      v.record(name, tunnel),
       v.check((tunnels) => Object.keys(tunnels).length > 0, "must have at least one tunnel"),
     ),
   });
-  return { v, file, key };
+  return { v, file };
 }
 
 /**
@@ -79,14 +62,18 @@ async function load() {
  *
  * @throws CommandError
  */
-export async function readTunnels(path: string): Promise<TunnelSettings[]> {
+export function readTunnels(path: string): Promise<TunnelSettings[]> {
+  return asCommandError(parseTunnels(path));
+}
+
+async function parseTunnels(path: string): Promise<TunnelSettings[]> {
   const { v, file } = await load();
   const text = await readFile(path, "utf8").catch((error: Error) => {
     throw new CommandError(`Cannot read ${path}: ${systemErrorText(error)}`);
   });
   const { value, complain } = await parseToml(path, text);
   const result = v.safeParse(file, value);
-  if (!result.success) throw complain(result.issues.map(asProblem));
+  if (!result.success) throw complain(result.issues.map((issue) => asProblem(issue, unknownField)));
 
   const sources = new Map<string, string>();
   return Object.entries(result.output.tunnels).map(([name, fields]): TunnelSettings => {
@@ -110,11 +97,7 @@ export async function readTunnels(path: string): Promise<TunnelSettings[]> {
       source: fields.source,
       targets: [...fields.target, ...(fields["failover-target"] ?? [])],
       key: resolve(directory, fields.key),
-      keySettings:
-        fields.keys &&
-        Object.fromEntries(
-          Object.entries(fields.keys).map(([key, settings]) => [key, asKeySettings(settings)]),
-        ),
+      keySettings: fields.keys,
       bind: fields.bind,
       weak: fields["weak-handshake"],
       requireForwardSecrecy: fields["require-forward-secrecy"],
@@ -134,59 +117,6 @@ export async function readTunnels(path: string): Promise<TunnelSettings[]> {
   });
 }
 
-/**
- * Reads what holds for one key.
- *
- * @returns undefined if there is no such file.
- * @throws CommandError
- */
-export async function readKeySettings(path: string): Promise<KeySettings | undefined> {
-  const { v, key } = await load();
-  const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return undefined;
-    throw new CommandError(`Cannot read ${path}: ${systemErrorText(error)}`);
-  });
-  if (text === undefined) return undefined;
-  const { value, complain } = await parseToml(path, text);
-  const result = v.safeParse(key, value);
-  if (!result.success) throw complain(result.issues.map(asProblem));
-  return asKeySettings(result.output);
-}
-
-function asKeySettings(fields: {
-  target?: readonly string[] | undefined;
-  "max-connections"?: number | undefined;
-  expires?: Date | undefined;
-}): KeySettings {
-  return {
-    targets: fields.target,
-    maxConnections: fields["max-connections"] === 0 ? undefined : fields["max-connections"],
-    expires: fields.expires,
-  };
-}
-
-/** One thing that is wrong in a file. */
-interface Problem {
-  readonly path: readonly string[];
-  readonly text: string;
-}
-
-function asProblem(issue: {
-  readonly path?: readonly { readonly key: unknown }[] | undefined;
-  readonly message: string;
-  readonly expected: string | null;
-  readonly received: string;
-  readonly type: string;
-}): Problem {
-  const path = (issue.path ?? []).map(({ key }) => String(key));
-  const { type, expected, received, message } = issue;
-  if (expected === "never") return { path, text: unknownField(path.at(-1) ?? "") };
-  if (received === "undefined") return { path, text: "is missing" };
-  const standard = message.startsWith("Invalid type");
-  if (!standard || type === "check") return { path, text: message };
-  return { path, text: `must be a ${expected?.toLowerCase() ?? type}, not ${received}` };
-}
-
 /** The problem of a field that the file cannot have. */
 function unknownField(field: string): string {
   const option = PROCESS_OPTIONS.find(({ long }) => long === field);
@@ -194,50 +124,4 @@ function unknownField(field: string): string {
   const { long, value } = option;
   const usage = value === undefined ? `--${long}` : `--${long} ${value}`;
   return `is an option of the command line, not a field of this file: ${usage}`;
-}
-
-/** Parses a file; `complain` makes the error that names places in it. */
-async function parseToml(path: string, text: string) {
-  const { parse, TomlError } = await import("smol-toml");
-  const complain = (problems: readonly Problem[]) =>
-    new CommandError(
-      ...problems.map(({ path: at, text: what }) => {
-        const line = lineOf(text, at, parse);
-        return `${path}:${line === undefined ? "" : `${line}:`} ${at.join(".")}: ${what}`;
-      }),
-    );
-  try {
-    return { value: parse(text), complain };
-  } catch (error) {
-    if (!(error instanceof TomlError)) throw error;
-    const [reason] = error.message.replace("Invalid TOML document: ", "").split("\n");
-    throw new CommandError(`${path}:${error.line}: ${reason}`);
-  }
-}
-
-/**
- * The line on which a field is complete: the first one up to which the file, read as a file of its own, has the field,
- * or the nearest table around it.
- */
-function lineOf(text: string, path: readonly string[], parse: (text: string) => unknown): number | undefined {
-  const lines = text.split("\n");
-  for (let depth = path.length; depth > 0; depth -= 1) {
-    for (let end = 1; end <= lines.length; end += 1) {
-      try {
-        if (has(parse(lines.slice(0, end).join("\n")), path.slice(0, depth))) return end;
-      } catch {
-        // The cut is inside a value of several lines.
-      }
-    }
-  }
-  return undefined;
-}
-
-function has(value: unknown, path: readonly string[]): boolean {
-  let at = value;
-  for (const key of path) {
-    if (typeof at !== "object" || at === null || !(key in at)) return false;
-    at = (at as Record<string, unknown>)[key];
-  }
-  return true;
 }

@@ -1,14 +1,12 @@
 /** `--generate-key` and `--check-key`: making a key, and seeing that two machines hold the same one. */
 import { randomBytes } from "node:crypto";
 import { open, stat } from "node:fs/promises";
+import { KEY_BYTES } from "../config/key-file.ts";
 import { fingerprint } from "../protocol/fingerprint.ts";
 import { Secret } from "../protocol/secret.ts";
 import { systemErrorText } from "../tunnel/system-error.ts";
 import { CommandError } from "./command-error.ts";
 import { readKey } from "./read-key.ts";
-
-/** Bytes of a new key: as many as the protocol's own K has. */
-const KEY_SIZE = 32;
 
 /**
  * Writes a new random key to a file that only its owner can read.
@@ -16,7 +14,7 @@ const KEY_SIZE = 32;
  * @throws CommandError if the file exists or can't be written.
  */
 export async function generateKey(path: string): Promise<number> {
-  const key = randomBytes(KEY_SIZE);
+  const key = randomBytes(KEY_BYTES);
   try {
     const file = await open(path, "wx", 0o600);
     try {
@@ -30,7 +28,7 @@ export async function generateKey(path: string): Promise<number> {
   }
   const secret = Secret.fromKeyFile(key);
   key.fill(0);
-  process.stdout.write(`${path}: new key of ${KEY_SIZE} bytes, fingerprint ${fingerprint(secret)}\n`);
+  process.stdout.write(`${path}: new key of ${KEY_BYTES} bytes, fingerprint ${fingerprint(secret)}\n`);
   secret.destroy();
   return 0;
 }

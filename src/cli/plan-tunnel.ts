@@ -2,13 +2,14 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { KeyPlan, TargetPlan, TunnelPlan } from "../daemon/plan.ts";
 import { fingerprint } from "../protocol/fingerprint.ts";
+import { Secret } from "../protocol/secret.ts";
 import { type Address, parseAddress, parseBindAddress, type ResolvedAddress } from "../tunnel/address.ts";
 import { AddressList } from "../tunnel/address-list.ts";
 import { CommandError } from "./command-error.ts";
 import { addressOf, firstAddress } from "./common-options.ts";
 import { UsageError } from "./grammar.ts";
 import { readKey } from "./read-key.ts";
-import { type NamedKey, readKeys } from "./read-keys.ts";
+import { type KeysRead, type NamedKey, readKeys } from "./read-keys.ts";
 import type { TunnelSettings } from "./settings.ts";
 
 /** How long `-D` waits for the names of further targets when one is known, ms. */
@@ -19,6 +20,10 @@ export interface PlanningOptions {
   /** Do not fail for a name that can't be looked up now: a target is left without addresses. */
   readonly waitForDns: boolean;
   readonly warn: (message: string) => void;
+  /** Called for a key that is not accepted while the others are. */
+  readonly refuse: (message: string) => void;
+  /** Called for a file of a key directory that is no key, at each reading. */
+  readonly ignore: (message: string) => void;
   /** The plan in force: its keys stay if they came from standard input, its addresses if a look-up fails now. */
   readonly previous?: TunnelPlan | undefined;
 }
@@ -35,13 +40,13 @@ export async function planTunnel(
 ): Promise<TunnelPlan | undefined> {
   const { name } = settings;
   const inTunnel = (line: string) => (name === undefined ? line : `${name}: ${line}`);
-  const warn = (message: string) => options.warn(inTunnel(message));
+  const named = (tell: (message: string) => void) => (message: string) => tell(inTunnel(message));
   try {
-    return await plan(settings, { ...options, warn });
+    return await plan(settings, { ...options, warn: named(options.warn), refuse: named(options.refuse) });
   } catch (error) {
     const failure = error instanceof UnresolvedError ? error.failure : error;
     if (error instanceof UnresolvedError && options.waitForDns) {
-      for (const line of error.lines) warn(line);
+      for (const line of error.lines) options.warn(inTunnel(line));
       return undefined;
     }
     if (name === undefined || !isUsersMistake(failure)) throw failure;
@@ -134,32 +139,40 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
     );
   }
 
+  const read = await keysOf(settings, options);
+  /** By client: its keys share them. */
+  const targetsOf = new Map<string, readonly TargetPlan[]>();
+  const fingerprints = new Map<string, NamedKey>();
   const keys: KeyPlan[] = [];
-  const fingerprints = new Map<string, string | undefined>();
-  for (const key of await keysOf(settings, options)) {
+  for (const key of read.keys) {
+    const { name, path } = key;
     const print = fingerprint(key.secret);
-    if (fingerprints.has(print)) {
-      warn(
-        `Keys ${fingerprints.get(print)} and ${key.name} are the same: all who hold it count as ${fingerprints.get(print)}`,
-      );
-    } else {
-      fingerprints.set(print, key.name);
+    const same = fingerprints.get(print);
+    if (same === undefined) fingerprints.set(print, key);
+    else if (same.name === name) warn(`${same.path} and ${path} are the same key`);
+    else warn(`Keys ${same.name} and ${name} are the same: all who hold it count as ${same.name}`);
+    if (name === undefined) {
+      keys.push({ secret: key.secret });
+      continue;
     }
-    const beside = key.settings;
-    const configured = key.name === undefined ? undefined : settings.keySettings?.[key.name];
-    const own = { ...definedOf(beside), ...definedOf(configured) };
+    const own = { ...definedOf(read.clients.get(name)), ...definedOf(settings.keySettings?.[name]) };
+    if (own.targets !== undefined && !targetsOf.has(name))
+      targetsOf.set(name, await lookUpTargets(own.targets, `the target of key ${name}`));
     keys.push({
-      name: key.name,
+      name,
+      path,
       secret: key.secret,
-      targets: own.targets && (await lookUpTargets(own.targets, `the target of key ${key.name}`)),
+      targets: targetsOf.get(name),
       maxConnections: own.maxConnections,
       expires: own.expires?.getTime(),
     });
   }
-  const unknown = Object.keys(settings.keySettings ?? {}).find(
-    (name) => !keys.some((key) => key.name === name),
-  );
-  if (unknown !== undefined) throw new CommandError(`There is no key ${unknown} in ${settings.key}`);
+  for (const name of Object.keys(settings.keySettings ?? {}).filter((name) => !read.clients.has(name))) {
+    const complaint = `There is no key ${name} in ${settings.key}`;
+    // Its settings may stay behind when a client's last key is removed.
+    if (!previous?.keys.some((key) => key.name === name)) throw new CommandError(complaint);
+    warn(complaint);
+  }
 
   const { name, mode, weak, requireForwardSecrecy, keepAlive, maxConnections } = settings;
   const { allow, acceptProxy, sendProxy, socketMode, socketOwner } = settings;
@@ -188,11 +201,25 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
 /** One key for the side that connects, one or many for the one that accepts. */
 async function keysOf(
   settings: TunnelSettings,
-  { warn, previous }: PlanningOptions,
-): Promise<readonly NamedKey[]> {
-  if (settings.key === "-" && previous !== undefined) return previous.keys.map(({ secret }) => ({ secret }));
-  if (settings.mode === "decrypt") return readKeys(settings.key, warn);
-  return [{ secret: await readKey(settings.key, warn) }];
+  { warn, refuse, ignore, previous }: PlanningOptions,
+): Promise<KeysRead> {
+  const clients = new Map();
+  if (settings.key === "-" && previous !== undefined) {
+    return { keys: previous.keys.map(({ secret }) => ({ secret })), clients };
+  }
+  const read =
+    settings.mode === "decrypt"
+      ? await readKeys(settings.key, { warn, refuse, ignore }, previous?.keys)
+      : { keys: [{ secret: await readKey(settings.key, warn) }], clients };
+  return { ...read, keys: read.keys.map((key) => keepSecret(key, previous?.keys ?? [])) };
+}
+
+/** A key with the secret of the previous plan if it is the same: so a plan's secrets live as long as they are in force. */
+function keepSecret(key: NamedKey, previous: readonly KeyPlan[]): NamedKey {
+  const same = previous.find(({ name, secret }) => name === key.name && Secret.equal(secret, key.secret));
+  if (same === undefined || same.secret === key.secret) return key;
+  key.secret.destroy();
+  return { ...key, secret: same.secret };
 }
 
 function checkList(field: string, entries: readonly string[] | undefined): void {

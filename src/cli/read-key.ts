@@ -1,5 +1,6 @@
 /** Reading the key file named on the command line (`-k`). */
 import { open } from "node:fs/promises";
+import { warningsFor } from "../config/key-file.ts";
 import { Secret } from "../protocol/secret.ts";
 import { systemErrorText } from "../tunnel/system-error.ts";
 import { CommandError } from "./command-error.ts";
@@ -9,26 +10,29 @@ const ONE_KEY = "Who connects holds one key: -k takes a directory of keys with s
 /**
  * Reads a key file whole; `-` is standard input, read to its end.
  *
- * @param warn told if everyone can read the file.
- * @throws CommandError with the original's lines.
+ * @param warn told if everyone can read the file, or if it is short.
+ * @throws CommandError with the original's lines, or if the key is empty, which everybody knows.
  */
 export async function readKey(path: string, warn: (message: string) => void): Promise<Secret> {
-  const contents = path === "-" ? await readStdin() : await readWhole(path, warn);
+  const isStdin = path === "-";
+  const { contents, mode } = isStdin ? { contents: await readStdin(), mode: 0 } : await readWhole(path);
+  const where = isStdin ? "standard input" : path;
+  if (contents.length === 0) {
+    throw unreadable(`No key in ${where}: it is empty`, "Make a key with spiped --generate-key");
+  }
+  for (const warning of warningsFor(where, { bytes: contents.length, mode })) warn(warning);
   const secret = Secret.fromKeyFile(contents);
   contents.fill(0);
   return secret;
 }
 
-async function readWhole(path: string, warn: (message: string) => void): Promise<Buffer> {
+async function readWhole(path: string): Promise<{ contents: Buffer; mode: number }> {
   const file = await open(path).catch((error: Error) => {
     throw unreadable(`Cannot open file: ${path}: ${systemErrorText(error)}`);
   });
   try {
     const status = await file.stat();
-    if (status.isFile() && (status.mode & 0o004) !== 0) {
-      warn(`Everyone on this machine can read the key in ${path}: run chmod 600 ${path}`);
-    }
-    return await file.readFile();
+    return { contents: await file.readFile(), mode: status.isFile() ? status.mode : 0 };
   } catch (error) {
     const reason = `Error reading file: ${path}: ${systemErrorText(error)}`;
     const isDirectory = (error as NodeJS.ErrnoException).code === "EISDIR";

@@ -1,56 +1,79 @@
-/** Reading what `-k` names on the accepting side: one key file, or a directory of them, one for each peer. */
-import { readdir, stat } from "node:fs/promises";
-import { join, parse } from "node:path";
+/** Reading what `-k` names on the accepting side: one key file, or a directory of them, one or more for each client. */
+import { stat } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { readKeyDirectory } from "../config/key-directory.ts";
+import type { KeySettings } from "../config/key-settings.ts";
 import type { Secret } from "../protocol/secret.ts";
-import { systemErrorText } from "../tunnel/system-error.ts";
-import { CommandError } from "./command-error.ts";
-import { readKeySettings } from "./config-file.ts";
+import { asCommandError, CommandError } from "./command-error.ts";
 import { readKey } from "./read-key.ts";
-import type { KeySettings } from "./settings.ts";
 
-const SETTINGS = ".toml";
-
-/** A key, its name, and what is said of it beside it. */
+/** A key, and the file it came from. */
 export interface NamedKey {
-  /** Absent for a single file. */
-  readonly name?: string;
+  /** The client's name; absent for a single file. */
+  readonly name?: string | undefined;
+  /** Path of its file in a directory; absent for a single file. */
+  readonly path?: string | undefined;
   readonly secret: Secret;
-  readonly settings?: KeySettings | undefined;
+}
+
+/** Who is told of what is wrong with keys. */
+export interface KeyReporter {
+  warn(message: string): void;
+  /** A key is not accepted, and the others are. */
+  refuse(message: string): void;
+  /** A file is no key. */
+  ignore(message: string): void;
+}
+
+/** What `-k` gave. */
+export interface KeysRead {
+  readonly keys: readonly NamedKey[];
+  /** The settings beside the keys, by client; clients that have none, or no key that can be used, are listed too. */
+  readonly clients: ReadonlyMap<string, KeySettings | undefined>;
 }
 
 /**
- * Reads the keys. Each regular file of a directory is one, and the file's name without its extension is the peer's,
- * but for `NAME.toml`, which says what holds for NAME, and for names that begin with a dot.
+ * Reads the keys.
  *
- * @param warn told of files that everyone can read.
+ * @param previous the keys in force, at a reload: one whose file cannot be read now stays, and no key at all is allowed.
  * @throws CommandError
  */
-export async function readKeys(path: string, warn: (message: string) => void): Promise<NamedKey[]> {
+export async function readKeys(
+  path: string,
+  report: KeyReporter,
+  previous: readonly NamedKey[] | undefined,
+): Promise<KeysRead> {
   const found = path === "-" ? undefined : await stat(path).catch(() => undefined);
   if (!found?.isDirectory()) {
-    return [{ secret: await readKey(path, warn) }];
+    const secret = await readKey(path, (message) => report.warn(message));
+    return { keys: [{ secret }], clients: new Map() };
   }
-  const names = await readdir(path).catch((error: Error) => {
-    throw new CommandError(`Cannot read ${path}: ${systemErrorText(error)}`);
-  });
-  const keys: NamedKey[] = [];
-  for (const file of names.sort()) {
-    if (file.startsWith(".") || file.endsWith(SETTINGS)) continue;
-    const full = join(path, file);
-    const entry = await stat(full).catch((error: Error) => {
-      throw new CommandError(`Cannot read ${full}: ${systemErrorText(error)}`);
-    });
-    if (!entry.isFile()) continue;
-    const { name } = parse(file);
-    const secret = await readKey(full, warn);
-    keys.push({ name, secret, settings: await readKeySettings(join(path, name + SETTINGS)) });
+  const known = (previous ?? [])
+    .flatMap((key) => key.path ?? [])
+    .filter((file) => join(path, basename(file)) === file);
+  const directory = await asCommandError(
+    readKeyDirectory(
+      path,
+      known.map((file) => basename(file)),
+    ),
+  );
+  const keys: NamedKey[] = directory.keys.map(({ name, file, secret }) => ({
+    name,
+    path: join(path, file),
+    secret,
+  }));
+  for (const { file, kind, message } of directory.problems) {
+    const kept = kind === "unreadable" ? previous?.find((key) => key.path === join(path, file)) : undefined;
+    if (kept !== undefined) {
+      report.warn(`${message}; the key that was read before stays`);
+      keys.push(kept);
+    } else if (kind === "warning") report.warn(message);
+    else if (kind === "ignored") report.ignore(message);
+    else report.refuse(message);
   }
-  for (const file of names) {
-    const { name, ext } = parse(file);
-    if (ext === SETTINGS && !keys.some((key) => key.name === name)) {
-      warn(`${join(path, file)} says what holds for a key that is not there`);
-    }
+  if (keys.length === 0) {
+    if (previous === undefined) throw new CommandError(`No keys in ${path}: put a key file into it`);
+    report.warn(`No keys in ${path}: nobody can connect`);
   }
-  if (keys.length === 0) throw new CommandError(`No keys in ${path}: put a key file into it`);
-  return keys;
+  return { keys, clients: directory.clients };
 }

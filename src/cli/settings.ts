@@ -1,12 +1,5 @@
 /** What a person asks for: a tunnel's settings, from the command line or a file, before anything is looked up or read. */
-
-/** What may be said of a single key. */
-export interface KeySettings {
-  /** Instead of the tunnel's targets. */
-  readonly targets?: readonly string[] | undefined;
-  readonly maxConnections?: number | undefined;
-  readonly expires?: Date | undefined;
-}
+import type { KeySettings } from "../config/key-settings.ts";
 
 /** A tunnel. Times are in s; `Infinity` stands for no limit. */
 export interface TunnelSettings {
@@ -18,7 +11,7 @@ export interface TunnelSettings {
   readonly targets: readonly string[];
   /** A file, a directory, or `-`. */
   readonly key: string;
-  /** By name of the key. */
+  /** By name of the client. */
   readonly keySettings?: Readonly<Record<string, KeySettings>> | undefined;
   readonly bind?: string | undefined;
   readonly weak: boolean;

@@ -68,14 +68,20 @@ type ServeArguments = Extract<SpipedArguments, { action: "serve" }>;
 async function checkConfig(path: string): Promise<number> {
   const log = stderrLog(PROGRAM);
   const warn = (message: string) => log.warn(message);
+  let refused = false;
+  const refuse = (message: string) => {
+    refused = true;
+    warn(message);
+  };
+  const options = { waitForDns: false, warn, refuse, ignore: warn };
   const plans = [];
-  for (const settings of await readTunnels(path))
-    plans.push(await planTunnel(settings, { waitForDns: false, warn }));
+  for (const settings of await readTunnels(path)) plans.push(await planTunnel(settings, options));
   try {
     checkSources(plans.filter((plan) => plan !== undefined));
   } catch (error) {
-    throw asCommandError(error);
+    throw describeFailure(error);
   }
+  if (refused) return 1;
   process.stdout.write(`${path}: all is well\n`);
   return 0;
 }
@@ -108,6 +114,8 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
     }
     let draining = false;
     let token = await readStatusToken(settings, stderr);
+    /** What was logged about files that are not keys, which is logged once. */
+    const ignored = new Set<string>();
     const syslog = settings.syslog ? new Syslog(PROGRAM, (reason) => stderr.warn(reason)) : undefined;
     const log = await chooseLog(settings, stderr, syslog);
     const backend = await makeBackend(settings, log);
@@ -118,11 +126,16 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
         planTunnel(tunnel, {
           waitForDns: settings.waitForDns,
           warn: (message) => log.warn(message),
+          refuse: (message) => log.warn(message),
+          ignore: (message) => {
+            if (!ignored.has(message)) log.warn(message);
+            ignored.add(message);
+          },
           previous,
         }),
       waitForDns: settings.waitForDns,
       logFailure: (error) => {
-        for (const line of asCommandError(error).lines) log.warn(line);
+        for (const line of describeFailure(error).lines) log.warn(line);
       },
     });
     destroyTunnels = () => {
@@ -130,7 +143,7 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
       backend.destroy();
     };
     await manager.load(await readSettings(args), inherited).catch((error) => {
-      throw error instanceof UsageError ? error : asCommandError(error);
+      throw error instanceof UsageError ? error : describeFailure(error);
     });
     // Clients that connect from now on are drained.
     const ended = firstEndingSignal();
@@ -140,7 +153,7 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
       if (settings.user !== undefined) changeUser(settings.user, backend.isShared);
       backend.start();
       await tunnels.start().catch((error) => {
-        throw asCommandError(error);
+        throw describeFailure(error);
       });
     } catch (error) {
       cleanUp();
@@ -187,7 +200,7 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
         token = nextToken;
         log.info("reloaded");
       } catch (error) {
-        for (const line of asCommandError(error).lines) log.warn(line);
+        for (const line of describeFailure(error).lines) log.warn(line);
         log.warn("not reloaded: what was in force stays in force");
       }
       await supervisor.notify("READY=1");
@@ -266,7 +279,7 @@ async function readStatusToken(
 }
 
 /** What the user is told of a failure to make the tunnels as they are wanted. */
-function asCommandError(error: unknown): CommandError {
+function describeFailure(error: unknown): CommandError {
   if (error instanceof CommandError) return error;
   if (error instanceof UsageError) return new CommandError(error.complaint ?? error.message);
   if (!(error instanceof BindError)) return new CommandError(systemErrorText(error));

@@ -27,16 +27,16 @@ export function connectionLog(log: Log): Observer {
   };
 }
 
-function describe({ id, tunnel, peer, keyName, target }: ConnectionInfo): string {
+function describe({ id, tunnel, peer, keyName, keyFingerprint, target }: ConnectionInfo): string {
   const parts = [
     tunnel === undefined ? `connection ${id}` : `${tunnel}: connection ${id}`,
     `from ${peer}`,
-    keyName === undefined ? "" : `with key ${keyName}`,
+    keyName === undefined ? "" : `with key ${keyName} (${keyFingerprint})`,
     target === undefined ? "" : `to ${target}`,
   ];
   return parts.filter((part) => part !== "").join(" ");
 }
 
-function fieldsOf({ id, tunnel, peer, keyName, target }: ConnectionInfo): Fields {
-  return { tunnel, connection: id, peer, key: keyName, target };
+function fieldsOf({ id, tunnel, peer, keyName, keyFingerprint, target }: ConnectionInfo): Fields {
+  return { tunnel, connection: id, peer, key: keyName, fingerprint: keyFingerprint, target };
 }

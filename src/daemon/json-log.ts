@@ -1,4 +1,5 @@
 /** Messages as JSON, one object a line, on standard error (`--log-format json`). */
+import { escapeUnprintable } from "../config/printable.ts";
 import type { Log } from "./log.ts";
 
 /** A log that is written by pino, which is loaded now. */
@@ -17,7 +18,7 @@ export async function jsonLog(program: string): Promise<Log> {
     stderr,
   );
   return {
-    warn: (message, fields) => logger.warn(fields ?? {}, message),
-    info: (message, fields) => logger.info(fields ?? {}, message),
+    warn: (message, fields) => logger.warn(fields ?? {}, escapeUnprintable(message)),
+    info: (message, fields) => logger.info(fields ?? {}, escapeUnprintable(message)),
   };
 }

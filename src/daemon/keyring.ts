@@ -1,13 +1,15 @@
-/** The keys that a daemon accepts, each known by a name. */
+/** The keys that a daemon accepts, each known by its client's name. */
 import { Secret } from "../protocol/secret.ts";
 import type { SlotCounter } from "../tunnel/slots.ts";
 import type { Targets } from "../tunnel/targets.ts";
 
 /** A key and what holds for its clients. */
 export interface Key {
-  /** Absent if there is only one key. */
+  /** The client's name, which several keys may share; absent if there is only one key. */
   readonly name?: string | undefined;
   readonly secret: Secret;
+  /** Tells a client's keys apart in log and metrics; absent where the name is. */
+  readonly fingerprint?: string | undefined;
   /** Where its clients go, instead of the tunnel's target. */
   readonly targets?: Targets | undefined;
   /** How many of its clients are served at once, beside the tunnel's own limit. */
@@ -20,7 +22,7 @@ export interface Key {
 export class Keyring {
   #keys: Key[];
 
-  /** @param keys at least one. */
+  /** @param keys at least one for a side that connects; without any, a side that accepts lets nobody in. */
   constructor(keys: readonly Key[]) {
     this.#keys = [...keys];
   }

@@ -20,18 +20,26 @@ export function makeMetrics(registry: Registry): Metrics {
 
   new Gauge({
     name: "spiped_connections",
-    help: "Connections at the moment, by state and key",
-    labelNames: ["tunnel", "state", "key"],
+    help: "Connections at the moment, by state, key and the key's fingerprint",
+    labelNames: ["tunnel", "state", "key", "fingerprint"],
     registers,
     collect() {
       this.reset();
-      for (const connection of live) this.inc({ ...whose(connection), state: connection.state });
+      for (const connection of live) {
+        this.inc({ ...whose(connection), ...fingerprintOf(connection), state: connection.state });
+      }
     },
   });
   const total = new Counter({
     name: "spiped_connections_total",
     help: "Connections accepted",
     labelNames: ["tunnel"],
+    registers,
+  });
+  const byKey = new Counter({
+    name: "spiped_key_connections_total",
+    help: "Connections over which data could flow, by key and its fingerprint, where keys have names",
+    labelNames: ["tunnel", "key", "fingerprint"],
     registers,
   });
   const failures = new Counter({
@@ -95,6 +103,8 @@ export function makeMetrics(registry: Registry): Metrics {
       opened(connection) {
         const { handshakeTime, tunnel = DEFAULT } = connection;
         if (handshakeTime !== undefined) handshakes.observe({ tunnel }, handshakeTime / 1000);
+        if (connection.keyName !== undefined)
+          byKey.inc({ ...whose(connection), ...fingerprintOf(connection) });
       },
       closed(connection, reason) {
         countBytes(connection);
@@ -113,6 +123,11 @@ export function makeMetrics(registry: Registry): Metrics {
   function whose({ tunnel, keyName }: ConnectionInfo) {
     return { tunnel: tunnel ?? DEFAULT, key: keyName ?? DEFAULT };
   }
+}
+
+/** The label that tells a client's keys apart, where there is one. */
+function fingerprintOf({ keyFingerprint }: ConnectionInfo): { fingerprint?: string } {
+  return keyFingerprint === undefined ? {} : { fingerprint: keyFingerprint };
 }
 
 /** A reason without its numbers, which would make a series of each. */

@@ -16,8 +16,10 @@ export interface ConnectionInfo {
    * or the handshake with it is due; `open`: data flows.
    */
   state: "stranger" | "waiting" | "connecting" | "open" | "closed";
-  /** Name of the key that the client holds, if keys have names. */
+  /** Name of the client, if keys have names. */
   keyName?: string | undefined;
+  /** Fingerprint of the key that the client holds, if keys have names: a client may have several. */
+  keyFingerprint?: string | undefined;
   /** The target's address, once connected. */
   target?: string;
   /** From accept to the other side's proof that it holds the key, ms. */

@@ -1,11 +1,12 @@
 /** What a tunnel shall do, as plain data: names looked up, keys read, nothing opened yet. */
+import { fingerprint } from "../protocol/fingerprint.ts";
 import { Secret } from "../protocol/secret.ts";
 import type { Address, ResolvedAddress } from "../tunnel/address.ts";
 import { AddressList } from "../tunnel/address-list.ts";
 import type { SlotCounter } from "../tunnel/slots.ts";
 import { Target } from "../tunnel/target.ts";
 import { Targets } from "../tunnel/targets.ts";
-import { Keyring } from "./keyring.ts";
+import { type Key, Keyring } from "./keyring.ts";
 import type { Log } from "./log.ts";
 import type { Observer } from "./observer.ts";
 import type { ServerOptions } from "./server.ts";
@@ -18,7 +19,10 @@ export interface TargetPlan {
 
 /** A key and what holds for its clients. */
 export interface KeyPlan {
+  /** The client's name, which several keys may share. */
   readonly name?: string | undefined;
+  /** Path of the file that it was read from, if that is one of a directory. */
+  readonly path?: string | undefined;
   readonly secret: Secret;
   /** Instead of the tunnel's targets, if there are any. */
   readonly targets?: readonly TargetPlan[] | undefined;
@@ -80,11 +84,20 @@ export function serverOptions(plan: TunnelPlan, surroundings: Surroundings): Ser
     made.refreshEvery(plan.resolveInterval);
     return made;
   };
-  const keys = plan.keys.map((key) => ({
-    ...key,
-    targets: key.targets === undefined ? undefined : makeTargets(key.targets),
-    slots: key.maxConnections === undefined ? undefined : surroundings.slots(plan, key, key.maxConnections),
-  }));
+  /** Of each client: its keys share them. */
+  const targetsOf = new Map<string | undefined, Targets>();
+  const keys = plan.keys.map((key): Key => {
+    const { name, secret, expires, maxConnections } = key;
+    if (key.targets !== undefined && !targetsOf.has(name)) targetsOf.set(name, makeTargets(key.targets));
+    return {
+      name,
+      secret,
+      expires,
+      fingerprint: name === undefined ? undefined : fingerprint(secret),
+      targets: targetsOf.get(name),
+      slots: maxConnections === undefined ? undefined : surroundings.slots(plan, key, maxConnections),
+    };
+  });
   return {
     name: plan.name,
     source: plan.source.kind,

@@ -11,12 +11,13 @@ import { Acceptor } from "../tunnel/acceptor.ts";
 import type { ResolvedAddress } from "../tunnel/address.ts";
 import type { AddressList } from "../tunnel/address-list.ts";
 import { openWire } from "../tunnel/connect.ts";
-import { deadline } from "../tunnel/deadline.ts";
+import { callAt, deadline } from "../tunnel/deadline.ts";
 import { type DialOptions, dial } from "../tunnel/dial.ts";
 import { ignoreErrors } from "../tunnel/ignore-errors.ts";
 import { type PipeOptions, pipe } from "../tunnel/pipe.ts";
 import { type ProxiedConnection, proxyHeaderV1, proxyHeaderV2 } from "../tunnel/proxy-protocol.ts";
 import { readProxyHeader } from "../tunnel/read-proxy-header.ts";
+import { reset } from "../tunnel/reset.ts";
 import type { SlotCounter } from "../tunnel/slots.ts";
 import { systemErrorText } from "../tunnel/system-error.ts";
 import type { Target } from "../tunnel/target.ts";
@@ -81,6 +82,11 @@ export class TunnelServer {
   readonly #engine: Engine;
   /** All accepted sockets that are not closed yet. */
   readonly #sockets = new Set<Socket>();
+  /** The keys that clients have proved to hold. */
+  readonly #secrets = new WeakMap<Socket, Secret>();
+  /** Why we have ended connections that their peers did not end. */
+  readonly #endReasons = new WeakMap<Socket, string>();
+  #stopExpiry = () => {};
   /** Ends the waiting of those who have no slot. */
   readonly #queue = new Set<() => void>();
   #drained: (() => void) | undefined;
@@ -90,6 +96,7 @@ export class TunnelServer {
     this.#options = options;
     this.#engine = options.engine ?? defaultEngine();
     this.#acceptor = this.#makeAcceptor();
+    this.#endExpired();
   }
 
   get options(): ServerOptions {
@@ -107,8 +114,8 @@ export class TunnelServer {
   }
 
   /**
-   * Changes what holds for connections to come; those that are open stay as they are. A client that waits and whose key
-   * has been removed is refused.
+   * Changes what holds for connections to come; those that are open stay as they are, but for clients whose key is
+   * accepted no more: they are closed.
    */
   reconfigure(options: ServerOptions): void {
     const { keys, retired } = carryOver(options.keyring.keys, this.#options.keyring.keys);
@@ -116,6 +123,8 @@ export class TunnelServer {
     stopLookUps(this.#options);
     this.#options = options;
     this.#acceptor = this.#makeAcceptor();
+    this.#endClients(new Set(retired), "key removed");
+    this.#endExpired();
     if (retired.length === 0) return;
     const { timeout } = options;
     deadline(timeout === Number.POSITIVE_INFINITY ? RETIREMENT : 2 * timeout, () => {
@@ -143,14 +152,41 @@ export class TunnelServer {
     stopLookUps(this.#options);
     for (const dismiss of this.#queue) dismiss();
     return new Promise((resolve) => {
-      if (this.#sockets.size === 0) resolve();
-      else this.#drained = resolve;
+      this.#drained = () => {
+        this.#stopExpiry();
+        resolve();
+      };
+      if (this.#sockets.size === 0) this.#drained();
     });
   }
 
   /** Ends all connections now. */
   destroy(): void {
     for (const socket of this.#sockets) socket.destroy();
+  }
+
+  /** Ends the connections, open or not yet, of clients that have proved to hold one of these keys. */
+  #endClients(secrets: ReadonlySet<Secret>, reason: string): void {
+    for (const socket of this.#sockets) {
+      const secret = this.#secrets.get(socket);
+      if (secret === undefined || !secrets.has(secret)) continue;
+      this.#endReasons.set(socket, reason);
+      reset(socket);
+    }
+  }
+
+  /** Ends the connections of keys that have expired, and does so again when the next one expires. */
+  #endExpired(): void {
+    this.#stopExpiry();
+    const now = Date.now();
+    const expired = new Set<Secret>();
+    let next = Number.POSITIVE_INFINITY;
+    for (const { secret, expires = Number.POSITIVE_INFINITY } of this.#options.keyring.keys) {
+      if (expires <= now) expired.add(secret);
+      else next = Math.min(next, expires);
+    }
+    if (expired.size > 0) this.#endClients(expired, "key expired");
+    if (next !== Number.POSITIVE_INFINITY) this.#stopExpiry = callAt(next, () => this.#endExpired());
   }
 
   #makeAcceptor(): Acceptor {
@@ -187,7 +223,7 @@ export class TunnelServer {
         () => ended("closed"),
         (error) => {
           socket.destroy();
-          ended(reasonFor(error));
+          ended(this.#endReasons.get(socket) ?? reasonFor(error));
         },
       );
   }
@@ -223,11 +259,11 @@ export class TunnelServer {
     const { socket: wire, proxied, options, connection } = client;
     const { handshake, secret } = await this.#acceptor.verify(wire, proxied?.source.address);
     connection.handshakeTime = performance.now() - connection.acceptedAt;
-    const key = this.#keyOf(secret);
-    connection.keyName = key.name;
+    this.#secrets.set(wire, secret);
+    const key = this.#keyOf(secret, connection);
     if (key.slots !== undefined) await this.#slot(client, key.slots);
     await this.#slot(client, options.slots);
-    this.#keyOf(secret);
+    this.#keyOf(secret, connection);
 
     const gone = abortOnClose(wire);
     // The connect is under way while the exponentiations are computed. Our message is sent when it has succeeded: so a
@@ -259,12 +295,13 @@ export class TunnelServer {
    *
    * @throws RefusedError if it is not accepted now.
    */
-  #keyOf(secret: Secret): Key {
+  #keyOf(secret: Secret, connection: ConnectionInfo): Key {
     const key = this.#options.keyring.use(secret);
     if (key === undefined) throw new RefusedError("handshake: key removed");
-    if (key.expires !== undefined && key.expires <= Date.now()) {
-      throw new RefusedError(`handshake: key ${key.name ?? ""} expired`);
-    }
+    connection.keyName = key.name;
+    connection.keyFingerprint = key.fingerprint;
+    if (key.expires !== undefined && key.expires <= Date.now())
+      throw new RefusedError("handshake: key expired");
     return key;
   }
 

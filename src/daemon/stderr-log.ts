@@ -1,5 +1,6 @@
 /** Messages on standard error: one line each, after the program's name. */
 import { fstatSync } from "node:fs";
+import { escapeUnprintable } from "../config/printable.ts";
 import type { Log } from "./log.ts";
 
 /** Priorities in the way of `sd-daemon`. */
@@ -14,7 +15,7 @@ export function stderrLog(program: string): Log {
   const journal = isJournal();
   process.stderr.on("error", () => {});
   const write = (priority: string, message: string) =>
-    process.stderr.write(`${journal ? priority : ""}${program}: ${message}\n`);
+    process.stderr.write(`${journal ? priority : ""}${program}: ${escapeUnprintable(message)}\n`);
   return {
     warn: (message) => void write(WARNING, message),
     info: (message) => void write(INFO, message),

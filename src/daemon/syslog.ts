@@ -5,6 +5,7 @@
  */
 import { type ChildProcess, type ChildProcessByStdio, spawn } from "node:child_process";
 import type { Writable } from "node:stream";
+import { escapeUnprintable } from "../config/printable.ts";
 import { deadline } from "../tunnel/deadline.ts";
 import type { Log } from "./log.ts";
 import { systemProgram } from "./system-program.ts";
@@ -41,7 +42,7 @@ export class Syslog implements Log {
 
   #write(priority: string, message: string): void {
     this.#logger ??= this.#start();
-    this.#logger?.stdin?.write(`${priority}${message.replaceAll("\n", " ")}\n`);
+    this.#logger?.stdin?.write(`${priority}${escapeUnprintable(message)}\n`);
   }
 
   /** Ends `logger` when it has passed on what it was given, or does not do so in time. */

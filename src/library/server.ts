@@ -2,23 +2,34 @@
 import { EventEmitter } from "node:events";
 import type { Socket } from "node:net";
 import { defaultEngine } from "../protocol/engines.ts";
+import { SpipedError } from "../protocol/errors.ts";
 import type { ServerHandshake } from "../protocol/handshake.ts";
 import { Secret } from "../protocol/secret.ts";
 import { Acceptor } from "../tunnel/acceptor.ts";
+import { callAt } from "../tunnel/deadline.ts";
 import { ignoreErrors } from "../tunnel/ignore-errors.ts";
 import { Listener } from "../tunnel/listener.ts";
 import { SpipedSocket } from "../tunnel/spiped-socket.ts";
 import { checkForwardSecrecy, checkTimeout, DEFAULT_TIMEOUT } from "./client.ts";
+
+/** A key of a server that has several. */
+export interface Key {
+  /** The client's name, which several keys may share. */
+  readonly name: string;
+  readonly secret: Secret;
+  /** From when on it is refused, and the connections that it has opened are closed. */
+  readonly expires?: Date;
+}
 
 /** How to serve. */
 export interface ServerOptions {
   /** The shared key; or `keys`. */
   readonly key?: Secret;
   /**
-   * Several keys by the names of those who hold them, as `loadKeys()` gives them: `socket.keyName` says whose it was.
-   * Asked for anew for each client, so that the `Map` may change while the server runs.
+   * Several keys, as `loadKeys()` gives them: `socket.keyName` says whose it was, and `socket.keyFingerprint` which.
+   * Read again for each client, so that the array may change while the server runs.
    */
-  readonly keys?: ReadonlyMap<string, Secret>;
+  readonly keys?: readonly Key[];
   /** How long a client may take to prove that it holds the key, ms. 5000 if absent. */
   readonly timeout?: number;
   /** As `spiped -f`. */
@@ -29,6 +40,13 @@ export interface ServerOptions {
   readonly keepAlive?: boolean;
   /** Whether our side of a connection stays open when its client has half-closed; true if absent. */
   readonly allowHalfOpen?: boolean;
+}
+
+/** A client's key was accepted until its last day. */
+class KeyExpiredError extends SpipedError {
+  constructor({ name }: Key) {
+    super("ERR_SPIPED_KEY_EXPIRED", `key ${name} expired`);
+  }
 }
 
 /** What a server tells. */
@@ -53,14 +71,17 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
     super();
     const { key, keys, timeout = DEFAULT_TIMEOUT } = options;
     if ((key === undefined) === (keys === undefined)) throw new TypeError("either key or keys must be given");
-    for (const secret of keys?.values() ?? [key]) {
+    if (keys !== undefined && !Array.isArray(keys))
+      throw new TypeError("keys must be an array, as loadKeys() gives it");
+    for (const secret of keys?.map(({ secret }) => secret) ?? [key]) {
       if (!Secret.is(secret))
         throw new TypeError("a key must be a Secret, from loadKey() or Secret.fromKeyFile()");
     }
     checkTimeout(timeout);
     checkForwardSecrecy(options);
     this.#options = options;
-    this.#acceptor = new Acceptor({ ...options, timeout, candidates: () => keys?.values() ?? [key!] });
+    const candidates = () => keys?.map(({ secret }) => secret) ?? [key!];
+    this.#acceptor = new Acceptor({ ...options, timeout, candidates });
     this.#listener = new Listener(
       (socket) => this.#accept(socket),
       (error) => this.emit("warning", error),
@@ -107,17 +128,36 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
     ignoreErrors(socket);
     this.#sockets.add(socket);
     socket.once("close", () => this.#sockets.delete(socket));
-    this.#acceptor.verify(socket).then(
-      ({ handshake, secret }) => this.#welcome(socket, handshake, secret),
-      (error: Error) => this.emit("refused", error, peer),
-    );
+    this.#acceptor
+      .verify(socket)
+      .then(({ handshake, secret }) => ({ handshake, key: this.#keyOf(secret) }))
+      .then(
+        ({ handshake, key }) => this.#welcome(socket, handshake, key),
+        (error: Error) => {
+          socket.destroy();
+          this.emit("refused", error, peer);
+        },
+      );
   }
 
-  #welcome(wire: Socket, handshake: ServerHandshake, secret: Secret): void {
+  /** @throws SpipedError if the key of a verified client is not accepted now. */
+  #keyOf(secret: Secret): Key | undefined {
+    const { keys } = this.#options;
+    if (keys === undefined) return undefined;
+    const key = keys.find((key) => key.secret === secret);
+    if (key === undefined) throw new SpipedError("ERR_SPIPED_KEY_REMOVED", "key removed");
+    if (key.expires !== undefined && key.expires.getTime() <= Date.now()) throw new KeyExpiredError(key);
+    return key;
+  }
+
+  #welcome(wire: Socket, handshake: ServerHandshake, key: Key | undefined): void {
     const { send, session } = handshake.respond();
     wire.write(send);
-    const name = [...(this.#options.keys ?? [])].find(([, key]) => key === secret)?.[0];
-    const socket = new SpipedSocket(wire, session, defaultEngine(), name);
+    const socket = new SpipedSocket(wire, session, defaultEngine(), key);
+    if (key?.expires !== undefined) {
+      const stop = callAt(key.expires.getTime(), () => socket.destroy(new KeyExpiredError(key)));
+      socket.once("close", stop);
+    }
     socket.setKeepAlive(this.#options.keepAlive ?? true);
     socket.allowHalfOpen = this.#options.allowHalfOpen ?? true;
     this.emit("connection", socket);

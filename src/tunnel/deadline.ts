@@ -10,3 +10,21 @@ export function deadline(delay: number, expire: () => void): () => void {
   const timer = setTimeout(expire, Math.min(delay, LONGEST_DELAY));
   return () => clearTimeout(timer);
 }
+
+/** How long at most until `callAt` looks at the clock again, ms. */
+const CLOCK_CHECK = 5000;
+
+/**
+ * Calls `action` at a time of day, ms since 1970, unless the returned function is called first. The clock is looked at
+ * every few seconds: it may be set, and time passes while a machine is suspended. Keeps no process alive.
+ */
+export function callAt(time: number, action: () => void): () => void {
+  let timer: NodeJS.Timeout;
+  const wait = () => {
+    const left = time - Date.now();
+    timer = left > 0 ? setTimeout(wait, Math.min(left, CLOCK_CHECK)) : setTimeout(action, 0);
+    timer.unref();
+  };
+  wait();
+  return () => clearTimeout(timer);
+}

@@ -4,10 +4,12 @@
 import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
 import type { Engine } from "../protocol/engine.ts";
+import { fingerprint } from "../protocol/fingerprint.ts";
 import type { SessionKeys } from "../protocol/key-schedule.ts";
 import { Opener } from "../protocol/opener.ts";
 import { openedSize, PACKET_DATA, PACKET_SIZE } from "../protocol/packet.ts";
 import { Sealer } from "../protocol/sealer.ts";
+import type { Secret } from "../protocol/secret.ts";
 import { giveBuffer, POOLED_SIZE, takeBuffer } from "./buffer-pool.ts";
 import { confirmEnd } from "./confirm-end.ts";
 import { reset } from "./reset.ts";
@@ -26,13 +28,21 @@ export class SpipedSocket extends Duplex {
   readonly #wire: Socket;
   readonly #sealer: Sealer;
   readonly #opener: Opener;
-  /** The name of the key that the client holds; undefined if the server has only one, and at the client. */
+  /** The client's name, which its key has; undefined if the server has only one key, and at the client. */
   readonly keyName: string | undefined;
+  /** The fingerprint of the client's key, which tells several keys of one name apart; undefined where `keyName` is. */
+  readonly keyFingerprint: string | undefined;
 
   /** @internal Made by `connect()` and `createServer()`. The session keys are overwritten. */
-  constructor(wire: Socket, session: SessionKeys, engine: Engine, keyName?: string) {
+  constructor(
+    wire: Socket,
+    session: SessionKeys,
+    engine: Engine,
+    key?: { readonly name: string; readonly secret: Secret },
+  ) {
     super({ allowHalfOpen: true });
-    this.keyName = keyName;
+    this.keyName = key?.name;
+    this.keyFingerprint = key && fingerprint(key.secret);
     this.#wire = wire;
     this.#sealer = new Sealer(engine, session.seal);
     this.#opener = new Opener(engine, session.open);

@@ -18,9 +18,11 @@ const ours = (program: Program, args: readonly string[], input = "") =>
   run([...commandOf("ours", program), ...args], input);
 const theirs = (program: Program, args: readonly string[], input = "") =>
   run([...commandOf("c", program), ...args], input);
-const split = (line: string) => line.split(" ").map((word) => (word === "''" ? "" : word));
+/** The words of a command line, in which '' stands for an empty one and KEY for a key file. */
+const split = (line: string) =>
+  line.split(" ").map((word) => (word === "''" ? "" : word === "KEY" ? keyFile() : word));
 
-const D = "-d -s [127.0.0.1]:1 -t [127.0.0.1]:1 -k /dev/null";
+const D = "-d -s [127.0.0.1]:1 -t [127.0.0.1]:1 -k KEY";
 const F = `-F ${D}`;
 const LONG = `/tmp/${"x".repeat(120)}`;
 
@@ -42,22 +44,22 @@ describeWith("spiped", "spipe")("what the original says, ours says to the byte",
     ["-r -5"],
     ["-r foo"],
     ["-o -inf"],
-    ["-d -s foo -t bar:1 -k /dev/null"],
-    ["-d -s [127.0.0.1]:0 -t x:1 -k /dev/null"],
-    ["-d -s [127.0.0.1]:65536 -t x:1 -k /dev/null"],
-    ["-d -s [127.0.0.1]:+99x -t x:1 -k /dev/null"],
-    ["-d -s [127.0.0.1 -t x:1 -k /dev/null"],
-    ["-d -s [127.0.0.1:5 -t x:1 -k /dev/null"],
-    ["-d -s [127.0.0.999]:5 -t x:1 -k /dev/null"],
-    ["-d -s [127.1]:5 -t x:1 -k /dev/null"],
-    ["-d -s [::1%lo]:99 -t x:1 -k /dev/null"],
-    ["-d -s [::1]:99 -t [::g]:1 -k /dev/null"],
-    ["-d -s [127.0.0.1]:1 -t nosuch.invalid:1 -k /dev/null"],
-    ["-d -s [127.0.0.1]:1 -t 127.0.0.1:nosuchservice -k /dev/null"],
-    [`-d -s ${LONG} -t x:1 -k /dev/null`],
-    [`${F.replace("/dev/null", "/nonexistent/key")}`],
-    ["-F -d -s [192.0.2.1]:9 -t [127.0.0.1]:1 -k /dev/null"],
-    ["-F -d -s /nonexistent/socket -t [127.0.0.1]:1 -k /dev/null"],
+    ["-d -s foo -t bar:1 -k KEY"],
+    ["-d -s [127.0.0.1]:0 -t x:1 -k KEY"],
+    ["-d -s [127.0.0.1]:65536 -t x:1 -k KEY"],
+    ["-d -s [127.0.0.1]:+99x -t x:1 -k KEY"],
+    ["-d -s [127.0.0.1 -t x:1 -k KEY"],
+    ["-d -s [127.0.0.1:5 -t x:1 -k KEY"],
+    ["-d -s [127.0.0.999]:5 -t x:1 -k KEY"],
+    ["-d -s [127.1]:5 -t x:1 -k KEY"],
+    ["-d -s [::1%lo]:99 -t x:1 -k KEY"],
+    ["-d -s [::1]:99 -t [::g]:1 -k KEY"],
+    ["-d -s [127.0.0.1]:1 -t nosuch.invalid:1 -k KEY"],
+    ["-d -s [127.0.0.1]:1 -t 127.0.0.1:nosuchservice -k KEY"],
+    [`-d -s ${LONG} -t x:1 -k KEY`],
+    [`${F.replace("KEY", "/nonexistent/key")}`],
+    ["-F -d -s [192.0.2.1]:9 -t [127.0.0.1]:1 -k KEY"],
+    ["-F -d -s /nonexistent/socket -t [127.0.0.1]:1 -k KEY"],
     [`${F} -u nosuchuser`],
     [`${F} -u nobody:`],
     [`${F} -u :`],
@@ -72,9 +74,9 @@ describeWith("spiped", "spipe")("what the original says, ours says to the byte",
 
   it.each([
     ["-t 127.0.0.1:1 -k /nonexistent"],
-    ["-t foo -k /dev/null"],
-    ["-t 127.0.0.1:1 -k /dev/null -o x"],
-    ["-t [127.0.0.1]:1 -k /dev/null"],
+    ["-t foo -k KEY"],
+    ["-t 127.0.0.1:1 -k KEY -o x"],
+    ["-t [127.0.0.1]:1 -k KEY"],
   ])("spipe %s", async (line) => {
     const [our, its] = await Promise.all([ours("spipe", split(line)), theirs("spipe", split(line))]);
     expect(its.status).toBe(1);
@@ -83,7 +85,7 @@ describeWith("spiped", "spipe")("what the original says, ours says to the byte",
 
   it("in use", async () => {
     const echo = await startEcho();
-    const args = ["-F", "-d", "-s", echo.address.text, "-t", "[127.0.0.1]:1", "-k", "/dev/null"];
+    const args = ["-F", "-d", "-s", echo.address.text, "-t", "[127.0.0.1]:1", "-k", keyFile()];
     const [our, its] = await Promise.all([ours("spiped", args), theirs("spiped", args)]);
     expect(our).toEqual(its);
     expect(our.stderr).toBe("spiped: Error binding socket: Address already in use\n");
@@ -91,17 +93,7 @@ describeWith("spiped", "spipe")("what the original says, ours says to the byte",
 
   it("a pid file that can't be written", async () => {
     const source = await freeAddress();
-    const args = [
-      "-d",
-      "-s",
-      source.text,
-      "-t",
-      "[127.0.0.1]:1",
-      "-k",
-      "/dev/null",
-      "-p",
-      "/nonexistent/pid",
-    ];
+    const args = ["-d", "-s", source.text, "-t", "[127.0.0.1]:1", "-k", keyFile(), "-p", "/nonexistent/pid"];
     const [our, its] = [await ours("spiped", args), await theirs("spiped", args)];
     expect(our).toEqual(its);
   });
@@ -161,8 +153,8 @@ describeWith("spiped", "spipe")(
 
 describe("what the original has later or not at all", () => {
   it.each([
-    ["-d -s '' -t x:1 -k /dev/null", "spiped: Empty socket address"],
-    ["-d -s :8080 -t x:1 -k /dev/null", 'spiped: No host in ":8080"'],
+    ["-d -s '' -t x:1 -k KEY", "spiped: Empty socket address"],
+    ["-d -s :8080 -t x:1 -k KEY", 'spiped: No host in ":8080"'],
   ])("spiped %s is wrong usage", async (line, first) => {
     const { status, stderr } = await ours(
       "spiped",
@@ -193,7 +185,7 @@ describe("what the original has later or not at all", () => {
       "--target",
       "nosuch.invalid:1",
       "--key",
-      "/dev/null",
+      keyFile(),
     ];
     const { stderr } = await ours("spiped", args);
     expect(stderr).toContain("Error looking up nosuch.invalid");
@@ -207,7 +199,7 @@ describe("what the original has later or not at all", () => {
       "-t",
       echo.address.text,
       "-k",
-      "/dev/null",
+      keyFile(),
       "-b",
       "192.0.2.1",
     ]);
@@ -215,7 +207,7 @@ describe("what the original has later or not at all", () => {
     expect(stderr).toBe(
       "spipe: Error binding socket: Cannot assign requested address\nspipe: Could not connect\n",
     );
-    const wrong = await ours("spipe", ["-t", echo.address.text, "-k", "/dev/null", "-b", "[127.0.0.999]"]);
+    const wrong = await ours("spipe", ["-t", echo.address.text, "-k", keyFile(), "-b", "[127.0.0.999]"]);
     expect(wrong.stderr).toContain("spipe: Error parsing IP address: 127.0.0.999");
     expect(wrong.stderr).toContain("spipe: Failed to get bind address");
   });
@@ -223,7 +215,11 @@ describe("what the original has later or not at all", () => {
 
 describe("a key", () => {
   it("is read from standard input, whole", async () => {
-    const { status, stderr } = await ours("spipe", ["-t", "[127.0.0.1]:1", "-k", "-"], "secret\n");
+    const { status, stderr } = await ours(
+      "spipe",
+      ["-t", "[127.0.0.1]:1", "-k", "-"],
+      `${"secret".repeat(6)}\n`,
+    );
     expect({ status, stderr }).toEqual({ status: 1, stderr: "spipe: Could not connect\n" });
   });
 

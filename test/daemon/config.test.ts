@@ -104,7 +104,7 @@ ${more}`;
     ["target", "nosuch.invalid:1", "mail: Error looking up nosuch.invalid: "],
     ["key", "nowhere.key", "mail: Cannot open file: "],
   ])("names the tunnel whose %s makes no sense", async (field, value, complaint) => {
-    const fields = { source: "/s", target: "/t", key: "/dev/null", [field]: value };
+    const fields = { source: "/s", target: "/t", key: keyFile(), [field]: value };
     const text = Object.entries(fields).map(([name, of]) => `${name} = "${of}"\n`);
     const { status, stderr } = await check(`[tunnels.mail]\ndecrypt = true\n${text.join("")}`);
     expect(status).toBe(1);

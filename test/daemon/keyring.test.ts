@@ -5,6 +5,7 @@ import { chmodSync, copyFileSync, mkdirSync, readFileSync, rmSync, statSync, wri
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { carryOver, Keyring } from "../../src/daemon/keyring.ts";
+import { fingerprint } from "../../src/protocol/fingerprint.ts";
 import { Secret } from "../../src/protocol/secret.ts";
 import {
   commandOf,
@@ -44,17 +45,20 @@ const greeter = (greeting: string) =>
 
 describeWith("spiped", "spipe")("a directory of keys", () => {
   it("lets in whoever holds one of them, and nobody else", async () => {
-    const keys = keyDirectory("alice.key", "bob", "carol.2026.key");
+    const keys = keyDirectory("alice.key", "alice.2027.key", "carol.2026.key");
     const echo = await startEcho();
     const wire = await freeAddress();
     const daemon = await startSpiped("ours", "-d", wire, echo.address, keys, "--log-level", "info");
-    for (const file of ["alice.key", "bob", "carol.2026.key"]) {
+    for (const file of ["alice.key", "alice.2027.key", "carol.2026.key"]) {
       expect(await ask(wire, join(keys, file))).toEqual({ status: 0, answer: "hello" });
     }
     expect((await ask(wire, keyFile())).status).toBe(1);
     expect(echo.sockets).toHaveLength(3);
     await until(() => daemon.stderr().includes("wrong key"));
-    for (const name of ["alice", "bob", "carol.2026"]) expect(daemon.stderr()).toContain(`with key ${name} `);
+    for (const file of ["alice.key", "alice.2027.key", "carol.2026.key"]) {
+      const print = fingerprint(Secret.fromKeyFile(readFileSync(join(keys, file))));
+      expect(daemon.stderr()).toContain(`with key ${file.split(".")[0]} (${print}) to `);
+    }
   });
 
   it("serves the original's spiped -e as well, several keys at once", async () => {
@@ -83,22 +87,38 @@ describeWith("spiped", "spipe")("a directory of keys", () => {
     expect(await ask(wire, join(keys, "alice.key"))).toEqual({ status: 0, answer: "the common target" });
     expect(await ask(wire, join(keys, "bob.key"))).toEqual({ status: 0, answer: "bob's own target" });
     expect((await ask(wire, join(keys, "carol.key"))).status).toBe(1);
-    await until(() => daemon.stderr().includes("handshake: key carol expired"));
+    await until(() => /with key carol \(.*: handshake: key expired\n/.test(daemon.stderr()));
     expect(common.sockets).toHaveLength(1);
   });
 
+  it("gives all keys of a client its target and its last day", async () => {
+    const keys = keyDirectory("bob.key", "bob.2027.key", "carol.key", "carol.2027.key");
+    const common = await greeter("the common target");
+    const own = await greeter("bob's own target");
+    writeFileSync(join(keys, "bob.toml"), `target = "${own.address.text}"\n`);
+    writeFileSync(join(keys, "carol.toml"), "expires = 2020-01-01\n");
+    const wire = await freeAddress();
+    await startSpiped("ours", "-d", wire, common.address, keys);
+    for (const file of ["bob.key", "bob.2027.key"]) {
+      expect(await ask(wire, join(keys, file))).toEqual({ status: 0, answer: "bob's own target" });
+    }
+    for (const file of ["carol.key", "carol.2027.key"])
+      expect((await ask(wire, join(keys, file))).status).toBe(1);
+    expect(common.sockets).toHaveLength(0);
+  });
+
   it("makes the clients of a limited key wait, and not those of others", async () => {
-    const keys = keyDirectory("alice.key", "bob.key");
+    const keys = keyDirectory("alice.key", "bob.key", "bob.2027.key");
     writeFileSync(join(keys, "bob.toml"), "max-connections = 1\n");
     const echo = await startEcho();
     const wire = await freeAddress();
     const daemon = await startSpiped("ours", "-d", wire, echo.address, keys);
-    const spipe = () =>
-      start([...commandOf("c", "spipe"), "-t", wire.text, "-k", join(keys, "bob.key"), "-o", "60"]);
-    const first = spipe();
+    const spipe = (key: string) =>
+      start([...commandOf("c", "spipe"), "-t", wire.text, "-k", join(keys, key), "-o", "60"]);
+    const first = spipe("bob.key");
     first.child.stdin!.write("1");
     await until(() => first.stdout().toString() === "1");
-    const second = spipe();
+    const second = spipe("bob.2027.key");
     second.child.stdin!.write("2");
     expect(await ask(wire, join(keys, "alice.key"))).toEqual({ status: 0, answer: "hello" });
     expect(second.stdout().toString()).toBe("");
@@ -172,18 +192,124 @@ describeWith("spiped", "spipe")("SIGHUP", () => {
     return { keys, wire, daemon, client, reload };
   }
 
-  it("takes new keys and drops old ones, but no connection", async () => {
-    const { keys, wire, client, reload } = await withConnection();
+  it("takes new keys, and drops old ones with the connections that they opened", async () => {
+    const { keys, wire, daemon, client, reload } = await withConnection();
+    const other = start([...commandOf("c", "spipe"), "-t", wire.text, "-k", join(keys, "bob.key")]);
+    other.child.stdin!.write("before ");
+    await until(() => other.stdout().toString() === "before ");
     writeFileSync(join(keys, "dave.key"), randomBytes(32), { mode: 0o600 });
     const alice = keyFile();
     copyFileSync(join(keys, "alice.key"), alice);
     rmSync(join(keys, "alice.key"));
-    expect(await reload()).toBe("spiped: reloaded\n");
+    await reload();
+    expect((await client.ended).status).not.toBe(0);
+    await until(() => / with key alice \(.* ended after .*: key removed\n/.test(daemon.stderr()));
     expect(await ask(wire, join(keys, "dave.key"))).toEqual({ status: 0, answer: "hello" });
     expect((await ask(wire, alice)).status).toBe(1);
-    client.child.stdin!.end("after");
-    expect((await client.ended).status).toBe(0);
-    expect(client.stdout().toString()).toBe("before after");
+    other.child.stdin!.end("after");
+    expect((await other.ended).status).toBe(0);
+    expect(other.stdout().toString()).toBe("before after");
+  });
+
+  it("drops a client's last key, and with it the last key of all", async () => {
+    const { keys, wire, daemon, client, reload } = await withConnection();
+    rmSync(join(keys, "alice.key"));
+    rmSync(join(keys, "bob.key"));
+    expect(await reload()).toContain(`spiped: No keys in ${keys}: nobody can connect\n`);
+    expect((await client.ended).status).not.toBe(0);
+    await until(() => daemon.stderr().includes(": key removed\n"));
+    writeFileSync(join(keys, "bob.key"), randomBytes(32), { mode: 0o600 });
+    await reload();
+    expect(await ask(wire, join(keys, "bob.key"))).toEqual({ status: 0, answer: "hello" });
+  });
+
+  it("lets a client change its key, with two at a time, and then drops the old one only", async () => {
+    const { keys, wire, daemon, client, reload } = await withConnection();
+    writeFileSync(join(keys, "alice.2027.key"), randomBytes(32), { mode: 0o600 });
+    expect(await reload()).toBe("spiped: reloaded\n");
+    const next = start([...commandOf("c", "spipe"), "-t", wire.text, "-k", join(keys, "alice.2027.key")]);
+    next.child.stdin!.write("new ");
+    await until(() => next.stdout().toString() === "new ");
+    rmSync(join(keys, "alice.key"));
+    await reload();
+    expect((await client.ended).status).not.toBe(0);
+    next.child.stdin!.end("key");
+    expect((await next.ended).status).toBe(0);
+    expect(next.stdout().toString()).toBe("new key");
+    expect(daemon.stderr().match(/: key removed\n/g)).toHaveLength(1);
+  });
+
+  it("ends the connections of a key whose file got other contents, and of one that has expired", async () => {
+    const { keys, wire, daemon, client, reload } = await withConnection();
+    writeFileSync(join(keys, "alice.key"), randomBytes(32));
+    await reload();
+    expect((await client.ended).status).not.toBe(0);
+    const bob = start([...commandOf("c", "spipe"), "-t", wire.text, "-k", join(keys, "bob.key")]);
+    bob.child.stdin!.write("x");
+    await until(() => bob.stdout().toString() === "x");
+    writeFileSync(join(keys, "bob.toml"), `expires = ${new Date(Date.now() + 1500).toISOString()}\n`);
+    await reload();
+    expect(bob.child.exitCode).toBe(null);
+    expect((await bob.ended).status).not.toBe(0);
+    await until(() => / with key bob \(.*: key expired\n/.test(daemon.stderr()));
+    expect(daemon.stderr()).toMatch(/ with key alice \(.*: key removed\n/);
+  });
+
+  it("closes a client that waits for a slot, too, when its key is removed", async () => {
+    const keys = keyDirectory("alice.key", "bob.key");
+    const echo = await startEcho();
+    const wire = await freeAddress();
+    const daemon = await startSpiped(
+      "ours",
+      "-d",
+      wire,
+      echo.address,
+      keys,
+      "-n",
+      "1",
+      "--log-level",
+      "info",
+    );
+    const spipe = (key: string) =>
+      start([...commandOf("ours", "spipe"), "-t", wire.text, "-k", join(keys, key), "-o", "60"]);
+    const first = spipe("bob.key");
+    first.child.stdin!.write("x");
+    await until(() => first.stdout().toString() === "x");
+    const second = spipe("alice.key");
+    const established = () =>
+      readFileSync("/proc/net/tcp", "latin1")
+        .split("\n")
+        .filter(
+          (line) =>
+            line.includes(`:${(wire.connect as { port: number }).port.toString(16).toUpperCase()} `) &&
+            / 01 /.test(line),
+        );
+    await until(() => established().length === 4);
+    rmSync(join(keys, "alice.key"));
+    // Its proof may be on its way still: then it holds no key that is accepted.
+    process.kill(daemon.pid, "SIGHUP");
+    expect((await second.ended).status).toBe(1);
+    await until(() => /: (key removed|handshake: wrong key)\n/.test(daemon.stderr()));
+    expect(echo.sockets).toHaveLength(1);
+  });
+
+  it.each(["1", "2"])("ends the connections of a removed key in all processes (%s)", async (workers) => {
+    const keys = keyDirectory("alice.key", "bob.key");
+    const echo = await startEcho();
+    const wire = await freeAddress();
+    const daemon = await startSpiped(
+      ...(["ours", "-d", wire, echo.address, keys, "--log-level", "info", "--workers", workers] as const),
+    );
+    const clients = Array.from({ length: 6 }, () =>
+      start([...commandOf("c", "spipe"), "-t", wire.text, "-k", join(keys, "alice.key")]),
+    );
+    for (const client of clients) client.child.stdin!.write("x");
+    await until(() => clients.every((client) => client.stdout().toString() === "x"));
+    rmSync(join(keys, "alice.key"));
+    process.kill(daemon.pid, "SIGHUP");
+    for (const client of clients) expect((await client.ended).status).not.toBe(0);
+    await until(() => daemon.stderr().match(/: key removed\n/g)?.length === 6);
+    expect(await ask(wire, join(keys, "bob.key"))).toEqual({ status: 0, answer: "hello" });
   });
 
   it("leaves everything as it is when a file is broken, and says so", async () => {
@@ -207,6 +333,7 @@ describeWith("spiped", "spipe")("SIGHUP", () => {
     const held = await connectTo(plain);
     held.write("held ");
     await once(held, "readable");
+    const closed = new Promise((done) => held.resume().once("close", done));
     writeFileSync(key, randomBytes(32));
     for (const daemon of [server, client]) {
       process.kill(daemon.pid, "SIGHUP");
@@ -214,6 +341,26 @@ describeWith("spiped", "spipe")("SIGHUP", () => {
     }
     expect(String(await exchange(plain, "new"))).toBe("new");
     expect(await ask(wire, key)).toEqual({ status: 0, answer: "hello" });
+    // Its key is accepted no more.
+    await closed;
+    await until(() => server.stderr().includes(": key removed\n"));
+  });
+
+  it("lets connections go on that a daemon has opened with a key that it does not use any more", async () => {
+    const keys = keyDirectory("alice.key", "alice.2027.key");
+    const echo = await startEcho();
+    const [wire, plain] = [await freeAddress(), await freeAddress()];
+    const key = keyFile();
+    copyFileSync(join(keys, "alice.key"), key);
+    await startSpiped("ours", "-d", wire, echo.address, keys);
+    const client = await startSpiped("ours", "-e", plain, wire, key, "--log-level", "info");
+    const held = await connectTo(plain);
+    held.write("held ");
+    await once(held, "readable");
+    copyFileSync(join(keys, "alice.2027.key"), key);
+    process.kill(client.pid, "SIGHUP");
+    await until(() => client.stderr().includes("reloaded"));
+    expect(String(await exchange(plain, "new"))).toBe("new");
     held.end("to the end");
     expect(String(await readAll(held))).toBe("held to the end");
   });

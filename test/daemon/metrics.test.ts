@@ -96,7 +96,7 @@ describeWith("spiped", "spipe")("--metrics", () => {
   });
 
   it("is for loopback addresses unless --metrics-public is given", async () => {
-    const args = ["-F", "-d", "-s", (await freeAddress()).text, "-t", "[127.0.0.1]:1", "-k", "/dev/null"];
+    const args = ["-F", "-d", "-s", (await freeAddress()).text, "-t", "[127.0.0.1]:1", "-k", keyFile()];
     const { status, stderr } = await run([
       ...commandOf("ours", "spiped"),
       ...args,

@@ -88,7 +88,7 @@ describe("a daemon", () => {
     const directory = temporaryDirectory();
     const source = await freeAddress();
     const pidFile = join(directory, `${source.text}.pid`);
-    const parent = start([...SPIPED, "-d", "-s", source.text, "-t", "[127.0.0.1]:1", "-k", "/dev/null"], {
+    const parent = start([...SPIPED, "-d", "-s", source.text, "-t", "[127.0.0.1]:1", "-k", keyFile()], {
       cwd: directory,
       stdio: ["ignore", "pipe", "pipe"],
     });
@@ -102,7 +102,7 @@ describe("a daemon", () => {
     const source = await freeAddress();
     const pidFile = join(temporaryDirectory(), "pid");
     const { pid } = await daemonized(
-      ["-d", "-s", source.text, "-t", "[127.0.0.1]:1", "-k", "/dev/null", "-p", pidFile],
+      ["-d", "-s", source.text, "-t", "[127.0.0.1]:1", "-k", keyFile(), "-p", pidFile],
       pidFile,
     );
     writeFileSync(pidFile, "1");
@@ -134,7 +134,7 @@ describe("a daemon", () => {
 
   it("that fails after it was started makes its parent say why and return 1", async () => {
     const echo = await startEcho();
-    const common = ["-t", "[127.0.0.1]:1", "-k", "/dev/null", "-p", join(temporaryDirectory(), "pid")];
+    const common = ["-t", "[127.0.0.1]:1", "-k", keyFile(), "-p", join(temporaryDirectory(), "pid")];
     const inUse = await run([...SPIPED, "-d", "-s", echo.address.text, ...common]);
     expect(inUse).toMatchObject({
       status: 1,
@@ -152,7 +152,7 @@ describe("a daemon", () => {
   it("with -D returns at once, with a pid file, and keeps trying until it is ended", async () => {
     const pidFile = join(temporaryDirectory(), "pid");
     const source = await freeAddress();
-    const args = ["-D", "-d", "-s", source.text, "-t", "nosuch.invalid:1", "-k", "/dev/null", "-p", pidFile];
+    const args = ["-D", "-d", "-s", source.text, "-t", "nosuch.invalid:1", "-k", keyFile(), "-p", pidFile];
     const { status, pid, parent } = await daemonized(args, pidFile);
     expect(status).toBe(0);
     await until(() => parent.stderr().split("Error looking up nosuch.invalid").length > 2);
@@ -164,7 +164,7 @@ describe("a daemon", () => {
   });
 
   it("with -D -F keeps trying with an address that it can't read, too", async () => {
-    const args = ["-D", "-F", "-d", "-s", "", "-t", "nowhere", "-k", "/dev/null"];
+    const args = ["-D", "-F", "-d", "-s", "", "-t", "nowhere", "-k", keyFile()];
     const daemon = start([...SPIPED, ...args]);
     await until(() => daemon.stderr().split("Empty socket address").length > 2);
     process.kill(daemon.pid, "SIGTERM");
@@ -174,14 +174,14 @@ describe("a daemon", () => {
   it("writes no pid file in the foreground", async () => {
     const source = await freeAddress();
     const pidFile = join(temporaryDirectory(), "no", "pid");
-    const daemon = await startSpiped("ours", "-d", source, "[127.0.0.1]:1", "/dev/null", "-p", pidFile);
+    const daemon = await startSpiped("ours", "-d", source, "[127.0.0.1]:1", keyFile(), "-p", pidFile);
     expect(await ends(daemon, "SIGTERM")).toEqual({ status: 0, signal: null });
   });
 
   it("outlives a reader of its standard error", async () => {
     const echo = await startEcho();
     const source = await freeAddress();
-    const daemon = await startSpiped("ours", "-e", source, echo.address, "/dev/null", "-n", "1");
+    const daemon = await startSpiped("ours", "-e", source, echo.address, keyFile(), "-n", "1");
     daemon.child.stderr!.destroy();
     for (let i = 0; i < 3; i += 1) await connectTo(source);
     expect(await ends(daemon, "SIGTERM")).toMatchObject({ status: 0 });
@@ -247,9 +247,9 @@ describe("a UNIX socket", () => {
   it("is removed at exit, replaced when stale, and refused when alive", async () => {
     const source = await freeAddress("UNIX");
     const path = source.text;
-    const args = [...SPIPED, "-F", "-d", "-s", path, "-t", "[127.0.0.1]:1", "-k", "/dev/null"];
+    const args = [...SPIPED, "-F", "-d", "-s", path, "-t", "[127.0.0.1]:1", "-k", keyFile()];
 
-    const first = await startSpiped("ours", "-d", source, "[127.0.0.1]:1", "/dev/null");
+    const first = await startSpiped("ours", "-d", source, "[127.0.0.1]:1", keyFile());
     expect(await run(args)).toMatchObject({
       status: 1,
       stderr: "spiped: Error binding socket: Address already in use\n",
@@ -281,7 +281,7 @@ describe("a UNIX socket", () => {
       "-t",
       "[127.0.0.1]:1",
       "-k",
-      "/dev/null",
+      keyFile(),
     ]);
     expect({ status, stderr }).toEqual({
       status: 1,
@@ -333,7 +333,7 @@ describeWith("root", "getent")("-u", () => {
       "-t",
       "[127.0.0.1]:1",
       "-k",
-      "/dev/null",
+      keyFile(),
       "-u",
       "65000",
     ]);
@@ -346,7 +346,7 @@ describeWith("root", "getent")("-u", () => {
     const source = await freeAddress();
     const directory = temporaryDirectory();
     chmodSync(directory, 0o777);
-    const args = ["-F", "-d", "-s", source.text, "-t", "[127.0.0.1]:1", "-k", "/dev/null", "-u", "daemon"];
+    const args = ["-F", "-d", "-s", source.text, "-t", "[127.0.0.1]:1", "-k", keyFile(), "-u", "daemon"];
     const [node, script] = SPIPED as unknown as [string, string];
     const own = join(directory, "spiped.cjs");
     writeFileSync(own, readFileSync(script), { mode: 0o755 });
@@ -389,7 +389,7 @@ describeWith(
   it("sends what the original sends, and with -F beside standard error", async () => {
     const echo = await startEcho();
     const source = await freeAddress();
-    const args = ["-e", "-s", source.text, "-t", echo.address.text, "-k", "/dev/null", "-n", "1", "--syslog"];
+    const args = ["-e", "-s", source.text, "-t", echo.address.text, "-k", keyFile(), "-n", "1", "--syslog"];
     const { daemon, messages } = await withDevLog([...SPIPED, "-F", ...args]);
     await untilListening(daemon, source);
     await atLimit(source, messages);
@@ -404,18 +404,7 @@ describe("under a journal", () => {
     // A journal's stream is known by its device and inode; here it is a pipe whose numbers are told.
     const source = await freeAddress();
     const script = 'JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2) exec "$@"';
-    const args = [
-      ...SPIPED,
-      "-F",
-      "-D",
-      "-d",
-      "-s",
-      source.text,
-      "-t",
-      "nosuch.invalid:1",
-      "-k",
-      "/dev/null",
-    ];
+    const args = [...SPIPED, "-F", "-D", "-d", "-s", source.text, "-t", "nosuch.invalid:1", "-k", keyFile()];
     const daemon = start(["sh", "-c", script, "sh", ...args]);
     await until(() => daemon.stderr().includes("nosuch"));
     expect(daemon.stderr()).toMatch(/^<4>spiped: Error looking up nosuch\.invalid/);
@@ -429,7 +418,7 @@ describe("many failures", () => {
     await once(refused, "listening");
     const { port } = refused.address() as { port: number };
     refused.close();
-    const daemon = await startSpiped("ours", "-e", source, `[127.0.0.1]:${port}`, "/dev/null", "-r", "0.01");
+    const daemon = await startSpiped("ours", "-e", source, `[127.0.0.1]:${port}`, keyFile(), "-r", "0.01");
     for (let i = 0; i < 20; i += 1) await exchange(source, "x").catch(() => {});
     expect(running(daemon.pid)).toBe(true);
     expect(await ends(daemon, "SIGTERM")).toEqual({ status: 0, signal: null });

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { serverOptions, type TunnelPlan } from "../../src/daemon/plan.ts";
 import { TunnelServer } from "../../src/daemon/server.ts";
 import { Secret } from "../../src/protocol/secret.ts";
@@ -31,12 +31,18 @@ import { withProgram } from "../support/system-programs.ts";
 const SPIPED = commandOf("ours", "spiped");
 const times = (daemon: Running, text: string) => daemon.stderr().split(text).length - 1;
 
+/** The key of both sides, where a test does not name one. */
+let sharedKey: string;
+beforeEach(() => {
+  sharedKey = keyFile();
+});
+
 /** One tunnel in the words of a configuration file. */
 const tunnel = (
   name: string,
   source: TestAddress,
   target: TestAddress,
-  { mode = "encrypt", key = "/dev/null", more = "" } = {},
+  { mode = "encrypt", key = sharedKey, more = "" } = {},
 ) =>
   `[tunnels.${name}]\n${mode} = true\nsource = "${source.text}"\ntarget = "${target.text}"\nkey = "${key}"\n${more}\n`;
 
@@ -60,7 +66,7 @@ async function startWith(text: string, ...options: string[]) {
 async function startRemote() {
   const echo = await startEcho();
   const remote = await freeAddress();
-  await startSpiped("c", "-d", remote, echo.address, "/dev/null");
+  await startSpiped("c", "-d", remote, echo.address, sharedKey);
   return remote;
 }
 
@@ -120,7 +126,7 @@ describeWith("spiped")("a reload", () => {
     await new Promise((done) => setTimeout(done, 300));
     write(tunnel("c", c, remote));
     process.kill(daemon.pid, "SIGHUP");
-    writeFileSync(fifo, "");
+    writeFileSync(fifo, readFileSync(sharedKey));
     await until(() => isListening(c) && !isListening(a) && !isListening(b));
     expect(String(await exchange(c, "the last word"))).toBe("the last word");
   });
@@ -234,7 +240,7 @@ describeWith(
   it("does not wait for a logger that hangs", async () => {
     const remote = await startRemote();
     const source = await freeAddress();
-    const args = ["-F", "-e", "-s", source.text, "-t", remote.text, "-k", "/dev/null", "-n", "1", "--syslog"];
+    const args = ["-F", "-e", "-s", source.text, "-t", remote.text, "-k", sharedKey, "-n", "1", "--syslog"];
     const daemon = start(withProgram("logger", "exec sleep 1000", [...SPIPED, ...args]));
     await untilListening(daemon, source);
     expect(String(await exchange(source, "x"))).toBe("x");
@@ -248,7 +254,7 @@ describeWith("spiped")("the end of a daemon", () => {
   it.each(["text", "json"])("does not come because its log can't be written (%s)", async (format) => {
     const remote = await startRemote();
     const source = await freeAddress();
-    const args = ["-F", "-e", "-s", source.text, "-t", remote.text, "-k", "/dev/null", "--log-level", "info"];
+    const args = ["-F", "-e", "-s", source.text, "-t", remote.text, "-k", sharedKey, "--log-level", "info"];
     expect(existsSync("/dev/full")).toBe(true);
     const daemon = start([
       "bash",

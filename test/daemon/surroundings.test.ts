@@ -117,7 +117,7 @@ describeWith(
 
   it("tells of users that there are not", async () => {
     const source = await freeAddress();
-    const args = ["-F", "-e", "-s", source.text, "-t", "[127.0.0.1]:1", "-k", "/dev/null"];
+    const args = ["-F", "-e", "-s", source.text, "-t", "[127.0.0.1]:1", "-k", keyFile()];
     for (const [spec, why] of [
       ["no-such-user", "No such user: no-such-user"],
       ["nobody:no-such-group", "No such group: no-such-group"],

@@ -38,7 +38,7 @@ describeWith("root", "spiped")("--socket-mode and --socket-owner", () => {
   });
 
   it("are refused for other sources, and so are owners who do not exist", async () => {
-    const args = (source: string) => ["-F", "-e", "-s", source, "-t", "[127.0.0.1]:1", "-k", "/dev/null"];
+    const args = (source: string) => ["-F", "-e", "-s", source, "-t", "[127.0.0.1]:1", "-k", keyFile()];
     const spiped = (source: string, ...more: string[]) =>
       run([...commandOf("ours", "spiped"), ...args(source), ...more]);
     expect(await spiped("[127.0.0.1]:1", "--socket-mode", "0600")).toMatchObject({
@@ -116,7 +116,7 @@ describeWith("spiped")("--allow", () => {
       "-t",
       "[127.0.0.1]:1",
       "-k",
-      "/dev/null",
+      keyFile(),
       "--allow",
       range,
     ];

@@ -274,7 +274,7 @@ describe("--workers", () => {
     ["-1", "must be auto, or from 1 to 256"],
     ["257", "must be auto, or from 1 to 256"],
   ])("takes a number or auto, not %s", async (workers, why) => {
-    const args = ["-F", "-d", "-s", "[127.0.0.1]:1", "-t", "[127.0.0.1]:1", "-k", "/dev/null"];
+    const args = ["-F", "-d", "-s", "[127.0.0.1]:1", "-t", "[127.0.0.1]:1", "-k", keyFile()];
     expect(await run([...commandOf("ours", "spiped"), ...args, "--workers", workers])).toMatchObject({
       status: 1,
       stderr: `spiped: Error parsing argument: --workers ${workers}: ${why}\n`,

@@ -161,15 +161,7 @@ describe("-n", () => {
 describe("-o", () => {
   it("limits the handshake of a client whose server says nothing", async () => {
     const silent = await serve(() => {});
-    const { status, stderr } = await run([
-      ...SPIPE,
-      "-t",
-      silent.address.text,
-      "-k",
-      "/dev/null",
-      "-o",
-      "0.3",
-    ]);
+    const { status, stderr } = await run([...SPIPE, "-t", silent.address.text, "-k", keyFile(), "-o", "0.3"]);
     expect({ status, stderr }).toEqual({ status: 1, stderr: "spipe: Connection error\n" });
   });
 
@@ -365,7 +357,7 @@ describe("more clients than may wait for a slot", () => {
       "-e",
       source,
       target.address,
-      "/dev/null",
+      keyFile(),
       ...["-n", "1", "-o", "60"],
       ...["--log-level", "info"],
     );

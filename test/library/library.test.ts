@@ -11,6 +11,7 @@ import {
   type ConnectOptions,
   connect,
   createServer,
+  fingerprint,
   httpAgent,
   loadKey,
   loadKeys,
@@ -162,19 +163,49 @@ describeWith("spiped", "spipe")("createServer() for the original's clients", () 
 
   it("knows whose key a client holds, from a directory that may change", async () => {
     const directory = temporaryDirectory();
-    for (const name of ["alice.key", "bob.key"]) writeFileSync(join(directory, name), randomBytes(32));
+    for (const name of ["alice.key", "alice.2027.key", "bob.key"])
+      writeFileSync(join(directory, name), randomBytes(32), { mode: 0o600 });
     writeFileSync(join(directory, "bob.toml"), "max-connections = 1\n");
     const keys = await loadKeys(directory);
-    expect([...keys.keys()]).toEqual(["alice", "bob"]);
-    const server = createServer({ keys }, (socket) => socket.end(`hello ${socket.keyName}`));
+    expect(keys.map(({ name }) => name)).toEqual(["alice", "alice", "bob"]);
+    const server = createServer({ keys }, (socket) =>
+      socket.end(`hello ${socket.keyName} ${socket.keyFingerprint}`),
+    );
     const port = await listen(server);
     const ask = (file: string) =>
       run([...commandOf("c", "spipe"), "-t", `[127.0.0.1]:${port}`, "-k", join(directory, file)]);
-    expect(String((await ask("bob.key")).stdout)).toBe("hello bob");
-    expect(String((await ask("alice.key")).stdout)).toBe("hello alice");
-    keys.delete("alice");
+    for (const file of ["bob.key", "alice.key", "alice.2027.key"]) {
+      const print = fingerprint(await loadKey(join(directory, file)));
+      expect(String((await ask(file)).stdout)).toBe(`hello ${file.split(".")[0]} ${print}`);
+    }
+    const old = fingerprint(await loadKey(join(directory, "alice.key")));
+    keys.splice(
+      keys.findIndex(({ secret }) => fingerprint(secret) === old),
+      1,
+    );
     expect((await ask("alice.key")).status).toBe(1);
+    expect((await ask("alice.2027.key")).status).toBe(0);
     expect(() => createServer({})).toThrow(TypeError);
+  });
+
+  it("refuses a key that has expired, and closes what it opened before", async () => {
+    const secret = Secret.fromKeyFile(randomBytes(32));
+    const key = { name: "alice", secret, expires: new Date(Date.now() + 1000) };
+    const errors: unknown[] = [];
+    const server = createServer({ keys: [key] }, (socket) =>
+      socket.on("error", (error) => errors.push(error)),
+    );
+    const port = await listen(server);
+    const first = await open({ host: "127.0.0.1", port, key: secret });
+    first.on("error", () => {}).resume();
+    await new Promise((closed) => first.once("close", closed));
+    await until(() => errors.length === 1);
+    expect(errors[0]).toMatchObject({ code: "ERR_SPIPED_KEY_EXPIRED", message: "key alice expired" });
+    const refused = once(server, "refused");
+    await expect(connect({ host: "127.0.0.1", port, key: secret })).rejects.toMatchObject({
+      code: "ERR_SPIPED_HANDSHAKE_EOF",
+    });
+    expect((await refused)[0]).toMatchObject({ code: "ERR_SPIPED_KEY_EXPIRED" });
   });
 
   it("tells who was refused and why, and the client nothing", async () => {
@@ -459,7 +490,8 @@ describe("what makes no sense", () => {
       const wrong = key as unknown as Secret;
       await expect(connect({ port: 1, key: wrong })).rejects.toThrow(TypeError);
       expect(() => createServer({ key: wrong })).toThrow(TypeError);
-      expect(() => createServer({ keys: new Map([["name", wrong]]) })).toThrow(TypeError);
+      expect(() => createServer({ keys: new Map() as unknown as [] })).toThrow(TypeError);
+      expect(() => createServer({ keys: [{ name: "alice", secret: wrong }] })).toThrow(TypeError);
     },
   );
 

@@ -1,0 +1,139 @@
+/**
+ * A directory of keys, one or more for each client. `NAME.key` is a key of the client NAME, and so is
+ * `NAME.ANYTHING.key`, so that a client can have two while its key is changed; `NAME.toml` restricts that client.
+ * Every other file is named as ignored, but for those whose name begins with a dot.
+ */
+import { constants } from "node:fs";
+import { open, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { Secret } from "../protocol/secret.ts";
+import { systemErrorText } from "../tunnel/system-error.ts";
+import { ConfigError } from "./config-error.ts";
+import { type KeyFacts, MIN_KEY_BYTES, warningsFor } from "./key-file.ts";
+import { type KeySettings, readKeySettings } from "./key-settings.ts";
+import { isPrintable } from "./printable.ts";
+
+const KEY = ".key";
+const SETTINGS = ".toml";
+
+/** A key of a directory. */
+export interface DirectoryKey extends KeyFacts {
+  /** The client's name: that of the file up to its first dot. */
+  readonly name: string;
+  /** Name of the file in the directory. */
+  readonly file: string;
+  readonly secret: Secret;
+}
+
+/** Something that is wrong with a file of a directory. */
+export interface KeyProblem {
+  readonly file: string;
+  /**
+   * `ignored`: it is not taken for a key; `refused`: its contents are no key; `unreadable`: nobody knows what they are;
+   * `warning`: it is used all the same.
+   */
+  readonly kind: "ignored" | "refused" | "unreadable" | "warning";
+  /** One sentence that names the file. */
+  readonly message: string;
+}
+
+/** What a directory holds. */
+export interface KeyDirectory {
+  /** In the order of their files' names. */
+  readonly keys: readonly DirectoryKey[];
+  /** The settings of each client that has any; undefined for a client that has none. Clients without a usable key are listed too. */
+  readonly clients: ReadonlyMap<string, KeySettings | undefined>;
+  readonly problems: readonly KeyProblem[];
+}
+
+/** The client that a key file belongs to; undefined if this is no name of a key file. */
+export function clientOf(file: string): string | undefined {
+  return file.endsWith(KEY) && !file.startsWith(".") ? file.slice(0, file.indexOf(".")) : undefined;
+}
+
+/**
+ * Reads a directory. A file that vanishes in the meantime is not there.
+ *
+ * @param known files to look for even if the system does not list them: it may leave out what is being renamed.
+ * @throws ConfigError if the directory or a client's settings cannot be read.
+ */
+export async function readKeyDirectory(
+  directory: string,
+  known: readonly string[] = [],
+): Promise<KeyDirectory> {
+  const listed = await readdir(directory).catch((error: Error) => {
+    throw new ConfigError([`Cannot read ${directory}: ${systemErrorText(error)}`], { cause: error });
+  });
+  const files = [...new Set([...listed, ...known])].filter((file) => !file.startsWith(".")).sort();
+  const keys: DirectoryKey[] = [];
+  const clients = new Map<string, KeySettings | undefined>();
+  const problems: KeyProblem[] = [];
+  const report = (file: string, kind: KeyProblem["kind"], message: string) =>
+    problems.push({ file, kind, message });
+  const ignore = (file: string, why: string) =>
+    report(file, "ignored", `${join(directory, file)} is ignored: ${why}`);
+
+  for (const file of files) {
+    const name = clientOf(file);
+    if (!isPrintable(file)) {
+      ignore(file, "its name has characters that cannot be shown");
+    } else if (name !== undefined) {
+      const path = join(directory, file);
+      const found = await readEntry(path);
+      if (found === "absent") continue;
+      if (found === "special") {
+        ignore(file, "it is not a regular file");
+        continue;
+      }
+      if (!clients.has(name)) clients.set(name, await readKeySettings(join(directory, name + SETTINGS)));
+      if (found instanceof Error) {
+        report(file, "unreadable", `Cannot read ${path}: ${systemErrorText(found)}`);
+      } else if (found.bytes < MIN_KEY_BYTES) {
+        found.secret.destroy();
+        report(file, "refused", `${path} is refused: ${tooShort(found.bytes)}`);
+      } else {
+        for (const warning of warningsFor(path, found)) report(file, "warning", warning);
+        keys.push({ name, file, ...found });
+      }
+    } else if (!file.endsWith(SETTINGS)) {
+      ignore(file, `only files named NAME${KEY} are keys`);
+    }
+  }
+  for (const file of files.filter((file) => file.endsWith(SETTINGS) && isPrintable(file))) {
+    const name = file.slice(0, -SETTINGS.length);
+    const client = name.slice(0, name.indexOf("."));
+    if (name.includes(".")) ignore(file, `the settings of ${client} are in ${client}${SETTINGS}`);
+    else if (!clients.has(name))
+      report(file, "ignored", `${join(directory, file)} says what holds for a key that is not there`);
+  }
+  return { keys, clients, problems };
+}
+
+function tooShort(bytes: number): string {
+  const found = bytes === 0 ? "it is empty" : `it has ${bytes} bytes`;
+  return `${found}, and a key needs ${MIN_KEY_BYTES} or more; make one with spiped keys`;
+}
+
+/** @returns the error if the file is there and cannot be read. */
+async function readEntry(
+  path: string,
+): Promise<(KeyFacts & { readonly secret: Secret }) | "absent" | "special" | Error> {
+  try {
+    // Without O_NONBLOCK, a FIFO would keep us waiting for its writer.
+    const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      const status = await file.stat();
+      if (!status.isFile()) return "special";
+      const contents = await file.readFile();
+      const secret = Secret.fromKeyFile(contents);
+      contents.fill(0);
+      return { secret, bytes: contents.length, mode: status.mode & 0o777, modified: status.mtime };
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT") return "absent";
+    return code === "ENXIO" ? "special" : (error as Error);
+  }
+}
