@@ -132,6 +132,7 @@ export const USAGE = `usage: spiped {-e | -d} -s <source socket> -t <target sock
     [-u {<username> | <:groupname> | <username:groupname>}]
        spiped --config <file> [--check-config]
        spiped --generate-key <file> | --check-key <file>
+       spiped keys {list | show | add | rotate | revoke} <directory> [<name>]
        spiped -v | -h
 `;
 

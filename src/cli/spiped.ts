@@ -39,7 +39,9 @@ import {
 import { VERSION } from "./version.ts";
 
 /** Runs `spiped` with its arguments; returns the exit status. */
-export function spiped(argv: readonly string[]): Promise<number> {
+export async function spiped(argv: readonly string[]): Promise<number> {
+  // Upstream's programs take no operand, so no command line of theirs changes its meaning.
+  if (argv[0] === "keys") return (await import("./keys.ts")).keys(argv.slice(1));
   return runProgram(PROGRAM, USAGE, async () => {
     if (isWorker()) {
       keepHeapSmall();

@@ -1,8 +1,10 @@
 /** The daemon as a process: what the system sees of it. */
 
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import {
   chmodSync,
+  chownSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -346,7 +348,10 @@ describeWith("root", "getent")("-u", () => {
     const source = await freeAddress();
     const directory = temporaryDirectory();
     chmodSync(directory, 0o777);
-    const args = ["-F", "-d", "-s", source.text, "-t", "[127.0.0.1]:1", "-k", keyFile(), "-u", "daemon"];
+    const key = join(directory, "key");
+    writeFileSync(key, randomBytes(32), { mode: 0o600 });
+    chownSync(key, 65534, 65534);
+    const args = ["-F", "-d", "-s", source.text, "-t", "[127.0.0.1]:1", "-k", key, "-u", "daemon"];
     const [node, script] = SPIPED as unknown as [string, string];
     const own = join(directory, "spiped.cjs");
     writeFileSync(own, readFileSync(script), { mode: 0o755 });

@@ -1,5 +1,6 @@
 /** SIGHUP at the wrong moment, and what a reload must not leave behind. */
 import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { open } from "node:fs/promises";
@@ -106,6 +107,7 @@ describeWith("spiped")("a reload", () => {
     const fifo = await open(key, "w");
     process.kill(daemon.pid, "SIGHUP");
     renameSync(keyFile(), key);
+    await fifo.writeFile(randomBytes(32));
     await fifo.close();
     await untilListening(daemon, a);
     await until(() => times(daemon, "reloaded") === 1);

@@ -1,0 +1,371 @@
+/** `spiped keys`: listing, making, changing and removing the keys of a directory. */
+import { randomBytes } from "node:crypto";
+import { link, open, stat, unlink } from "node:fs/promises";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { clientOf, type DirectoryKey, type KeyDirectory, readKeyDirectory } from "../config/key-directory.ts";
+import { KEY_BYTES } from "../config/key-file.ts";
+import type { KeySettings } from "../config/key-settings.ts";
+import { escapeUnprintable, isPrintable } from "../config/printable.ts";
+import { fingerprint } from "../protocol/fingerprint.ts";
+import { Secret } from "../protocol/secret.ts";
+import { systemErrorText } from "../tunnel/system-error.ts";
+import { asCommandError, CommandError } from "./command-error.ts";
+import { runProgram } from "./common-options.ts";
+import { UsageError } from "./grammar.ts";
+
+const USAGE = `usage: spiped keys list <directory> [--json]
+       spiped keys show <directory> <name> [--json]
+       spiped keys add <directory> <name> [--json]
+       spiped keys rotate <directory> <name> [--json]
+       spiped keys revoke <directory> {<name> | <file> | <fingerprint>} [--json]
+`;
+
+const HELP = `${USAGE}
+  list     show all keys of a directory: client, fingerprint, age, expiry, restrictions
+  show     show the keys of one client
+  add      make the first key of a client
+  rotate   make another key of a client, beside those that it has
+  revoke   remove a key
+  --json   print one JSON object
+
+The directory is one that spiped -d -k takes. The daemon reads it again on SIGHUP.
+`;
+
+const RELOAD = "Send the daemon SIGHUP, or run systemctl reload";
+
+/** Runs `spiped keys` with the arguments after these two words; returns the exit status. */
+export function keys(argv: readonly string[]): Promise<number> {
+  return runProgram("spiped", USAGE, async () => {
+    const { values, positionals } = parse(argv);
+    if (values.help) {
+      process.stdout.write(HELP);
+      return 0;
+    }
+    const [action, directory, operand, ...rest] = positionals;
+    if (action === undefined) throw new UsageError("keys needs a command");
+    if (!isAction(action)) throw new UsageError(`keys has no command ${action}`);
+    if (directory === undefined) throw new UsageError(`keys ${action} needs a directory`);
+    const given = action === "list" ? positionals.slice(2) : rest;
+    if (given[0] !== undefined) throw new UsageError(`unexpected argument: ${given[0]}`);
+    if (action !== "list" && operand === undefined)
+      throw new UsageError(`keys ${action} needs ${action === "revoke" ? "a key" : "a name"}`);
+    const found = await asCommandError(readKeyDirectory(directory));
+    const output = await ACTIONS[action](directory, found, operand ?? "");
+    process.stdout.write(values.json ? `${JSON.stringify(output.json, null, 2)}\n` : output.text);
+    return 0;
+  });
+}
+
+/** What a command prints. */
+interface Output {
+  readonly text: string;
+  readonly json: object;
+}
+
+type Action = (directory: string, found: KeyDirectory, operand: string) => Output | Promise<Output>;
+
+const ACTIONS = { list, show, add, rotate, revoke } satisfies Record<string, Action>;
+
+function isAction(word: string): word is keyof typeof ACTIONS {
+  return Object.hasOwn(ACTIONS, word);
+}
+
+function parse(argv: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...argv],
+      options: { json: { type: "boolean" }, help: { type: "boolean", short: "h" } },
+      allowPositionals: true,
+    });
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+function list(directory: string, found: KeyDirectory): Output {
+  return describe(directory, found, found);
+}
+
+/** @throws CommandError if there is no such client. */
+function show(directory: string, found: KeyDirectory, name: string): Output {
+  const own = {
+    keys: found.keys.filter((key) => key.name === name),
+    problems: found.problems.filter(({ file }) => clientOf(file) === name),
+  };
+  if (own.keys.length === 0 && own.problems.length === 0) throw noKeyOf(name, directory);
+  return describe(directory, found, own);
+}
+
+/** @throws CommandError if the client has a key, or none can be written. */
+async function add(directory: string, found: KeyDirectory, name: string): Promise<Output> {
+  checkName(name);
+  if (found.clients.has(name)) {
+    throw new CommandError(
+      `There is a key of ${name} in ${directory}`,
+      `For another one: spiped keys rotate ${shellWord(directory)} ${shellWord(name)}`,
+    );
+  }
+  const file = `${name}.key`;
+  const made = await makeKey(directory, file, found);
+  if (made === undefined) throw new CommandError(`${join(directory, file)} exists`);
+  return madeOutput(directory, name, file, made, [
+    `Copy ${join(directory, file)} to ${name} by a way you trust.`,
+    `${RELOAD}: it accepts the key then.`,
+  ]);
+}
+
+/** @throws CommandError if the client has no key, or none can be written. */
+async function rotate(directory: string, found: KeyDirectory, name: string): Promise<Output> {
+  checkName(name);
+  if (!found.clients.has(name)) throw noKeyOf(name, directory);
+  const day = new Date().toISOString().slice(0, 10);
+  let file = `${name}.${day}.key`;
+  let made = await makeKey(directory, file, found);
+  for (let count = 2; made === undefined; count += 1) {
+    file = `${name}.${day}.${count}.key`;
+    made = await makeKey(directory, file, found);
+  }
+  const old = candidates(found).filter((key) => key.name === name);
+  return madeOutput(directory, name, file, made, [
+    `${RELOAD}: it accepts each key of ${name} then.`,
+    `Copy ${join(directory, file)} to ${name} by a way you trust, and have ${name} use it.`,
+    "When nobody connects with the old key any more (log and metrics give the fingerprint), remove it: " +
+      old.map(({ file }) => revokeCommand(directory, file)).join("; "),
+  ]);
+}
+
+/** @throws CommandError if there is no such key, if it could be one of several, or if it cannot be removed. */
+async function revoke(directory: string, found: KeyDirectory, operand: string): Promise<Output> {
+  const all = candidates(found);
+  const matching = [
+    all.filter(({ file }) => file === operand),
+    all.filter(({ name }) => name === operand),
+    all.filter((key) => key.fingerprint === operand),
+  ].find((keys) => keys.length > 0);
+  if (matching === undefined)
+    throw new CommandError(
+      `There is no key ${operand} in ${directory}: name a client, a file or a fingerprint`,
+    );
+  const [key, ...others] = matching;
+  if (key === undefined || others.length > 0) {
+    throw new CommandError(
+      `${operand} may be any of ${matching.length} keys: name one`,
+      ...matching.map(
+        ({ file, fingerprint }) => `${revokeCommand(directory, file)}   (${fingerprint ?? "no key"})`,
+      ),
+    );
+  }
+  const { file, name } = key;
+  const path = join(directory, file);
+  await unlink(path).catch((error) => {
+    throw new CommandError(`Cannot remove ${path}: ${systemErrorText(error)}`);
+  });
+  await sync(directory);
+  const next = [`${RELOAD}: it ends the connections that this key has opened.`];
+  if (!all.some((other) => other !== key && other.name === name)) {
+    next.push(
+      `${name} has no key left. ${name}.toml, if there is one, holds again when ${name} gets a key; ` +
+        `[tunnels.TUNNEL.keys.${name}] must be removed from a configuration file, or the daemon does not start.`,
+    );
+  }
+  return {
+    text: `${path}: removed${key.fingerprint === undefined ? "" : `, fingerprint ${key.fingerprint}`}\n${numbered(next)}`,
+    json: { removed: { name, file, fingerprint: key.fingerprint ?? null }, next },
+  };
+}
+
+/** A file that `revoke` can remove; without a fingerprint if it is refused or cannot be read. */
+interface Candidate {
+  readonly name: string;
+  readonly file: string;
+  readonly fingerprint?: string;
+}
+
+function candidates({ keys, problems }: KeyDirectory): Candidate[] {
+  const broken = problems.filter(({ kind }) => kind === "refused" || kind === "unreadable");
+  return [
+    ...keys.map(({ name, file, secret }) => ({ name, file, fingerprint: fingerprint(secret) })),
+    ...broken.map(({ file }) => ({ name: clientOf(file)!, file })),
+  ];
+}
+
+function noKeyOf(name: string, directory: string): CommandError {
+  return new CommandError(`There is no key of ${name} in ${directory}`);
+}
+
+function revokeCommand(directory: string, file: string): string {
+  return `spiped keys revoke ${shellWord(directory)} ${shellWord(file)}`;
+}
+
+function checkName(name: string): void {
+  if (name === "" || /^-|[./]/.test(name) || !isPrintable(name)) {
+    throw new CommandError(
+      `${JSON.stringify(name)} is no name of a client: it must have no dot, no slash and no control character, and not begin with a dash`,
+    );
+  }
+}
+
+/** Keys, what is wrong with files, and the restrictions of the keys' clients. */
+function describe(
+  directory: string,
+  { clients }: KeyDirectory,
+  { keys, problems }: Pick<KeyDirectory, "keys" | "problems">,
+): Output {
+  for (const { message } of problems) process.stderr.write(`spiped: ${escapeUnprintable(message)}\n`);
+  const rows = keys.map((key) => row(key, clients.get(key.name) ?? {}));
+  const table = [["NAME", "FINGERPRINT", "AGE", "EXPIRES", "RESTRICTIONS", "FILE"], ...rows];
+  const widths = table[0]!.map((_, column) => Math.max(...table.map((cells) => cells[column]!.length)));
+  const lines = table.map((cells) =>
+    cells
+      .map((cell, column) => cell.padEnd(widths[column]!))
+      .join("  ")
+      .trimEnd(),
+  );
+  return {
+    text: `${lines.join("\n")}\n`,
+    json: {
+      directory,
+      keys: keys.map((key) => jsonOf(key, clients.get(key.name) ?? {})),
+      problems: problems.map(({ file, kind, message }) => ({ file, kind, message })),
+    },
+  };
+}
+
+function row(key: DirectoryKey, settings: KeySettings): string[] {
+  const { expires, maxConnections, targets } = settings;
+  const restrictions = [
+    ...(maxConnections === undefined ? [] : [`max-connections ${maxConnections}`]),
+    ...(targets === undefined ? [] : [`target ${targets.join(" ")}`]),
+  ];
+  return [
+    key.name,
+    fingerprint(key.secret),
+    ageOf(key.modified),
+    expires === undefined ? "never" : isPast(expires) ? `${dateOf(expires)} (expired)` : dateOf(expires),
+    escapeUnprintable(restrictions.join(", ")) || "none",
+    key.file,
+  ];
+}
+
+function jsonOf(key: DirectoryKey, { expires, maxConnections, targets }: KeySettings): object {
+  return {
+    name: key.name,
+    file: key.file,
+    fingerprint: fingerprint(key.secret),
+    bytes: key.bytes,
+    permissions: octal(key.mode),
+    modified: key.modified.toISOString(),
+    expires: expires === undefined ? null : new Date(expires).toISOString(),
+    expired: expires !== undefined && isPast(expires),
+    max_connections: maxConnections ?? null,
+    target: targets ?? null,
+  };
+}
+
+function octal(mode: number): string {
+  return mode.toString(8).padStart(4, "0");
+}
+
+function isPast(date: Date): boolean {
+  return date.getTime() <= Date.now();
+}
+
+/** A day in UTC, with the time unless that is midnight. */
+function dateOf(date: Date): string {
+  return new Date(date).toISOString().replace("T00:00:00.000Z", "");
+}
+
+/** Time since a date, in its largest unit that fits twice. */
+function ageOf(date: Date): string {
+  const minutes = Math.max(0, Math.floor((Date.now() - date.getTime()) / 60_000));
+  if (minutes < 120) return `${minutes} min`;
+  return minutes < 48 * 60 ? `${Math.floor(minutes / 60)} hours` : `${Math.floor(minutes / (24 * 60))} days`;
+}
+
+/** A new key, and whether the daemon may be unable to read it. */
+interface MadeKey {
+  readonly fingerprint: string;
+  /** What to do about its owner and permissions, if that may be needed. */
+  readonly access: readonly string[];
+}
+
+function madeOutput(directory: string, name: string, file: string, made: MadeKey, steps: string[]): Output {
+  const next = [...made.access, ...steps];
+  return {
+    text: `${join(directory, file)}: new key of ${KEY_BYTES} bytes, fingerprint ${made.fingerprint}\n${numbered(next)}`,
+    json: { added: { name, file, fingerprint: made.fingerprint }, next },
+  };
+}
+
+function numbered(steps: readonly string[]): string {
+  return `Next:\n${steps.map((step, index) => `  ${index + 1}. ${step}\n`).join("")}`;
+}
+
+/**
+ * Writes a new key, whole or not at all: to a file that readers of the directory skip, which then gets its name.
+ *
+ * @returns undefined if there is a file of this name, which stays as it is.
+ * @throws CommandError
+ */
+async function makeKey(directory: string, file: string, found: KeyDirectory): Promise<MadeKey | undefined> {
+  const path = join(directory, file);
+  const temporary = join(directory, `.new-${randomBytes(8).toString("hex")}`);
+  const contents = randomBytes(KEY_BYTES);
+  const secret = Secret.fromKeyFile(contents);
+  try {
+    const handle = await open(temporary, "wx", 0o600);
+    try {
+      await handle.writeFile(contents);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    // Unlike a rename, it fails if there is a file of this name.
+    await link(temporary, path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return undefined;
+    throw new CommandError(`Cannot write a key to ${path}: ${systemErrorText(error)}`);
+  } finally {
+    contents.fill(0);
+    await unlink(temporary).catch(() => {});
+  }
+  await sync(directory);
+  const print = fingerprint(secret);
+  secret.destroy();
+  return { fingerprint: print, access: await accessAdvice(directory, path, found.keys[0]) };
+}
+
+/** Has the system write a directory's entries to the disk, where its file system can. */
+async function sync(directory: string): Promise<void> {
+  const handle = await open(directory);
+  await handle.sync().catch(() => {});
+  await handle.close();
+}
+
+/**
+ * What to do if the daemon, as the user that it runs as, may be unable to read a new key: one that belongs to somebody
+ * else than a key beside it, or than the directory if it is the first one.
+ */
+async function accessAdvice(
+  directory: string,
+  path: string,
+  other: DirectoryKey | undefined,
+): Promise<string[]> {
+  const model = other === undefined ? directory : join(directory, other.file);
+  const [own, { uid, gid, mode }] = await Promise.all([stat(path), stat(model)]);
+  const groupReads = other === undefined ? gid !== own.gid && (mode & 0o010) !== 0 : (mode & 0o040) !== 0;
+  const commands: string[] = [];
+  if (uid !== own.uid || (groupReads && gid !== own.gid))
+    commands.push(`chown ${uid}:${gid} ${shellWord(path)}`);
+  if (groupReads) commands.push(`chmod 0640 ${shellWord(path)}`);
+  if (commands.length === 0) return [];
+  return [
+    `Only user ${own.uid} can read ${path}, unlike ${model}. If the daemon runs as another user: ${commands.join(" && ")}`,
+  ];
+}
+
+/** A word as a shell reads it. */
+function shellWord(text: string): string {
+  return /^[\w@%+:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
