@@ -30,16 +30,20 @@ describeWith(
       # A plain daemon of the original's holds one connection through it all.
       /usr/bin/spiped -e -s '[127.0.0.1]:2525' -t '[127.0.0.1]:8025' -k keys/bob.key -p bob.pid
       (sleep 4; echo end) | socat -t 5 - TCP:127.0.0.1:2525 > held & held=$!
+      # And one of alice's is open with the old key.
+      mkfifo input; sleep 1000 > input &
+      (/usr/bin/spipe -t '[127.0.0.1]:8025' -k old < input > output || touch ended) &
       clients=""
       for i in 1 2 3; do client $i & clients="$clients $!"; done
       sleep 0.8
       ${recipe("rotate-add")}
       sleep 0.8
-      cp keys/alice-2027.key new; mv new current
+      cp keys/alice.2*.key new; mv new current
       sleep 0.8
       ${recipe("rotate-remove")}
       sleep 0.8
       touch stop; wait $clients
+      timeout 5 sh -c 'until test -e ended; do sleep 0.05; done'
       test ! -e failures || { cat failures; exit 1; }
       test "$( (echo hello; sleep 1) | /usr/bin/spipe -t '[127.0.0.1]:8025' -k old || true)" = ""
       wait $held; test "$(cat held)" = end
