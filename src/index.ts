@@ -14,7 +14,7 @@
  */
 export { type ConnectOptions, connect } from "./library/client.ts";
 export { httpAgent } from "./library/http-agent.ts";
-export { loadKey, loadKeys } from "./library/load-keys.ts";
+export { type LoadKeysOptions, loadKey, loadKeys } from "./library/load-keys.ts";
 export { type RedisConnector, redisConnector } from "./library/redis-connector.ts";
 export { createServer, type Key, type ServerOptions, type SpipedServer } from "./library/server.ts";
 export {

@@ -26,7 +26,7 @@ export interface DirectoryKey extends KeyFacts {
 }
 
 /** Something that is wrong with a file of a directory. */
-export interface KeyProblem {
+interface KeyProblem {
   readonly file: string;
   /**
    * `ignored`: it is not taken for a key; `refused`: its contents are no key; `unreadable`: nobody knows what they are;

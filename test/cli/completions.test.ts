@@ -1,5 +1,6 @@
 /** The shells' completions offer every option that -h lists, in the shells themselves. */
-import { resolve } from "node:path";
+import { writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { expect, it } from "vitest";
 import { commandOf, type Program, run, temporaryDirectory } from "../support/programs.ts";
 import { describeWith } from "../support/requirements.ts";
@@ -48,5 +49,45 @@ describeWith(
     const everyOption = await listed(program);
     for (const option of everyOption) expect(text).toContain(option);
     for (const option of offered) expect(everyOption).toContain(option);
+  });
+});
+
+describeWith(
+  "bash",
+  "zsh",
+  "fish",
+)("completion of spiped keys", () => {
+  const COMMANDS = ["add", "list", "revoke", "rotate", "show"];
+
+  it("in bash offers commands, clients and files", async () => {
+    const directory = temporaryDirectory();
+    for (const file of ["alice.key", "alice.2027.key", "bob.key", "README"])
+      writeFileSync(join(directory, file), "");
+    const offered = async (...typed: string[]) => {
+      const list = ["spiped", "keys", ...typed].map((word) => `'${word}'`).join(" ");
+      const script = `source ${FILES}/spiped.bash; COMP_WORDS=(${list}); COMP_CWORD=${typed.length + 1}; _spiped; printf '%s\\n' "\${COMPREPLY[@]}"`;
+      const { stdout } = await run(["bash", "-c", script]);
+      return [...new Set(stdout.toString().trim().split("\n"))].sort();
+    };
+    expect(await offered("")).toEqual(["--help", ...COMMANDS]);
+    expect(await offered("rotate", directory, "")).toEqual(["--json", "alice", "bob"]);
+    expect(await offered("revoke", directory, "a")).toEqual(["alice.2027.key", "alice.key"]);
+  });
+
+  it("in fish offers commands", async () => {
+    const script = `source ${FILES}/spiped.fish; complete -C 'spiped keys '`;
+    const { stdout } = await run(["fish", "--no-config", "-c", script], "", {
+      env: { ...process.env, HOME: temporaryDirectory() },
+    });
+    const offered = stdout
+      .toString()
+      .trim()
+      .split("\n")
+      .map((line) => line.split("\t")[0]!);
+    expect(offered.sort()).toEqual(COMMANDS);
+  });
+
+  it("in zsh is understood by the shell", async () => {
+    expect(await run(["zsh", "-n", `${FILES}/_spiped`])).toMatchObject({ status: 0, stderr: "" });
   });
 });

@@ -1,7 +1,10 @@
 /** Metrics, health and the status page. */
-import { existsSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { fingerprint } from "../../src/protocol/fingerprint.ts";
+import { Secret } from "../../src/protocol/secret.ts";
 import { ask } from "../support/http.ts";
 import {
   commandOf,
@@ -9,6 +12,7 @@ import {
   freeAddress,
   keyFile,
   run,
+  start,
   startSpiped,
   temporaryDirectory,
   until,
@@ -63,6 +67,29 @@ describeWith("spiped", "spipe")("--metrics", () => {
     expect(value('spiped_bytes_total\\{tunnel="default",key="default",direction="encrypted"\\}')).toBe(4001);
     expect(value('spiped_handshake_seconds_count\\{tunnel="default"\\}')).toBe(5);
     expect(text).toContain("nodejs_eventloop_lag_p99_seconds");
+  });
+
+  it.each([[], ["--workers", "2"]])("tells a client's keys apart (%s %s)", async (...options) => {
+    const keys = temporaryDirectory();
+    for (const file of ["alice.key", "alice.2027.key", "bob.key"])
+      writeFileSync(join(keys, file), randomBytes(32), { mode: 0o600 });
+    const echo = await startEcho();
+    const [wire, metrics] = [await freeAddress(), await freeAddress()];
+    await startSpiped("ours", "-d", wire, echo.address, keys, "--metrics", metrics.text, ...options);
+    const held = start([...commandOf("c", "spipe"), "-t", wire.text, "-k", join(keys, "alice.key")]);
+    held.child.stdin!.write("x");
+    await until(() => held.stdout().length === 1);
+    for (let i = 0; i < 2; i += 1)
+      await run([...commandOf("c", "spipe"), "-t", wire.text, "-k", join(keys, "alice.2027.key")], "x");
+    const labels = (file: string) => {
+      const print = fingerprint(Secret.fromKeyFile(readFileSync(join(keys, file))));
+      return `tunnel="default",key="${file.split(".")[0]}",fingerprint="${print}"`;
+    };
+    const { body } = await get(metrics, "/metrics");
+    expect(body).toContain(`spiped_key_connections_total{${labels("alice.key")}} 1\n`);
+    expect(body).toContain(`spiped_key_connections_total{${labels("alice.2027.key")}} 2\n`);
+    expect(body).not.toContain("bob");
+    expect(body).toContain(`spiped_connections{${labels("alice.key")},state="open"} 1\n`);
   });
 
   it("serves a UNIX socket, and removes it", async () => {

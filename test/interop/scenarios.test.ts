@@ -32,9 +32,8 @@ describeWith(
       const output = await onOwnMachine(`
       place() { case $1 in /*) echo "UNIX-$2:$1";; "[:"*) echo "TCP6-$2:$1";; *) echo "TCP-$2:$1" | tr -d [];; esac; }
       bind() { case $1 in /*) place $1 LISTEN;; "[:"*) echo "TCP6-LISTEN:\${1##*:},bind=[::1],reuseaddr";; *) echo "TCP-LISTEN:\${1##*:},bind=127.0.0.1,reuseaddr";; esac; }
-      : > nothing
-      ${encrypting} -e -s "${source}" -t "${middle}" -k nothing -o 1 -p e.pid
-      ${decrypting} -d -s "${middle}" -t "${target}" -k nothing -o 1 -p d.pid
+      ${encrypting} -e -s "${source}" -t "${middle}" -k spiped.key -o 1 -p e.pid
+      ${decrypting} -d -s "${middle}" -t "${target}" -k spiped.key -o 1 -p d.pid
       e=$(cat e.pid); d=$(cat d.pid)
       ps -o args= -p $e | grep -qF "spiped -e -s ${source} -t ${middle}"
       ps -o args= -p $d | grep -qF "spiped -d -s ${middle} -t ${target}"
@@ -60,19 +59,19 @@ second"
       echo a file, through the pair and by spipe
       head -c 3000000 /dev/urandom > file
       socat -t 5 - "$(place "${source}" CONNECT)" < file | cmp - file
-      ./spipe -t "${middle}" -k nothing < file | cmp - file
+      ./spipe -t "${middle}" -k spiped.key < file | cmp - file
       kill $server; wait $server || true
 
       echo a slow answer after a half-close
       rm -f target
       socat "$(bind "${target}")" SYSTEM:'cat > slow.in; pv -q -L 20000 slow.in' & server=$!
       sleep 0.3
-      head -c 10000 file | ./spipe -t "${middle}" -k nothing | cmp - <(head -c 10000 file)
+      head -c 10000 file | ./spipe -t "${middle}" -k spiped.key | cmp - <(head -c 10000 file)
 
       echo idle daemons end at SIGTERM
       kill $e $d
       while kill -0 $e 2>/dev/null || kill -0 $d 2>/dev/null; do sleep 0.05; done
-      status=0; ./spipe -t $PWD/nowhere -k nothing < /dev/null || status=$?
+      status=0; ./spipe -t $PWD/nowhere -k spiped.key < /dev/null || status=$?
       test $status = 1
       echo all done
     `);
