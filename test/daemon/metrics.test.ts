@@ -85,7 +85,7 @@ describeWith("spiped", "spipe")("--metrics", () => {
       const print = fingerprint(Secret.fromKeyFile(readFileSync(join(keys, file))));
       return `tunnel="default",key="${file.split(".")[0]}",fingerprint="${print}"`;
     };
-    const { body } = await get(metrics, "/metrics");
+    const { body } = await ask(metrics, "/metrics");
     expect(body).toContain(`spiped_key_connections_total{${labels("alice.key")}} 1\n`);
     expect(body).toContain(`spiped_key_connections_total{${labels("alice.2027.key")}} 2\n`);
     expect(body).not.toContain("bob");
