@@ -244,14 +244,7 @@ describeWith("spiped", "spipe")("--workers", () => {
   });
 
   it("drains and reloads as one", async () => {
-    const { key, wire, plain, daemon } = await withWorkers("--log-level", "info");
-    const held = await connectTo(plain);
-    held.write("x");
-    let received = "";
-    held.on("data", (chunk) => {
-      received += chunk;
-    });
-    await until(() => received === "x");
+    const { key, wire, daemon } = await withWorkers("--log-level", "info");
     writeFileSync(key, randomBytes(32));
     process.kill(daemon.pid, "SIGHUP");
     await until(() => daemon.stderr().includes("reloaded"));
@@ -259,10 +252,16 @@ describeWith("spiped", "spipe")("--workers", () => {
       const { stdout } = await run([...commandOf("c", "spipe"), "-t", wire.text, "-k", key], "new key");
       expect(String(stdout)).toBe("new key");
     }
+    const held = start([...commandOf("c", "spipe"), "-t", wire.text, "-k", key]);
+    held.child.stdin!.write("x");
+    await until(() => String(held.stdout()) === "x");
+    process.kill(daemon.pid, "SIGHUP");
+    await until(() => daemon.stderr().split("reloaded").length === 3);
     process.kill(daemon.pid, "SIGTERM");
     await until(() => !isListening(wire));
-    held.end("y");
-    await until(() => received === "xy");
+    held.child.stdin!.end("y");
+    expect((await held.ended).status).toBe(0);
+    expect(String(held.stdout())).toBe("xy");
     expect(await daemon.ended).toEqual({ status: 0, signal: null });
   });
 });
