@@ -93,7 +93,8 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
    *
    * @param where a TCP port on an IP address (all IPv4 addresses if none is given; port 0 lets the system choose), or
    * the absolute path of a UNIX socket.
-   * @throws the system's error, or TypeError.
+   * @throws the system's error, or TypeError; ERR_SPIPED_UNTRUSTED_PATH if root would bind where another user can replace
+   * the directory.
    */
   async listen(
     where: { readonly port: number; readonly host?: string } | { readonly path: string },

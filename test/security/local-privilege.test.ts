@@ -131,7 +131,7 @@ describeWith("root")("--socket-owner", () => {
     daemon.child.kill("SIGKILL");
     await daemon.ended;
     await untilListening(start(args), addressOf(path));
-    expect(statSync(path).uid).toBe(NOBODY);
+    await until(() => statSync(path).uid === NOBODY);
   });
 
   it("is not changed by a reload once the socket's name can be replaced", async () => {
