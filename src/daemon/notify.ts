@@ -48,6 +48,7 @@ const FIRST_FD = 3;
 export function takeListeningSockets(): number[] {
   const { LISTEN_PID, LISTEN_FDS } = process.env;
   for (const name of ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]) delete process.env[name];
-  if (Number(LISTEN_PID) !== process.pid) return [];
-  return Array.from({ length: Number(LISTEN_FDS) || 0 }, (_, index) => FIRST_FD + index);
+  // systemd passes a small number.
+  if (Number(LISTEN_PID) !== process.pid || !/^\d{1,4}$/.test(LISTEN_FDS ?? "")) return [];
+  return Array.from({ length: Number(LISTEN_FDS) }, (_, index) => FIRST_FD + index);
 }

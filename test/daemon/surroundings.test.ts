@@ -96,6 +96,15 @@ describe("a daemon", () => {
     }
   });
 
+  it.each(["Infinity", "1e9", "-1", "x", ""])("takes no sockets if their number is %j", async (number) => {
+    const wrap = (command: readonly string[]) => {
+      const script = 'LISTEN_PID=$$ LISTEN_FDS="$0" exec "$@"';
+      return ["sh", "-c", script, number, ...command];
+    };
+    const { daemon } = await startAs(wrap, {});
+    await ends(daemon);
+  });
+
   it("takes no sockets that are meant for another process", async () => {
     const { daemon } = await startWith({ LISTEN_PID: "1", LISTEN_FDS: "1" });
     await ends(daemon);
