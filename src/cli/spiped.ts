@@ -5,7 +5,7 @@ import type { Registry } from "prom-client";
 import { connectionLog } from "../daemon/connection-log.ts";
 import { daemonize, takeReadyReport } from "../daemon/daemonize.ts";
 import { keepHeapSmall } from "../daemon/heap.ts";
-import { Limits } from "../daemon/limits.ts";
+import { Limits, makeAdmission } from "../daemon/limits.ts";
 import { bothLogs, type Log, warningsOnly } from "../daemon/log.ts";
 import { takeListeningSockets, takeNotifier } from "../daemon/notify.ts";
 import { allObservers } from "../daemon/observer.ts";
@@ -254,6 +254,7 @@ async function makeBackend(settings: ProcessSettings, log: Log): Promise<Backend
     factory: localTunnels({
       log,
       observer: allObservers(...(logConnections ? [connectionLog(log)] : []), ...(own ? [own.observer] : [])),
+      admission: makeAdmission(log, 1),
       slots: (plan, key, limit) => limits.get(plan.name, key?.name, limit),
     }),
     isShared: false,

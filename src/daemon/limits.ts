@@ -1,4 +1,5 @@
-/** The limits on simultaneous connections, of tunnels and of keys. */
+/** The limits on connections: simultaneous ones, of tunnels and of keys, and unauthenticated ones. */
+import { Admission } from "../tunnel/admission.ts";
 import { Slots } from "../tunnel/slots.ts";
 import type { Log } from "./log.ts";
 
@@ -33,6 +34,19 @@ export class Limits {
   byId(id: string): Slots | undefined {
     return this.#slots.get(id);
   }
+}
+
+/**
+ * The limits on unauthenticated connections of this process.
+ *
+ * @param processes how many share them.
+ */
+export function makeAdmission(log: Log, processes: number): Admission {
+  return new Admission({
+    processes,
+    onShortage: (error) => log.warn(`Error accepting a connection: ${error.message}`),
+    onPenalty: (message) => log.warn(message),
+  });
 }
 
 /** Names a limit. */

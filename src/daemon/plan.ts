@@ -3,6 +3,7 @@ import { fingerprint } from "../protocol/fingerprint.ts";
 import { Secret } from "../protocol/secret.ts";
 import type { Address, ResolvedAddress } from "../tunnel/address.ts";
 import { AddressList } from "../tunnel/address-list.ts";
+import type { Admission } from "../tunnel/admission.ts";
 import type { SlotCounter } from "../tunnel/slots.ts";
 import { Target } from "../tunnel/target.ts";
 import { Targets } from "../tunnel/targets.ts";
@@ -54,12 +55,14 @@ export interface TunnelPlan {
   readonly allow?: readonly string[] | undefined;
   readonly acceptProxy?: readonly string[] | undefined;
   readonly sendProxy?: "v1" | "v2" | undefined;
+  readonly penaltyExempt?: readonly string[] | undefined;
 }
 
 /** What a tunnel needs of the process that it lives in. */
 export interface Surroundings {
   readonly log: Log;
   readonly observer?: Observer | undefined;
+  readonly admission: Admission;
   /**
    * The counter of a limit.
    *
@@ -70,7 +73,7 @@ export interface Surroundings {
 
 /** Makes what a server needs of a plan; the targets' names are looked up from now on. */
 export function serverOptions(plan: TunnelPlan, surroundings: Surroundings): ServerOptions {
-  const { log, observer } = surroundings;
+  const { log, observer, admission } = surroundings;
   const makeTargets = (targets: readonly TargetPlan[]) => {
     const made = new Targets(
       targets.map(
@@ -114,6 +117,8 @@ export function serverOptions(plan: TunnelPlan, surroundings: Surroundings): Ser
     allow: plan.allow === undefined ? undefined : new AddressList(plan.allow),
     acceptProxy: plan.acceptProxy === undefined ? undefined : new AddressList(plan.acceptProxy),
     sendProxy: plan.sendProxy,
+    penaltyExempt: plan.penaltyExempt === undefined ? undefined : new AddressList(plan.penaltyExempt),
+    admission,
     log,
     observer,
   };

@@ -10,10 +10,13 @@ import type { Secret } from "../protocol/secret.ts";
 import { Acceptor } from "../tunnel/acceptor.ts";
 import type { ResolvedAddress } from "../tunnel/address.ts";
 import type { AddressList } from "../tunnel/address-list.ts";
+import type { Admission } from "../tunnel/admission.ts";
 import { openWire } from "../tunnel/connect.ts";
 import { callAt, deadline } from "../tunnel/deadline.ts";
 import { type DialOptions, dial } from "../tunnel/dial.ts";
+import { HandshakeQueue } from "../tunnel/handshake-queue.ts";
 import { ignoreErrors } from "../tunnel/ignore-errors.ts";
+import type { PendingConnection } from "../tunnel/pending-handshakes.ts";
 import { type PipeOptions, pipe } from "../tunnel/pipe.ts";
 import { type ProxiedConnection, proxyHeaderV1, proxyHeaderV2 } from "../tunnel/proxy-protocol.ts";
 import { readProxyHeader } from "../tunnel/read-proxy-header.ts";
@@ -58,6 +61,9 @@ export interface ServerOptions extends HandshakeOptions {
   readonly acceptProxy?: AddressList | undefined;
   /** Version of the PROXY protocol header that the target gets. */
   readonly sendProxy?: "v1" | "v2" | undefined;
+  /** Addresses that are never penalised for failed handshakes. */
+  readonly penaltyExempt?: AddressList | undefined;
+  readonly admission: Admission;
   readonly log: Log;
   readonly observer?: Observer | undefined;
   readonly engine?: Engine;
@@ -80,6 +86,7 @@ export class TunnelServer {
   #options: ServerOptions;
   #acceptor: Acceptor;
   readonly #engine: Engine;
+  readonly #handshakes = new HandshakeQueue();
   /** All accepted sockets that are not closed yet. */
   readonly #sockets = new Set<Socket>();
   /** The keys that clients have proved to hold. */
@@ -120,6 +127,8 @@ export class TunnelServer {
   reconfigure(options: ServerOptions): void {
     const { keys, retired } = carryOver(options.keyring.keys, this.#options.keyring.keys);
     options.keyring.replace(keys);
+    const known = new Set(this.#options.keyring.keys.map(({ secret }) => secret));
+    if (keys.some(({ secret }) => !known.has(secret))) options.admission.penalties.forgive();
     stopLookUps(this.#options);
     this.#options = options;
     this.#acceptor = this.#makeAcceptor();
@@ -230,24 +239,28 @@ export class TunnelServer {
 
   /** All that comes before data can flow. */
   async #open(socket: Socket, options: ServerOptions, connection: ConnectionInfo): Promise<Ends> {
-    const proxied = await letIn(socket, options);
+    const pending = options.admission.accept(socket);
+    const proxied = await letIn(socket, pending, options);
     if (proxied !== undefined) connection.peer = nameOf(proxied.source.address, proxied.source.port);
     const client: Client = { socket, proxied, options, connection };
-    return options.mode === "encrypt" ? this.#encrypt(client) : this.#decrypt(client);
+    return options.mode === "encrypt" ? this.#encrypt(client, pending) : this.#decrypt(client, pending);
   }
 
   /** `-e`: a slot, the target, the handshake with it. */
-  async #encrypt(client: Client): Promise<Ends> {
+  async #encrypt(client: Client, pending: PendingConnection): Promise<Ends> {
     const { socket: plain, options, connection } = client;
+    pending.admit(1);
     await this.#slot(client, options.slots);
     const gone = abortOnClose(plain);
-    const { wire, session } = await options.targets.attempt((target) =>
-      openWire({
-        ...options,
-        ...dialing(target, gone.signal, options),
-        secret: this.#options.keyring.only,
-        preamble: headerFor(client),
-      }),
+    const { wire, session } = await this.#handshakes.run(options.timeout, gone.signal, () =>
+      options.targets.attempt((target) =>
+        openWire({
+          ...options,
+          ...dialing(target, gone.signal, options),
+          secret: this.#options.keyring.only,
+          preamble: headerFor(client),
+        }),
+      ),
     );
     gone.stop();
     connection.handshakeTime = performance.now() - connection.acceptedAt;
@@ -255,9 +268,10 @@ export class TunnelServer {
   }
 
   /** `-d`: the client's proof, a slot, the target, our part of the handshake. */
-  async #decrypt(client: Client): Promise<Ends> {
-    const { socket: wire, proxied, options, connection } = client;
-    const { handshake, secret } = await this.#acceptor.verify(wire, proxied?.source.address);
+  async #decrypt(client: Client, pending: PendingConnection): Promise<Ends> {
+    const { socket: wire, options, connection } = client;
+    const { handshake, secret } = await this.#acceptor.authenticate(wire, pending);
+    pending.admit(1);
     connection.handshakeTime = performance.now() - connection.acceptedAt;
     this.#secrets.set(wire, secret);
     const key = this.#keyOf(secret, connection);
@@ -361,7 +375,12 @@ function releaseOnClose(socket: Socket, slots: SlotCounter): void {
  *
  * @returns the connection that the client stands for, undefined over a UNIX socket.
  */
-async function letIn(socket: Socket, options: ServerOptions): Promise<ProxiedConnection | undefined> {
+async function letIn(
+  socket: Socket,
+  pending: PendingConnection,
+  options: ServerOptions,
+): Promise<ProxiedConnection | undefined> {
+  if (socket.errored !== null) throw socket.errored;
   const { allow, acceptProxy, timeout } = options;
   const check = (address: string | undefined) => {
     if (allow !== undefined && !allow.includes(address)) throw new RefusedError("address not allowed");
@@ -370,6 +389,7 @@ async function letIn(socket: Socket, options: ServerOptions): Promise<ProxiedCon
     const proxied = await readProxyHeader(socket, timeout);
     if (proxied !== undefined) {
       check(proxied.source.address);
+      pending.locate(proxied.source.address);
       return proxied;
     }
   }

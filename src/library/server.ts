@@ -6,6 +6,7 @@ import { SpipedError } from "../protocol/errors.ts";
 import type { ServerHandshake } from "../protocol/handshake.ts";
 import { Secret } from "../protocol/secret.ts";
 import { Acceptor } from "../tunnel/acceptor.ts";
+import { Admission } from "../tunnel/admission.ts";
 import { callAt } from "../tunnel/deadline.ts";
 import { ignoreErrors } from "../tunnel/ignore-errors.ts";
 import { Listener } from "../tunnel/listener.ts";
@@ -55,7 +56,7 @@ export interface SpipedServerEvents {
   connection: [socket: SpipedSocket];
   /** A peer was turned away, with the reason; nothing was sent to it. Without a listener this is silent. */
   refused: [error: Error, peer: { address: string | undefined; port: number | undefined }];
-  /** Accepting failed, for want of file descriptors for example; the server goes on. */
+  /** Accepting failed, or connections were closed for lack of file descriptors; the server goes on. */
   warning: [error: Error];
 }
 
@@ -64,6 +65,7 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
   readonly #options: ServerOptions;
   readonly #listener: Listener;
   readonly #acceptor: Acceptor;
+  readonly #admission = new Admission({ onShortage: (error) => this.emit("warning", error) });
   readonly #sockets = new Set<Socket>();
 
   /** @internal Made by `createServer()`. */
@@ -80,8 +82,12 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
     checkTimeout(timeout);
     checkForwardSecrecy(options);
     this.#options = options;
-    const candidates = () => keys?.map(({ secret }) => secret) ?? [key!];
-    this.#acceptor = new Acceptor({ ...options, timeout, candidates });
+    this.#acceptor = new Acceptor({
+      ...options,
+      timeout,
+      candidates: () => keys?.map(({ secret }) => secret) ?? [key!],
+      admission: this.#admission,
+    });
     this.#listener = new Listener(
       (socket) => this.#accept(socket),
       (error) => this.emit("warning", error),
@@ -129,11 +135,15 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
     ignoreErrors(socket);
     this.#sockets.add(socket);
     socket.once("close", () => this.#sockets.delete(socket));
+    const pending = this.#admission.accept(socket);
     this.#acceptor
-      .verify(socket)
+      .authenticate(socket, pending)
       .then(({ handshake, secret }) => ({ handshake, key: this.#keyOf(secret) }))
       .then(
-        ({ handshake, key }) => this.#welcome(socket, handshake, key),
+        ({ handshake, key }) => {
+          pending.admit(0);
+          this.#welcome(socket, handshake, key);
+        },
         (error: Error) => {
           socket.destroy();
           this.emit("refused", error, peer);

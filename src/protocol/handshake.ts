@@ -187,19 +187,21 @@ export class ClientHandshake {
 export interface ServerProgress {
   /** How many of the bytes belonged to the handshake. */
   readonly consumed: number;
-  /** The secret that the client has proved to hold: from now on it is no stranger, and `respond()` is due. */
+  /** The secret that the client has proved to hold. The client is authenticated; call `respond()` next. */
   readonly verified?: Secret;
+  /** True if the client's message has arrived but not all candidates were tried; call `tryMore()` next. */
+  readonly undecided?: boolean;
 }
 
-/** The side that accepted the connection. Until the client has proved that it holds a key, it costs a few hashes. */
+/** The side that accepted the connection. Until the client has proved that it holds a key, it costs a few hashes a key. */
 export class ServerHandshake {
   readonly #party: Party;
-  readonly #candidates: Iterable<Secret>;
+  readonly #candidates: Iterator<Secret>;
   #verified: Secret | undefined;
 
-  /** @param candidates the secrets that a client may hold, the likeliest first. */
+  /** @param candidates the secrets that a client may hold, the likeliest first; read when its message has arrived. */
   constructor(candidates: Iterable<Secret>, options: HandshakeOptions = {}) {
-    this.#candidates = candidates;
+    this.#candidates = candidates[Symbol.iterator]();
     this.#party = new Party("server", options);
   }
 
@@ -211,18 +213,33 @@ export class ServerHandshake {
   /**
    * Takes the next bytes from the client.
    *
+   * @param trials how many candidates to try when the client's message is complete.
    * @throws HandshakeError if the client holds none of the keys or its value must be refused.
    */
-  receive(bytes: Uint8Array): ServerProgress {
+  receive(bytes: Uint8Array, trials = Number.POSITIVE_INFINITY): ServerProgress {
     const consumed = this.#party.collect(bytes);
     if (!this.#party.hasMessage) return { consumed };
-    for (const secret of this.#candidates) {
+    const verified = this.tryMore(trials);
+    return verified === undefined ? { consumed, undecided: true } : { consumed, verified };
+  }
+
+  /**
+   * Tries more candidates, after `receive` or this function has left some.
+   *
+   * @param trials how many to try at most.
+   * @returns the secret that the client holds, undefined if there are candidates left to try.
+   * @throws HandshakeError if the client holds none of the keys or its value must be refused.
+   */
+  tryMore(trials: number): Secret | undefined {
+    for (let tried = 0; tried < trials; tried += 1) {
+      const { done, value: secret } = this.#candidates.next();
+      if (done) throw wrongKey();
       if (!this.#party.peerHolds(secret)) continue;
       this.#party.checkPeerValue();
       this.#verified = secret;
-      return { consumed, verified: secret };
+      return secret;
     }
-    throw wrongKey();
+    return undefined;
   }
 
   /**

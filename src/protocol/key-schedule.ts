@@ -4,7 +4,7 @@
  *
  * Both are PBKDF2-HMAC-SHA256 with one iteration, which makes output block i just HMAC(K, salt || BE32(i)).
  */
-import { createHmac } from "node:crypto";
+import { createHmac, hash } from "node:crypto";
 import { pbkdf2 } from "@noble/hashes/pbkdf2.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { concatBytes } from "@noble/hashes/utils.js";
@@ -27,26 +27,79 @@ export interface Nonces {
 /** The index of each side's key among the outputs of a derivation. */
 const SIDE_INDEX = { client: 0, server: 1 } as const;
 
+const HASH_BLOCK = 64;
+
+/** SHA-256 in one call; Node's types know it only for strings. Not every other runtime has it. */
+const oneShot = hash as unknown as
+  | ((algorithm: "sha256", data: Uint8Array, encoding: "latin1") => string)
+  | undefined;
+type Latin1Buffer = Buffer & { latin1Write(text: string, offset: number, length: number): void };
+
+/** A place for one HMAC-SHA256 over messages of a fixed size; whoever uses it empties it before anyone else can. */
+class HmacScratch {
+  readonly message: Uint8Array;
+  readonly #inner: Buffer;
+  readonly #outer = Buffer.alloc(HASH_BLOCK + 32) as Latin1Buffer;
+
+  constructor(messageSize: number) {
+    this.#inner = Buffer.alloc(HASH_BLOCK + messageSize);
+    this.message = this.#inner.subarray(HASH_BLOCK);
+  }
+
+  /** @param key 32 bytes; at index i of the result's encoding `latin1` is byte i. */
+  digest(key: Uint8Array): string {
+    const inner = this.#inner;
+    const outer = this.#outer;
+    for (let i = 0; i < 32; i += 1) {
+      const byte = key[i]!;
+      inner[i] = byte ^ 0x36;
+      outer[i] = byte ^ 0x5c;
+    }
+    inner.fill(0x36, 32, HASH_BLOCK);
+    outer.fill(0x5c, 32, HASH_BLOCK);
+    outer.latin1Write(oneShot!("sha256", inner, "latin1"), HASH_BLOCK, 32);
+    const result = oneShot!("sha256", outer, "latin1");
+    inner.fill(0, 0, 32);
+    outer.fill(0);
+    return result;
+  }
+}
+
+const derivation = new HmacScratch(2 * NONCE_SIZE + 4);
+const authentication = new HmacScratch(256);
+const derivedKey = Buffer.alloc(KEY_SIZE) as Latin1Buffer;
+
 /**
  * Authenticates a side's Diffie-Hellman value: HMAC(dhmac_side, y), where dhmac_side is one 32-byte half of
  * dk1 = PBKDF2(K, nonce_C || nonce_S, 1, 64).
  *
- * Only the half that is asked for is computed, and by OpenSSL: a server with many keys pays this once for each of
- * them, 3.7 us instead of 9.6 us with @noble/hashes.
+ * A server computes this once for each key that it tries, so only the half that is needed is derived, and with one-shot
+ * hashes where they exist: a third of the time of `createHmac`, whose objects are also a burden to the garbage collector.
  *
  * @param y the value as sent, 256 bytes.
- * @returns the tag, 32 bytes.
+ * @returns the MAC, 32 bytes.
  */
 export function authenticateValue(secret: Secret, nonces: Nonces, side: Side, y: Uint8Array): Uint8Array {
-  const blockNumber = Uint8Array.of(0, 0, 0, SIDE_INDEX[side] + 1);
-  const key = createHmac("sha256", Secret.reveal(secret))
-    .update(nonces.client)
-    .update(nonces.server)
-    .update(blockNumber)
-    .digest();
-  const tag = createHmac("sha256", key).update(y).digest();
-  key.fill(0);
-  return tag;
+  const blockNumber = SIDE_INDEX[side] + 1;
+  if (oneShot === undefined) {
+    const key = createHmac("sha256", Secret.reveal(secret))
+      .update(nonces.client)
+      .update(nonces.server)
+      .update(Uint8Array.of(0, 0, 0, blockNumber))
+      .digest();
+    const mac = createHmac("sha256", key).update(y).digest();
+    key.fill(0);
+    return mac;
+  }
+  const { message } = derivation;
+  message.set(nonces.client);
+  message.set(nonces.server, NONCE_SIZE);
+  message[message.length - 1] = blockNumber;
+  derivedKey.latin1Write(derivation.digest(Secret.reveal(secret)), 0, KEY_SIZE);
+  authentication.message.set(y);
+  const mac = Buffer.from(authentication.digest(derivedKey), "latin1");
+  derivedKey.fill(0);
+  return mac;
 }
 
 /** The keys of a session, seen from one side. Both must be handed to an engine and then destroyed. */

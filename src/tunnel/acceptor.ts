@@ -1,74 +1,152 @@
-/**
- * The accepting side's door: strangers are verified in a bounded room of their own, and only who has proved to hold
- * the key is let through.
- */
+/** Authenticates accepted connections. */
 import type { Socket } from "node:net";
 import { HandshakeError, SpipedError } from "../protocol/errors.ts";
-import { type HandshakeOptions, ServerHandshake } from "../protocol/handshake.ts";
+import { HANDSHAKE_SIZE, type HandshakeOptions, ServerHandshake } from "../protocol/handshake.ts";
+import { NONCE_SIZE } from "../protocol/key-schedule.ts";
 import type { Secret } from "../protocol/secret.ts";
-import { deadline } from "./deadline.ts";
-import { verifyClient } from "./handshake.ts";
-import { WaitingRoom } from "./waiting-room.ts";
+import type { AddressList } from "./address-list.ts";
+import type { Admission } from "./admission.ts";
+import { arrivalDeadline } from "./deadline.ts";
+import { feed } from "./feed.ts";
+import type { PendingConnection } from "./pending-handshakes.ts";
+import type { Priority } from "./verification-queue.ts";
 
-/** How many strangers may wait, in all and from one address. */
-const ROOM_CAPACITY = 1024;
-const ROOM_SHARE = 512;
+/** How many keys are tried as soon as a client's proof has come, which takes less time than to accept a connection. */
+const TRIALS_AT_ONCE = 16;
+/** How many are tried between two looks at the clock. */
+const TRIALS_PER_STEP = 16;
 
 /** What an acceptor needs. */
 export interface AcceptorOptions extends HandshakeOptions {
-  /** The secrets that a client may hold, the likeliest first; asked for anew for each client. */
+  /** The secrets that a client may hold, the likeliest first; called for each client when its proof has come. */
   readonly candidates: () => Iterable<Secret>;
   /** How long a client may take to prove that it holds the key, ms. */
   readonly timeout: number;
+  readonly admission: Admission;
+  /** Addresses that are never penalised. */
+  readonly penaltyExempt?: AddressList | undefined;
 }
 
 /** A client that has proved to hold a key. */
-export interface VerifiedClient {
+export interface AuthenticatedClient {
   readonly secret: Secret;
-  /** Its handshake, whose `respond()` is due. */
+  /** Its handshake; call `respond()` next. */
   readonly handshake: ServerHandshake;
 }
 
-/** Lets clients in. */
+/** Authenticates clients. */
 export class Acceptor {
   readonly #options: AcceptorOptions;
-  readonly #room = new WaitingRoom(ROOM_CAPACITY, ROOM_SHARE);
 
   constructor(options: AcceptorOptions) {
     this.#options = options;
   }
 
-  /** How many strangers wait. */
-  get strangers(): number {
-    return this.#room.size;
-  }
-
   /**
-   * Verifies an accepted socket, which must have a listener for errors.
+   * Authenticates the client of an accepted socket, which must have a listener for errors.
    *
-   * @param address the client's, which its share of the waiting room is counted by.
-   * @throws HandshakeError or the socket's error; the socket is closed by then, in silence.
+   * @param pending the socket's place among those that are not authenticated. The caller admits it.
+   * @throws HandshakeError, SpipedError or the socket's error; the socket is closed by then, in silence.
    */
-  async verify(socket: Socket, address = socket.remoteAddress): Promise<VerifiedClient> {
-    const { candidates, timeout } = this.#options;
-    const handshake = new ServerHandshake(candidates(), this.#options);
-    const leave = this.#room.enter(address ?? "", () =>
-      socket.destroy(new SpipedError("ERR_SPIPED_EVICTED", "too many strangers at the door")),
-    );
-    const cancelDeadline = deadline(timeout, () =>
+  async authenticate(socket: Socket, pending: PendingConnection): Promise<AuthenticatedClient> {
+    const { admission, timeout, penaltyExempt } = this.#options;
+    const { penalties, verifications } = admission;
+    const { source, address } = pending;
+    // All clients of UNIX sockets have one source.
+    const isExempt = address === undefined || penaltyExempt?.includes(address) === true;
+    const refuseIfPenalised = () => {
+      if (isExempt || !penalties.has(source) || penalties.secretsOf(source).length > 0) return;
+      throw new SpipedError("ERR_SPIPED_PENALISED", "penalised for failed handshakes");
+    };
+    const trials = new Trials(this.#options.candidates, penalties.secretsOf(source));
+    const handshake = new ServerHandshake(trials, this.#options);
+    const cancelDeadline = arrivalDeadline(timeout, () =>
       socket.destroy(
         new HandshakeError("ERR_SPIPED_HANDSHAKE_TIMEOUT", `no handshake within ${timeout / 1000} s`),
       ),
     );
     try {
-      const secret = await verifyClient(socket, handshake);
+      refuseIfPenalised();
+      let secret = await receiveProof(socket, handshake, pending);
+      cancelDeadline();
+      if (secret === undefined) {
+        const priority = this.#priorityOf(source);
+        secret = await verifications.run(priority, () => {
+          if (socket.destroyed) throw socket.errored ?? new SpipedError("ERR_SPIPED_CLOSED", "closed");
+          // Others of its source may have failed while it waited.
+          refuseIfPenalised();
+          return handshake.tryMore(TRIALS_PER_STEP);
+        });
+      }
+      penalties.succeeded(source, secret);
       return { secret, handshake };
     } catch (error) {
+      const isWrongKey = error instanceof HandshakeError && error.code === "ERR_SPIPED_HANDSHAKE_MAC";
+      if (isWrongKey && !isExempt) penalties.failed(source, trials.count);
       socket.destroy();
       throw error;
     } finally {
       cancelDeadline();
-      leave();
+    }
+  }
+
+  #priorityOf(source: string): Priority {
+    const { penalties } = this.#options.admission;
+    if (penalties.isSuspect(source)) return "suspect";
+    return penalties.secretsOf(source).length > 0 ? "known" : "unknown";
+  }
+}
+
+/**
+ * Sends our nonce and receives the client's part of the handshake.
+ *
+ * @returns the secret that the client holds, undefined if there are keys left to try.
+ */
+async function receiveProof(
+  socket: Socket,
+  handshake: ServerHandshake,
+  pending: PendingConnection,
+): Promise<Secret | undefined> {
+  let received = 0;
+  socket.write(handshake.nonce);
+  const { verified } = await feed(socket, (bytes) => {
+    const hadNonce = received >= NONCE_SIZE;
+    const progress = handshake.receive(bytes, TRIALS_AT_ONCE);
+    received += progress.consumed;
+    if (received === HANDSHAKE_SIZE) {
+      pending.progress();
+      return { consumed: progress.consumed, result: progress };
+    }
+    if (!hadNonce && received >= NONCE_SIZE) pending.progress();
+    return { consumed: progress.consumed };
+  });
+  return verified;
+}
+
+/** The keys to try for one client: those that its source used last, then all others. */
+class Trials implements Iterable<Secret> {
+  /** How many were tried. */
+  count = 0;
+  readonly #candidates: () => Iterable<Secret>;
+  readonly #likely: readonly Secret[];
+
+  constructor(candidates: () => Iterable<Secret>, likely: readonly Secret[]) {
+    this.#candidates = candidates;
+    this.#likely = likely;
+  }
+
+  *[Symbol.iterator](): Iterator<Secret> {
+    // The keys may change while this goes on in slices.
+    const candidates = new Set(this.#candidates());
+    const likely = this.#likely.filter((secret) => candidates.has(secret));
+    for (const secret of likely) {
+      candidates.delete(secret);
+      this.count += 1;
+      yield secret;
+    }
+    for (const secret of candidates) {
+      this.count += 1;
+      yield secret;
     }
   }
 }

@@ -6,7 +6,7 @@ import { HandshakeError } from "../protocol/errors.ts";
 import { ClientHandshake, type HandshakeOptions } from "../protocol/handshake.ts";
 import type { SessionKeys } from "../protocol/key-schedule.ts";
 import type { Secret } from "../protocol/secret.ts";
-import { deadline } from "./deadline.ts";
+import { arrivalDeadline } from "./deadline.ts";
 import { type DialOptions, dial } from "./dial.ts";
 import { handshakeAsClient } from "./handshake.ts";
 import { ignoreErrors } from "./ignore-errors.ts";
@@ -34,7 +34,7 @@ export async function openWire(options: OpenOptions): Promise<{ wire: Socket; se
     throw signal.reason;
   }
   const abort = () => wire.destroy(signal?.reason);
-  const cancelDeadline = deadline(timeout, () =>
+  const cancelDeadline = arrivalDeadline(timeout, () =>
     wire.destroy(
       new HandshakeError("ERR_SPIPED_HANDSHAKE_TIMEOUT", `no handshake within ${timeout / 1000} s`),
     ),

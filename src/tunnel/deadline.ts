@@ -28,3 +28,18 @@ export function callAt(time: number, action: () => void): () => void {
   wait();
   return () => clearTimeout(timer);
 }
+
+/**
+ * As `deadline`, for something that has to arrive: after the delay, what has arrived is read before `expire` is called.
+ * When the event loop is late, a peer that is not must not be taken for late.
+ */
+export function arrivalDeadline(delay: number, expire: () => void): () => void {
+  let immediate: NodeJS.Immediate | undefined;
+  const cancel = deadline(delay, () => {
+    immediate = setImmediate(expire);
+  });
+  return () => {
+    cancel();
+    clearImmediate(immediate);
+  };
+}

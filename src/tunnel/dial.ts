@@ -1,7 +1,7 @@
 /** Connecting to a target (Tarsnap's `sock_connect`): its addresses in order, the next one when one fails. */
 import type { Socket } from "node:net";
 import type { ResolvedAddress } from "./address.ts";
-import { deadline } from "./deadline.ts";
+import { arrivalDeadline } from "./deadline.ts";
 import { connectDirect } from "./direct-read.ts";
 import { ConnectError } from "./errors.ts";
 
@@ -39,7 +39,7 @@ export function dial(options: DialOptions): Promise<Socket> {
       socket?.destroy();
     };
     const abort = () => giveUp(signal?.reason);
-    const cancelDeadline = deadline(timeout, () =>
+    const cancelDeadline = arrivalDeadline(timeout, () =>
       giveUp(new ConnectError("ERR_SPIPED_CONNECT_TIMEOUT", `no connection within ${timeout / 1000} s`)),
     );
     signal?.addEventListener("abort", abort);

@@ -1,8 +1,7 @@
-/** Drives a handshake's state machine over a socket. */
+/** Drives a client's handshake over a socket. */
 import type { Socket } from "node:net";
-import type { ClientHandshake, ServerHandshake } from "../protocol/handshake.ts";
+import type { ClientHandshake } from "../protocol/handshake.ts";
 import type { SessionKeys } from "../protocol/key-schedule.ts";
-import type { Secret } from "../protocol/secret.ts";
 import { feed } from "./feed.ts";
 
 /** Handshakes as the side that opened the connection. */
@@ -17,18 +16,4 @@ export async function handshakeAsClient(socket: Socket, handshake: ClientHandsha
   } finally {
     handshake.destroy();
   }
-}
-
-/**
- * Handshakes as the side that accepted the connection, up to the point where the client has proved that it holds
- * a key. What is left to do is `handshake.respond()`.
- *
- * @returns the secret that the client holds.
- */
-export function verifyClient(socket: Socket, handshake: ServerHandshake): Promise<Secret> {
-  socket.write(handshake.nonce);
-  return feed(socket, (bytes) => {
-    const { consumed, verified } = handshake.receive(bytes);
-    return { consumed, result: verified };
-  });
 }

@@ -2,7 +2,6 @@
 import { createServer, type Server, type Socket } from "node:net";
 import type { ResolvedAddress } from "./address.ts";
 import type { SocketHandle } from "./bound-socket.ts";
-import { watchDescriptors } from "./descriptors.ts";
 import { adoptDirect } from "./direct-read.ts";
 import { bindSocketFile, type SocketFileOptions } from "./socket-file.ts";
 
@@ -22,14 +21,12 @@ export class Listener {
 
   /**
    * @param onSocket called with each accepted socket, which is half-open capable and paused.
-   * @param onError called when accepting fails, or is about to for want of file descriptors; the listener goes on.
+   * @param onError called when accepting fails; the listener goes on.
    */
   constructor(onSocket: (socket: Socket) => void, onError: (error: Error) => void) {
     this.#server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
-    const watch = watchDescriptors(onError);
     this.#server.on("connection", (socket) => {
       this.#accepted += 1;
-      watch(socket);
       onSocket(adoptDirect(socket));
     });
     this.#server.on("error", (error) => {

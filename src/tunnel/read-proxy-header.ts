@@ -1,7 +1,7 @@
 /** Reads a PROXY protocol header from an accepted socket, before anything else is read. */
 import type { Socket } from "node:net";
 import { HandshakeError } from "../protocol/errors.ts";
-import { deadline } from "./deadline.ts";
+import { arrivalDeadline } from "./deadline.ts";
 import { feed } from "./feed.ts";
 import { type ProxiedConnection, parseProxyHeader } from "./proxy-protocol.ts";
 
@@ -15,7 +15,7 @@ export async function readProxyHeader(
   timeout: number,
 ): Promise<ProxiedConnection | undefined> {
   let received = Buffer.alloc(0);
-  const cancelDeadline = deadline(timeout, () =>
+  const cancelDeadline = arrivalDeadline(timeout, () =>
     socket.destroy(
       new HandshakeError("ERR_SPIPED_HANDSHAKE_TIMEOUT", `no PROXY header within ${timeout / 1000} s`),
     ),

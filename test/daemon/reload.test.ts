@@ -10,6 +10,7 @@ import { serverOptions, type TunnelPlan } from "../../src/daemon/plan.ts";
 import { TunnelServer } from "../../src/daemon/server.ts";
 import { Secret } from "../../src/protocol/secret.ts";
 import { parseAddress } from "../../src/tunnel/address.ts";
+import { Admission } from "../../src/tunnel/admission.ts";
 import { Slots } from "../../src/tunnel/slots.ts";
 import {
   commandOf,
@@ -206,6 +207,7 @@ describe("a reload of keys with targets of their own", () => {
     const failures: Error[] = [];
     const slots = () => new Slots(1, () => {});
     const log = { warn: (message: string) => failures.push(new Error(message)), info: () => {} };
+    const admission = new Admission({ onShortage: () => {} });
     const observer = { lookUpFailed: () => failures.push(new Error("look-up")) };
     const plan = (targets?: TunnelPlan["targets"]): TunnelPlan => ({
       mode: "decrypt",
@@ -221,7 +223,7 @@ describe("a reload of keys with targets of their own", () => {
       resolveInterval: 10,
     });
     const options = (targets?: TunnelPlan["targets"]) =>
-      serverOptions(plan(targets), { log, observer, slots });
+      serverOptions(plan(targets), { log, observer, slots, admission });
     const server = new TunnelServer(options([{ address: parseAddress("nosuch.invalid:1"), addresses: [] }]));
     await until(() => failures.length > 2);
     server.reconfigure(options());

@@ -14,6 +14,8 @@ interface Request {
 export type ParentMessage =
   | {
       readonly type: "setup";
+      /** How many workers share what is limited. */
+      readonly workers: number;
       /** Write a message for each connection. */
       readonly logConnections: boolean;
       readonly collectMetrics: boolean;

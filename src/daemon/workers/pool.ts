@@ -147,8 +147,8 @@ export class WorkerPool implements TunnelFactory {
     child.on("error", (error) => {
       if (child.pid === undefined) this.#onExit(worker, systemErrorText(error));
     });
-    const { logConnections, collectMetrics } = this.#options;
-    worker.send({ type: "setup", logConnections, collectMetrics });
+    const { count, logConnections, collectMetrics } = this.#options;
+    worker.send({ type: "setup", workers: count, logConnections, collectMetrics });
   }
 
   #onExit(worker: WorkerHandle, how: string): void {

@@ -5,7 +5,7 @@
 import type { Registry } from "prom-client";
 import { BoundSocket, type SocketHandle } from "../../tunnel/bound-socket.ts";
 import { connectionLog } from "../connection-log.ts";
-import { limitId } from "../limits.ts";
+import { limitId, makeAdmission } from "../limits.ts";
 import type { Log } from "../log.ts";
 import { allObservers, type Observer } from "../observer.ts";
 import { type Surroundings, type TunnelPlan, unpackPlan } from "../plan.ts";
@@ -50,6 +50,7 @@ export function runWorker(): Promise<number> {
     surroundings = {
       log,
       observer: allObservers(...observers),
+      admission: makeAdmission(log, message.workers),
       slots: (plan, key) => limits.get(limitId(plan.name, key?.name)),
     };
     send({ type: "ready" });

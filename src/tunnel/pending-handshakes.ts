@@ -1,0 +1,224 @@
+/**
+ * Accepted connections whose client is not authenticated. They use no slot of `-n`, but their number is limited, over all
+ * tunnels of the process and over reloads, from the moment of accept.
+ *
+ * Whom to close when there are too many: never one that makes progress. A client with the key sends its nonce at once and
+ * its proof one round trip later; an attacker's connections come to a halt somewhere. So there are two limits. Above the
+ * lower one, connections without progress for a while are closed. A burst of honest clients may go beyond it, since no
+ * peer would see a limit of the accept queue as anything but a failure; only at the upper limit is a connection closed
+ * that may still be honest, and then one whose source has many.
+ */
+import type { Socket } from "node:net";
+import { SpipedError } from "../protocol/errors.ts";
+import { sourceOf } from "./client-source.ts";
+import type { DescriptorBudget } from "./descriptors.ts";
+
+/** The lower limit, of a process that shares it with no other. */
+export const MAX_PENDING = 1024;
+/** The upper limit: as many as Linux lets wait in an accept queue, which libuv empties in one go. */
+export const MAX_PENDING_BURST = 4096;
+/** From when on a connection without progress may be closed above the lower limit, ms: several round trips. */
+const STALLED_MS = 1000;
+/** How many of the connections that are longest without progress are looked at for the source that has most. */
+const EVICTION_CANDIDATES = 32;
+
+/** An accepted connection, which is pending until it is admitted. */
+export interface PendingConnection {
+  /** The client's address; undefined for a UNIX socket. */
+  readonly address: string | undefined;
+  /** What limits and penalties count its client by. */
+  readonly source: string;
+  /** Reports that a part of the handshake has arrived. */
+  progress(): void;
+  /** Reports the client's address, which a load balancer has sent, as progress. */
+  locate(address: string): void;
+  /**
+   * Ends the waiting: the client is authenticated, or needs not be.
+   *
+   * @param descriptors how many more the connection will need.
+   * @throws SpipedError `ERR_SPIPED_DESCRIPTORS` if there are not as many; the socket is destroyed then.
+   */
+  admit(descriptors: number): void;
+}
+
+/** Limits for pending connections. */
+export interface PendingLimits {
+  readonly lower: number;
+  readonly upper: number;
+}
+
+/** The pending connections of a process. */
+export class PendingHandshakes {
+  readonly #limits: PendingLimits;
+  readonly #budget: DescriptorBudget;
+  /** Those that are longest without progress in front. */
+  readonly #pending = new Set<Connection>();
+  readonly #perSource = new Map<string, number>();
+  /** True if descriptors are what the upper limit comes from. */
+  readonly #fewDescriptors: boolean;
+  /** Counts the turns of the event loop in which something changed. */
+  #turn = 0;
+  #turnEnds = false;
+  #trimming = false;
+
+  constructor(limits: PendingLimits, budget: DescriptorBudget) {
+    const share = Math.floor(budget.usable / 2);
+    this.#fewDescriptors = share < limits.upper;
+    this.#limits = { lower: Math.min(limits.lower, share), upper: Math.min(limits.upper, share) };
+    this.#budget = budget;
+  }
+
+  /**
+   * Counts an accepted socket, until it closes, and closes another one if there are too many. If the socket itself has to
+   * be closed, it is destroyed with an error on return.
+   */
+  add(socket: Socket): PendingConnection {
+    const connection = new Connection(socket, this);
+    const { lower, upper } = this.#limits;
+    const evicted =
+      this.#pending.size < lower || this.#evictStalled() || this.#pending.size < upper || this.#evictOne();
+    if (!evicted || !this.reserve(1)) {
+      if (this.#fewDescriptors) this.#budget.reportShortage();
+      socket.destroy(evicted ? outOfDescriptors() : tooMany());
+      return connection;
+    }
+    connection.held = 1;
+    socket.once("close", () => this.release(connection));
+    this.insert(connection);
+    if (this.#pending.size > lower) this.#trimLater();
+    return connection;
+  }
+
+  /** Takes descriptors, from pending connections if there are no others. */
+  reserve(count: number): boolean {
+    while (!this.#budget.has(count)) {
+      this.#budget.reportShortage();
+      if (!this.#evictOne()) return false;
+    }
+    this.#budget.take(count);
+    return true;
+  }
+
+  /** Gives back all that a connection holds. */
+  release(connection: Connection): void {
+    this.remove(connection);
+    this.#budget.release(connection.held);
+    connection.held = 0;
+  }
+
+  insert(connection: Connection): void {
+    connection.turn = this.#turn;
+    connection.progressAt = performance.now();
+    this.#pending.add(connection);
+    this.#perSource.set(connection.source, (this.#perSource.get(connection.source) ?? 0) + 1);
+    if (this.#turnEnds) return;
+    this.#turnEnds = true;
+    setImmediate(() => {
+      this.#turnEnds = false;
+      this.#turn += 1;
+    }).unref();
+  }
+
+  /** Returns false if the connection was not pending. */
+  remove(connection: Connection): boolean {
+    if (!this.#pending.delete(connection)) return false;
+    const left = this.#perSource.get(connection.source)! - 1;
+    if (left === 0) this.#perSource.delete(connection.source);
+    else this.#perSource.set(connection.source, left);
+    return true;
+  }
+
+  /** Closes the connection that is longest without progress, if that is long enough. */
+  #evictStalled(): boolean {
+    const [oldest] = this.#pending;
+    if (oldest === undefined || performance.now() - oldest.progressAt < STALLED_MS) return false;
+    this.#evict(oldest);
+    return true;
+  }
+
+  /** Closes a connection, unless none had a chance to make progress. */
+  #evictOne(): boolean {
+    let chosen: Connection | undefined;
+    let most = 0;
+    let looked = 0;
+    for (const connection of this.#pending) {
+      // What has arrived since the accept is read in the turn that follows; until that has ended, nobody knows.
+      if (looked++ === EVICTION_CANDIDATES || this.#turn - connection.turn < 2) break;
+      const count = this.#perSource.get(connection.source)!;
+      if (count <= most) continue;
+      most = count;
+      chosen = connection;
+    }
+    if (chosen === undefined) return false;
+    this.#evict(chosen);
+    if (this.#fewDescriptors) this.#budget.reportShortage();
+    return true;
+  }
+
+  /** The descriptor is closed on return. */
+  #evict(connection: Connection): void {
+    this.release(connection);
+    connection.socket.destroy(tooMany());
+  }
+
+  /** Closes those above the lower limit as soon as they are long enough without progress. */
+  #trimLater(): void {
+    if (this.#trimming) return;
+    this.#trimming = true;
+    setTimeout(() => {
+      this.#trimming = false;
+      while (this.#pending.size > this.#limits.lower && this.#evictStalled());
+      if (this.#pending.size > this.#limits.lower) this.#trimLater();
+    }, STALLED_MS / 4).unref();
+  }
+}
+
+class Connection implements PendingConnection {
+  readonly socket: Socket;
+  readonly #all: PendingHandshakes;
+  address: string | undefined;
+  source: string;
+  /** When the last part of the handshake arrived, ms on the monotonic clock. */
+  progressAt = 0;
+  /** The turn of the event loop in which that was. */
+  turn = 0;
+  /** Descriptors. */
+  held = 0;
+
+  constructor(socket: Socket, all: PendingHandshakes) {
+    this.socket = socket;
+    this.#all = all;
+    this.address = socket.remoteAddress;
+    this.source = sourceOf(this.address);
+  }
+
+  progress(): void {
+    if (this.#all.remove(this)) this.#all.insert(this);
+  }
+
+  locate(address: string): void {
+    const wasPending = this.#all.remove(this);
+    this.address = address;
+    this.source = sourceOf(address);
+    if (wasPending) this.#all.insert(this);
+  }
+
+  admit(descriptors: number): void {
+    this.#all.remove(this);
+    if (this.socket.destroyed) return;
+    if (!this.#all.reserve(descriptors)) {
+      const error = outOfDescriptors();
+      this.socket.destroy(error);
+      throw error;
+    }
+    this.held += descriptors;
+  }
+}
+
+function tooMany(): SpipedError {
+  return new SpipedError("ERR_SPIPED_EVICTED", "too many unauthenticated connections");
+}
+
+function outOfDescriptors(): SpipedError {
+  return new SpipedError("ERR_SPIPED_DESCRIPTORS", "too many connections for the limit on file descriptors");
+}
