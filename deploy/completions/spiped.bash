@@ -45,7 +45,7 @@ _spiped() {
     --log-format) options="text json" ;;
     --workers) options="auto 2 4 8" ;;
     -s | --source | -t | --target | --failover-target | -b | --bind | -n | --max-connections | -o | --timeout | \
-      -r | --resolve-interval | --idle-timeout | --allow | --accept-proxy | --socket-mode | --metrics | \
+      -r | --resolve-interval | --idle-timeout | --allow | --accept-proxy | --penalty-exempt | --socket-mode | --metrics | \
       --metrics-host) return ;;
     *)
       options="--target --key --bind --weak-handshake --require-forward-secrecy --no-keepalive --timeout --version --help"
@@ -55,7 +55,7 @@ _spiped() {
           ((COMP_CWORD == 1)) && [[ $current != -* ]] && options+=" keys"
           options+=" --encrypt --decrypt --source --wait-for-dns --foreground --max-connections --pid-file
             --resolve-interval --no-resolve --syslog --user --failover-target --idle-timeout --allow --accept-proxy
-            --send-proxy --socket-mode --socket-owner --config --check-config --workers --log-level --log-format
+            --send-proxy --penalty-exempt --socket-mode --socket-owner --config --check-config --workers --log-level --log-format
             --metrics --metrics-public --metrics-token-file --metrics-host --generate-key --check-key"
           ;;
       esac

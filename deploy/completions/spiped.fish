@@ -27,6 +27,7 @@ complete -c spiped -l failover-target -x -d 'where connections go when the targe
 complete -c spiped -l idle-timeout -x -d 'end connections without traffic'
 complete -c spiped -l allow -x -d 'serve these clients only'
 complete -c spiped -l accept-proxy -x -d 'expect a PROXY protocol header from these'
+complete -c spiped -l penalty-exempt -x -d 'never penalize these for failed handshakes'
 complete -c spiped -l send-proxy -x -a 'v1 v2' -d 'send a PROXY protocol header'
 complete -c spiped -l socket-mode -x -d 'permissions of a UNIX source'
 complete -c spiped -l socket-owner -x -a '(__fish_complete_users)' -d 'owner of a UNIX source'

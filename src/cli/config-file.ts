@@ -39,6 +39,7 @@ async function load() {
     "no-resolve": v.optional(v.boolean(), false),
     allow: v.optional(oneOrMore),
     "accept-proxy": v.optional(oneOrMore),
+    "penalty-exempt": v.optional(oneOrMore),
     "send-proxy": v.optional(v.picklist(["v1", "v2"], 'must be "v1" or "v2"')),
     "socket-mode": v.optional(
       v.pipe(
@@ -110,6 +111,7 @@ async function parseTunnels(path: string): Promise<TunnelSettings[]> {
         : fields["resolve-interval"] || DEFAULT_RESOLVE_INTERVAL,
       allow: fields.allow,
       acceptProxy: fields["accept-proxy"],
+      penaltyExempt: fields["penalty-exempt"],
       sendProxy: fields["send-proxy"],
       socketMode: fields["socket-mode"] === undefined ? undefined : parseMode(fields["socket-mode"]),
       socketOwner: fields["socket-owner"],

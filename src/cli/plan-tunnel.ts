@@ -133,6 +133,7 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
   const bind = settings.bind === undefined ? undefined : await first(settings.bind, "-b", parseBindAddress);
   checkList("allow", settings.allow);
   checkList("accept-proxy", settings.acceptProxy);
+  checkList("penalty-exempt", settings.penaltyExempt);
   if ((settings.socketMode !== undefined || settings.socketOwner !== undefined) && source.kind !== "unix") {
     throw new CommandError(
       `--socket-mode and --socket-owner are for UNIX sockets, which ${settings.source} is not`,
@@ -175,7 +176,7 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
   }
 
   const { name, mode, weak, requireForwardSecrecy, keepAlive, maxConnections } = settings;
-  const { allow, acceptProxy, sendProxy, socketMode, socketOwner } = settings;
+  const { allow, acceptProxy, sendProxy, penaltyExempt, socketMode, socketOwner } = settings;
   return {
     name,
     mode,
@@ -195,6 +196,7 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
     allow,
     acceptProxy,
     sendProxy,
+    penaltyExempt,
   };
 }
 

@@ -24,6 +24,7 @@ export interface TunnelSettings {
   readonly allow?: readonly string[] | undefined;
   readonly acceptProxy?: readonly string[] | undefined;
   readonly sendProxy?: "v1" | "v2" | undefined;
+  readonly penaltyExempt?: readonly string[] | undefined;
   readonly socketMode?: number | undefined;
   readonly socketOwner?: string | undefined;
 }

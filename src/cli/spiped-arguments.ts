@@ -74,6 +74,12 @@ const TUNNEL = {
     value: "VERSION",
     help: "send the target a PROXY protocol header, v1 or v2",
   },
+  penaltyExempt: {
+    long: "penalty-exempt",
+    value: "CIDR",
+    repeatable: true,
+    help: "never penalize these addresses for failed handshakes; repeatable",
+  },
   socketMode: { long: "socket-mode", value: "MODE", help: "permissions of a UNIX source, such as 0660" },
   socketOwner: { long: "socket-owner", value: "SPEC", help: "owner of a UNIX source, as for -u" },
 } as const satisfies Record<string, OptionSpec>;
@@ -213,6 +219,7 @@ export function readArguments(argv: readonly string[]): SpipedArguments {
         break;
       case OPTIONS.allow:
       case OPTIONS.acceptProxy:
+      case OPTIONS.penaltyExempt:
         checkValue(met, () => new AddressList([met.value]));
         break;
       case OPTIONS.sendProxy:
@@ -311,6 +318,7 @@ export function readArguments(argv: readonly string[]): SpipedArguments {
     resolveInterval: noResolve ? Number.POSITIVE_INFINITY : numbers.interval,
     allow: given.get(OPTIONS.allow),
     acceptProxy: given.get(OPTIONS.acceptProxy),
+    penaltyExempt: given.get(OPTIONS.penaltyExempt),
     sendProxy: value(OPTIONS.sendProxy) as "v1" | "v2" | undefined,
     socketMode: parseMode(value(OPTIONS.socketMode) ?? ""),
     socketOwner: value(OPTIONS.socketOwner),

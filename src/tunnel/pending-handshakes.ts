@@ -2,11 +2,10 @@
  * Accepted connections whose client is not authenticated. They use no slot of `-n`, but their number is limited, over all
  * tunnels of the process and over reloads, from the moment of accept.
  *
- * Whom to close when there are too many: never one that makes progress. A client with the key sends its nonce at once and
- * its proof one round trip later; an attacker's connections come to a halt somewhere. So there are two limits. Above the
- * lower one, connections without progress for a while are closed. A burst of honest clients may go beyond it, since no
- * peer would see a limit of the accept queue as anything but a failure; only at the upper limit is a connection closed
- * that may still be honest, and then one whose source has many.
+ * If there are too many, those without progress are closed. A client with the key sends its nonce at once and its proof
+ * one round trip later; an attacker's connections stop somewhere, most of them before the first byte. There are two limits.
+ * Above the lower one, connections without progress for a while are closed, so that a burst of honest clients may exceed
+ * it. At the upper one a connection is closed for each new one, from a source that has many.
  */
 import type { Socket } from "node:net";
 import { SpipedError } from "../protocol/errors.ts";
@@ -17,8 +16,14 @@ import type { DescriptorBudget } from "./descriptors.ts";
 export const MAX_PENDING = 1024;
 /** The upper limit: as many as Linux lets wait in an accept queue, which libuv empties in one go. */
 export const MAX_PENDING_BURST = 4096;
-/** From when on a connection without progress may be closed above the lower limit, ms: several round trips. */
-const STALLED_MS = 1000;
+/** How far a client has come. */
+type Stage = "silent" | "started";
+/**
+ * How long a connection may be without progress before it may be closed above the lower limit, ms. A nonce is sent at
+ * once; after it a client computes, and many behind one address compute for each other's time.
+ */
+const PATIENCE_MS: Readonly<Record<Stage, number>> = { silent: 500, started: 3000 };
+const TRIM_INTERVAL_MS = 100;
 /** How many of the connections that are longest without progress are looked at for the source that has most. */
 const EVICTION_CANDIDATES = 32;
 
@@ -28,7 +33,7 @@ export interface PendingConnection {
   readonly address: string | undefined;
   /** What limits and penalties count its client by. */
   readonly source: string;
-  /** Reports that a part of the handshake has arrived. */
+  /** Reports that the client's nonce, or its proof, has arrived. */
   progress(): void;
   /** Reports the client's address, which a load balancer has sent, as progress. */
   locate(address: string): void;
@@ -52,7 +57,7 @@ export class PendingHandshakes {
   readonly #limits: PendingLimits;
   readonly #budget: DescriptorBudget;
   /** Those that are longest without progress in front. */
-  readonly #pending = new Set<Connection>();
+  readonly #pending = { silent: new Set<Connection>(), started: new Set<Connection>() };
   readonly #perSource = new Map<string, number>();
   /** True if descriptors are what the upper limit comes from. */
   readonly #fewDescriptors: boolean;
@@ -75,8 +80,7 @@ export class PendingHandshakes {
   add(socket: Socket): PendingConnection {
     const connection = new Connection(socket, this);
     const { lower, upper } = this.#limits;
-    const evicted =
-      this.#pending.size < lower || this.#evictStalled() || this.#pending.size < upper || this.#evictOne();
+    const evicted = this.#size < lower || this.#evictStalled() || this.#size < upper || this.#evictOne();
     if (!evicted || !this.reserve(1)) {
       if (this.#fewDescriptors) this.#budget.reportShortage();
       socket.destroy(evicted ? outOfDescriptors() : tooMany());
@@ -85,8 +89,12 @@ export class PendingHandshakes {
     connection.held = 1;
     socket.once("close", () => this.release(connection));
     this.insert(connection);
-    if (this.#pending.size > lower) this.#trimLater();
+    if (this.#size > lower) this.#trimLater();
     return connection;
+  }
+
+  get #size(): number {
+    return this.#pending.silent.size + this.#pending.started.size;
   }
 
   /** Takes descriptors, from pending connections if there are no others. */
@@ -109,7 +117,7 @@ export class PendingHandshakes {
   insert(connection: Connection): void {
     connection.turn = this.#turn;
     connection.progressAt = performance.now();
-    this.#pending.add(connection);
+    this.#pending[connection.stage].add(connection);
     this.#perSource.set(connection.source, (this.#perSource.get(connection.source) ?? 0) + 1);
     if (this.#turnEnds) return;
     this.#turnEnds = true;
@@ -121,27 +129,40 @@ export class PendingHandshakes {
 
   /** Returns false if the connection was not pending. */
   remove(connection: Connection): boolean {
-    if (!this.#pending.delete(connection)) return false;
+    if (!this.#pending[connection.stage].delete(connection)) return false;
     const left = this.#perSource.get(connection.source)! - 1;
     if (left === 0) this.#perSource.delete(connection.source);
     else this.#perSource.set(connection.source, left);
     return true;
   }
 
-  /** Closes the connection that is longest without progress, if that is long enough. */
+  /** Closes a connection that is without progress for long enough, if there is one. */
   #evictStalled(): boolean {
-    const [oldest] = this.#pending;
-    if (oldest === undefined || performance.now() - oldest.progressAt < STALLED_MS) return false;
-    this.#evict(oldest);
-    return true;
+    const now = performance.now();
+    for (const stage of ["silent", "started"] as const) {
+      const [oldest] = this.#pending[stage];
+      if (oldest === undefined || now - oldest.progressAt < PATIENCE_MS[stage]) continue;
+      this.#evict(oldest);
+      return true;
+    }
+    return false;
   }
 
   /** Closes a connection, unless none had a chance to make progress. */
   #evictOne(): boolean {
+    const chosen = this.#candidateOf("silent") ?? this.#candidateOf("started");
+    if (chosen === undefined) return false;
+    this.#evict(chosen);
+    if (this.#fewDescriptors) this.#budget.reportShortage();
+    return true;
+  }
+
+  /** Returns one of those that are longest without progress, whose source has most. */
+  #candidateOf(stage: Stage): Connection | undefined {
     let chosen: Connection | undefined;
     let most = 0;
     let looked = 0;
-    for (const connection of this.#pending) {
+    for (const connection of this.#pending[stage]) {
       // What has arrived since the accept is read in the turn that follows; until that has ended, nobody knows.
       if (looked++ === EVICTION_CANDIDATES || this.#turn - connection.turn < 2) break;
       const count = this.#perSource.get(connection.source)!;
@@ -149,10 +170,7 @@ export class PendingHandshakes {
       most = count;
       chosen = connection;
     }
-    if (chosen === undefined) return false;
-    this.#evict(chosen);
-    if (this.#fewDescriptors) this.#budget.reportShortage();
-    return true;
+    return chosen;
   }
 
   /** The descriptor is closed on return. */
@@ -167,9 +185,9 @@ export class PendingHandshakes {
     this.#trimming = true;
     setTimeout(() => {
       this.#trimming = false;
-      while (this.#pending.size > this.#limits.lower && this.#evictStalled());
-      if (this.#pending.size > this.#limits.lower) this.#trimLater();
-    }, STALLED_MS / 4).unref();
+      while (this.#size > this.#limits.lower && this.#evictStalled());
+      if (this.#size > this.#limits.lower) this.#trimLater();
+    }, TRIM_INTERVAL_MS).unref();
   }
 }
 
@@ -178,6 +196,7 @@ class Connection implements PendingConnection {
   readonly #all: PendingHandshakes;
   address: string | undefined;
   source: string;
+  stage: Stage = "silent";
   /** When the last part of the handshake arrived, ms on the monotonic clock. */
   progressAt = 0;
   /** The turn of the event loop in which that was. */
@@ -193,7 +212,9 @@ class Connection implements PendingConnection {
   }
 
   progress(): void {
-    if (this.#all.remove(this)) this.#all.insert(this);
+    const wasPending = this.#all.remove(this);
+    this.stage = "started";
+    if (wasPending) this.#all.insert(this);
   }
 
   locate(address: string): void {

@@ -56,6 +56,8 @@ export interface RawOptions {
   readonly y?: bigint;
   /** Changes the message before it is sent. */
   readonly tamper?: (message: Buffer) => Buffer;
+  /** How long to wait before the message is sent, ms, as if a round trip took as long. */
+  readonly delay?: number;
 }
 
 /** A client's part of the handshake. Returns undefined if the server closed instead of answering. */
@@ -72,6 +74,7 @@ export async function rawHandshake(
   const exponent = 2n ** 258n + toNumber(randomBytes(32));
   const y = toBytes(options.y ?? power(2n, exponent));
   const message = Buffer.concat([y, hmac(clientMac, y)]);
+  if (options.delay !== undefined) await new Promise((done) => setTimeout(done, options.delay));
   socket.write(options.tamper?.(message) ?? message);
   const answer = await take(socket, 288);
   if (answer.length < 288) return undefined;

@@ -1,0 +1,89 @@
+/** The order in which connections are closed when there are too many. */
+import { EventEmitter } from "node:events";
+import type { Socket } from "node:net";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { DescriptorBudget } from "../../src/tunnel/descriptors.ts";
+import { type PendingConnection, PendingHandshakes } from "../../src/tunnel/pending-handshakes.ts";
+
+beforeEach(() => void vi.useFakeTimers({ toFake: ["performance", "setTimeout", "setImmediate"] }));
+afterEach(() => void vi.useRealTimers());
+
+class FakeSocket extends EventEmitter {
+  readonly remoteAddress: string;
+  destroyed = false;
+
+  constructor(remoteAddress: string) {
+    super();
+    this.remoteAddress = remoteAddress;
+  }
+
+  destroy(): void {
+    this.destroyed = true;
+    this.emit("close");
+  }
+}
+
+function make(lower: number, upper: number) {
+  const all = new PendingHandshakes({ lower, upper }, new DescriptorBudget(() => {}));
+  return (address: string): { socket: FakeSocket; pending: PendingConnection } => {
+    const socket = new FakeSocket(address);
+    return { socket, pending: all.add(socket as unknown as Socket) };
+  };
+}
+
+/** Lets the event loop turn twice. */
+const turn = () => {
+  vi.advanceTimersByTime(1);
+  vi.advanceTimersByTime(1);
+};
+const closed = (connections: { socket: FakeSocket }[]) => connections.map(({ socket }) => socket.destroyed);
+
+describe("too many pending connections", () => {
+  it("above the lower limit, closes those without progress for a while, the silent ones first", () => {
+    const accept = make(2, 10);
+    const connections = ["a", "b", "c", "d"].map(accept);
+    connections[0]!.pending.progress();
+    connections[1]!.pending.progress();
+    vi.advanceTimersByTime(400);
+    expect(closed(connections)).toEqual([false, false, false, false]);
+    vi.advanceTimersByTime(300);
+    expect(closed(connections)).toEqual([false, false, true, true]);
+  });
+
+  it("at the upper limit, closes one whose source has many", () => {
+    const accept = make(2, 4);
+    const connections = ["honest", "flood", "flood", "flood"].map(accept);
+    turn();
+    turn();
+    connections.push(accept("new"));
+    expect(closed(connections)).toEqual([false, true, false, false, false]);
+  });
+
+  it("at the upper limit, closes the new one if the others had no chance to send anything", () => {
+    const accept = make(2, 4);
+    const connections = ["a", "a", "a", "a", "a"].map(accept);
+    expect(closed(connections)).toEqual([false, false, false, false, true]);
+  });
+
+  it("counts a client whose address a load balancer has sent by that address", () => {
+    const accept = make(2, 4);
+    const connections = ["balancer", "balancer", "balancer", "flood"].map(accept);
+    connections[0]!.pending.locate("flood");
+    connections[1]!.pending.locate("honest");
+    connections[2]!.pending.locate("honest too");
+    turn();
+    turn();
+    connections.push(accept("new"));
+    expect(closed(connections)).toEqual([false, false, false, true, false]);
+  });
+
+  it("leaves admitted connections alone", () => {
+    const accept = make(2, 4);
+    const connections = ["a", "a", "a", "a"].map(accept);
+    for (const { pending } of connections) pending.admit(1);
+    turn();
+    turn();
+    for (let i = 0; i < 4; i += 1) connections.push(accept("b"));
+    expect(closed(connections)).toEqual(connections.map(() => false));
+  });
+});
