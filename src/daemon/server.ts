@@ -61,7 +61,7 @@ export interface ServerOptions extends HandshakeOptions {
   readonly acceptProxy?: AddressList | undefined;
   /** Version of the PROXY protocol header that the target gets. */
   readonly sendProxy?: "v1" | "v2" | undefined;
-  /** Addresses that are never penalised for failed handshakes. */
+  /** Addresses that are never penalized for failed handshakes. */
   readonly penaltyExempt?: AddressList | undefined;
   readonly admission: Admission;
   readonly log: Log;

@@ -23,7 +23,7 @@ export interface AcceptorOptions extends HandshakeOptions {
   /** How long a client may take to prove that it holds the key, ms. */
   readonly timeout: number;
   readonly admission: Admission;
-  /** Addresses that are never penalised. */
+  /** Addresses that are never penalized. */
   readonly penaltyExempt?: AddressList | undefined;
 }
 
@@ -54,9 +54,9 @@ export class Acceptor {
     const { source, address } = pending;
     // All clients of UNIX sockets have one source.
     const isExempt = address === undefined || penaltyExempt?.includes(address) === true;
-    const refuseIfPenalised = () => {
+    const refuseIfPenalized = () => {
       if (isExempt || !penalties.has(source) || penalties.secretsOf(source).length > 0) return;
-      throw new SpipedError("ERR_SPIPED_PENALISED", "penalised for failed handshakes");
+      throw new SpipedError("ERR_SPIPED_PENALIZED", "penalized for failed handshakes");
     };
     const trials = new Trials(this.#options.candidates, penalties.secretsOf(source));
     const handshake = new ServerHandshake(trials, this.#options);
@@ -66,7 +66,7 @@ export class Acceptor {
       ),
     );
     try {
-      refuseIfPenalised();
+      refuseIfPenalized();
       let secret = await receiveProof(socket, handshake, pending);
       cancelDeadline();
       if (secret === undefined) {
@@ -74,7 +74,7 @@ export class Acceptor {
         secret = await verifications.run(priority, () => {
           if (socket.destroyed) throw socket.errored ?? new SpipedError("ERR_SPIPED_CLOSED", "closed");
           // Others of its source may have failed while it waited.
-          refuseIfPenalised();
+          refuseIfPenalized();
           return handshake.tryMore(TRIALS_PER_STEP);
         });
       }

@@ -19,7 +19,7 @@ export interface AdmissionOptions {
   readonly processes?: number;
   /** Called if connections are closed for lack of file descriptors, at most once a minute. */
   readonly onShortage: (error: Error) => void;
-  /** Called when a source is penalised, at most every ten seconds, with one line for the log. */
+  /** Called when a source is penalized, at most every ten seconds, with one line for the log. */
   readonly onPenalty?: (message: string) => void;
 }
 

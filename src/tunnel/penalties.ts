@@ -3,7 +3,7 @@
  * succeeded.
  *
  * A failed handshake costs the time of trying every key, so its penalty is proportional to their number: an honest client
- * with a wrong key and a few retries is never penalised, an attacker gets about a thousandth of a core. A penalty runs
+ * with a wrong key and a few retries is never penalized, an attacker gets about a thousandth of a core. A penalty runs
  * down in real time, and takes effect when several have added up.
  */
 import type { Secret } from "../protocol/secret.ts";

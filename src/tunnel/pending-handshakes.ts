@@ -61,9 +61,10 @@ export class PendingHandshakes {
   readonly #perSource = new Map<string, number>();
   /** True if descriptors are what the upper limit comes from. */
   readonly #fewDescriptors: boolean;
-  /** Counts the turns of the event loop in which something changed. */
+  /** Counts the turns of the event loop, up to the second after an insertion. */
   #turn = 0;
-  #turnEnds = false;
+  #lastInsertion = 0;
+  #counting = false;
   #trimming = false;
 
   constructor(limits: PendingLimits, budget: DescriptorBudget) {
@@ -119,12 +120,22 @@ export class PendingHandshakes {
     connection.progressAt = performance.now();
     this.#pending[connection.stage].add(connection);
     this.#perSource.set(connection.source, (this.#perSource.get(connection.source) ?? 0) + 1);
-    if (this.#turnEnds) return;
-    this.#turnEnds = true;
+    this.#lastInsertion = this.#turn;
+    if (!this.#counting) this.#countTurns();
+  }
+
+  #countTurns(): void {
+    this.#counting = !this.#hadATurn(this.#lastInsertion);
+    if (!this.#counting) return;
     setImmediate(() => {
-      this.#turnEnds = false;
       this.#turn += 1;
+      this.#countTurns();
     }).unref();
+  }
+
+  /** True if the event loop has had a whole turn since one, so that what had arrived by then was read. */
+  #hadATurn(since: number): boolean {
+    return this.#turn - since >= 2;
   }
 
   /** Returns false if the connection was not pending. */
@@ -163,8 +174,7 @@ export class PendingHandshakes {
     let most = 0;
     let looked = 0;
     for (const connection of this.#pending[stage]) {
-      // What has arrived since the accept is read in the turn that follows; until that has ended, nobody knows.
-      if (looked++ === EVICTION_CANDIDATES || this.#turn - connection.turn < 2) break;
+      if (looked++ === EVICTION_CANDIDATES || !this.#hadATurn(connection.turn)) break;
       const count = this.#perSource.get(connection.source)!;
       if (count <= most) continue;
       most = count;

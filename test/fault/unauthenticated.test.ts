@@ -291,13 +291,13 @@ describe("penalties", () => {
     const wire = await freeAddress();
     const daemon = await startSpiped("ours", "-d", wire, echo.address, directory, "--log-level", "info");
     const other = keyFile();
-    const penalise = async () => {
+    const penalize = async () => {
       await until(async () => {
         const socket = await connectTo(wire);
-        return (await rawHandshake(socket, other)) === undefined && daemon.stderr().includes("penalised");
+        return (await rawHandshake(socket, other)) === undefined && daemon.stderr().includes("penalized");
       });
     };
-    await penalise();
+    await penalize();
     expect((await spipe(wire, last, "x")).status).toBe(1);
     // The client's key is mended.
     await until(async () => (await spipe(wire, last, "x")).status === 0);
