@@ -23,6 +23,7 @@ export class HandshakeQueue {
    * @throws ConnectError, the signal's reason, or what `open` throws.
    */
   async run<Result>(timeout: number, signal: AbortSignal, open: () => Promise<Result>): Promise<Result> {
+    signal.throwIfAborted();
     await this.#turn(timeout, signal);
     try {
       const result = await open();
@@ -52,10 +53,6 @@ export class HandshakeQueue {
         resolve();
       });
       if (acquired) return;
-      if (signal.aborted) {
-        abort();
-        return;
-      }
       signal.addEventListener("abort", abort);
       const wait = (opened: number) => {
         cancelDeadline = deadline(timeout, () => {

@@ -12,13 +12,14 @@ export type Priority = "known" | "unknown" | "suspect";
 /** A task, in steps that take microseconds. Returns true from its last one. */
 type Task = () => boolean;
 
-/** Runs tasks, in their order within each priority. */
+/**
+ * Runs tasks, of each priority the newest first: when there are more than can be done, that serves some clients at once
+ * instead of all of them too late.
+ */
 export class VerificationQueue {
-  readonly #tasks: Readonly<Record<Priority, Set<Task>>> = {
-    known: new Set(),
-    unknown: new Set(),
-    suspect: new Set(),
-  };
+  readonly #tasks: Readonly<Record<Priority, Task[]>> = { known: [], unknown: [], suspect: [] };
+  /** The task that was begun; it is finished first, or none might ever be. */
+  #current: Task | undefined;
   #scheduled = false;
   /** When the next slice may begin, ms on the monotonic clock. */
   #restUntil = 0;
@@ -32,7 +33,7 @@ export class VerificationQueue {
    */
   run<Result>(priority: Priority, step: () => Result | undefined): Promise<Result> {
     return new Promise((resolve, reject) => {
-      this.#tasks[priority].add(() => {
+      this.#tasks[priority].push(() => {
         try {
           const result = step();
           if (result === undefined) return false;
@@ -42,12 +43,11 @@ export class VerificationQueue {
         }
         return true;
       });
-      this.#schedule();
+      if (!this.#scheduled) this.#schedule();
     });
   }
 
   #schedule(): void {
-    if (this.#scheduled) return;
     this.#scheduled = true;
     const rest = this.#restUntil - performance.now();
     const slice = () => this.#slice();
@@ -56,24 +56,22 @@ export class VerificationQueue {
   }
 
   #slice(): void {
-    this.#scheduled = false;
     const start = performance.now();
     let now = start;
-    for (let next = this.#next(); next !== undefined && now - start < SLICE_MS; next = this.#next()) {
-      const [tasks, task] = next;
-      if (task()) tasks.delete(task);
+    while (now - start < SLICE_MS) {
+      this.#current ??= this.#next();
+      if (this.#current === undefined) break;
+      if (this.#current()) this.#current = undefined;
       now = performance.now();
     }
     this.#restUntil = now + (now - start);
-    if (this.#next() !== undefined) this.#schedule();
+    this.#current ??= this.#next();
+    this.#scheduled = false;
+    if (this.#current !== undefined) this.#schedule();
   }
 
-  #next(): [Set<Task>, Task] | undefined {
+  #next(): Task | undefined {
     const { known, unknown, suspect } = this.#tasks;
-    for (const tasks of [known, unknown, suspect]) {
-      const [task] = tasks;
-      if (task !== undefined) return [tasks, task];
-    }
-    return undefined;
+    return known.pop() ?? unknown.pop() ?? suspect.pop();
   }
 }

@@ -1,0 +1,67 @@
+import { expect, it } from "vitest";
+import { VerificationQueue } from "../../src/tunnel/verification-queue.ts";
+
+/** A step of 0.5 ms. */
+function work(): void {
+  for (const end = performance.now() + 0.5; performance.now() < end; );
+}
+
+it("runs the likely honest first, of each kind the newest", async () => {
+  const queue = new VerificationQueue();
+  const order: string[] = [];
+  const add = (priority: "known" | "unknown" | "suspect", name: string) =>
+    queue.run(priority, () => {
+      order.push(name);
+      return true;
+    });
+  await Promise.all([
+    add("suspect", "suspect"),
+    add("unknown", "older"),
+    add("unknown", "newer"),
+    add("known", "known"),
+  ]);
+  expect(order).toEqual(["known", "newer", "older", "suspect"]);
+});
+
+it("finishes what it has begun, and leaves half of the time to everything else", async () => {
+  const queue = new VerificationQueue();
+  const order: string[] = [];
+  let turns = 0;
+  let busy = 0;
+  const add = (name: string) => {
+    let left = 20;
+    return queue.run("unknown", () => {
+      const begin = performance.now();
+      work();
+      busy += performance.now() - begin;
+      left -= 1;
+      if (left > 0) return undefined;
+      order.push(name);
+      return true;
+    });
+  };
+  const begin = performance.now();
+  const tasks = [add("first")];
+  let running = true;
+  const count = () => {
+    turns += 1;
+    if (turns === 3) tasks.push(add("second"));
+    if (running) setImmediate(count);
+  };
+  setImmediate(count);
+  await tasks[0];
+  await tasks[1];
+  running = false;
+  expect(order).toEqual(["first", "second"]);
+  expect(busy).toBeLessThan((performance.now() - begin) * 0.7);
+});
+
+it("rejects with what a step throws, and goes on", async () => {
+  const queue = new VerificationQueue();
+  const failing = queue.run("known", () => {
+    throw new Error("wrong");
+  });
+  const other = queue.run("unknown", () => "right");
+  await expect(failing).rejects.toThrow("wrong");
+  expect(await other).toBe("right");
+});
