@@ -70,7 +70,7 @@ export class Acceptor {
       let secret = await receiveProof(socket, handshake, pending);
       cancelDeadline();
       if (secret === undefined) {
-        const priority = this.#priorityOf(source);
+        const priority = () => this.#priorityOf(source);
         secret = await verifications.run(priority, () => {
           if (socket.destroyed) throw socket.errored ?? new SpipedError("ERR_SPIPED_CLOSED", "closed");
           // Others of its source may have failed while it waited.

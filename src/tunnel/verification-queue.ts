@@ -9,8 +9,12 @@ const SLICE_MS = 2;
 /** Which go first: `known` before `unknown` before `suspect`. */
 export type Priority = "known" | "unknown" | "suspect";
 
-/** A task, in steps that take microseconds. Returns true from its last one. */
-type Task = () => boolean;
+/** A task, in steps that take microseconds. */
+interface Task {
+  readonly priority: () => Priority;
+  /** Returns true if it was the last step. */
+  readonly step: () => boolean;
+}
 
 /**
  * Runs tasks, of each priority the newest first: when there are more than can be done, that serves some clients at once
@@ -27,13 +31,14 @@ export class VerificationQueue {
   /**
    * Runs a task in slices.
    *
+   * @param priority called now and when it is the task's turn: others of its source may have failed in between.
    * @param step called again and again while it returns undefined. Each call should take microseconds.
    * @returns what `step` returned at last.
    * @throws what `step` throws.
    */
-  run<Result>(priority: Priority, step: () => Result | undefined): Promise<Result> {
+  run<Result>(priority: () => Priority, step: () => Result | undefined): Promise<Result> {
     return new Promise((resolve, reject) => {
-      this.#tasks[priority].push(() => {
+      const runStep = () => {
         try {
           const result = step();
           if (result === undefined) return false;
@@ -42,7 +47,8 @@ export class VerificationQueue {
           reject(error);
         }
         return true;
-      });
+      };
+      this.#tasks[priority()].push({ priority, step: runStep });
       if (!this.#scheduled) this.#schedule();
     });
   }
@@ -61,7 +67,7 @@ export class VerificationQueue {
     while (now - start < SLICE_MS) {
       this.#current ??= this.#next();
       if (this.#current === undefined) break;
-      if (this.#current()) this.#current = undefined;
+      if (this.#current.step()) this.#current = undefined;
       now = performance.now();
     }
     this.#restUntil = now + (now - start);
@@ -72,6 +78,12 @@ export class VerificationQueue {
 
   #next(): Task | undefined {
     const { known, unknown, suspect } = this.#tasks;
-    return known.pop() ?? unknown.pop() ?? suspect.pop();
+    for (const tasks of [known, unknown]) {
+      for (let task = tasks.pop(); task !== undefined; task = tasks.pop()) {
+        if (task.priority() !== "suspect") return task;
+        suspect.push(task);
+      }
+    }
+    return suspect.pop();
   }
 }

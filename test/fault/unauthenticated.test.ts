@@ -236,7 +236,7 @@ describe("penalties", () => {
     const wire = await freeAddress();
     const plain = await freeAddress();
     const daemon = await startSpiped("ours", "-d", wire, echo.address, directory, "-n", "0");
-    await startSpiped("ours", "-e", plain, wire, last);
+    await startSpiped("ours", "-e", plain, wire, last, "-o", "30");
     const flood = startFlood(wire);
     await new Promise((done) => setTimeout(done, 1000));
     const times: number[] = [];

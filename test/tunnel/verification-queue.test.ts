@@ -1,6 +1,8 @@
 import { expect, it } from "vitest";
 import { VerificationQueue } from "../../src/tunnel/verification-queue.ts";
 
+const unknown = () => "unknown" as const;
+
 /** A step of 0.5 ms. */
 function work(): void {
   for (const end = performance.now() + 0.5; performance.now() < end; );
@@ -10,10 +12,13 @@ it("runs the likely honest first, of each kind the newest", async () => {
   const queue = new VerificationQueue();
   const order: string[] = [];
   const add = (priority: "known" | "unknown" | "suspect", name: string) =>
-    queue.run(priority, () => {
-      order.push(name);
-      return true;
-    });
+    queue.run(
+      () => priority,
+      () => {
+        order.push(name);
+        return true;
+      },
+    );
   await Promise.all([
     add("suspect", "suspect"),
     add("unknown", "older"),
@@ -23,6 +28,26 @@ it("runs the likely honest first, of each kind the newest", async () => {
   expect(order).toEqual(["known", "newer", "older", "suspect"]);
 });
 
+it("runs a task later whose source has become suspect while it waited", async () => {
+  const queue = new VerificationQueue();
+  const order: string[] = [];
+  let hasFailed = false;
+  const add = (name: string, priority: () => "unknown" | "suspect") =>
+    queue.run(priority, () => {
+      order.push(name);
+      hasFailed = true;
+      return true;
+    });
+  const ofAttacker = () => (hasFailed ? "suspect" : "unknown");
+  await Promise.all([
+    add("honest", unknown),
+    add("attacker", ofAttacker),
+    add("attacker", ofAttacker),
+    add("attacker first", ofAttacker),
+  ]);
+  expect(order).toEqual(["attacker first", "honest", "attacker", "attacker"]);
+});
+
 it("finishes what it has begun, and leaves half of the time to everything else", async () => {
   const queue = new VerificationQueue();
   const order: string[] = [];
@@ -30,7 +55,7 @@ it("finishes what it has begun, and leaves half of the time to everything else",
   let busy = 0;
   const add = (name: string) => {
     let left = 20;
-    return queue.run("unknown", () => {
+    return queue.run(unknown, () => {
       const begin = performance.now();
       work();
       busy += performance.now() - begin;
@@ -58,10 +83,10 @@ it("finishes what it has begun, and leaves half of the time to everything else",
 
 it("rejects with what a step throws, and goes on", async () => {
   const queue = new VerificationQueue();
-  const failing = queue.run("known", () => {
+  const failing = queue.run(unknown, () => {
     throw new Error("wrong");
   });
-  const other = queue.run("unknown", () => "right");
+  const other = queue.run(unknown, () => "right");
   await expect(failing).rejects.toThrow("wrong");
   expect(await other).toBe("right");
 });
