@@ -189,12 +189,12 @@ async function transfer(socket: SpipedSocket, fragile: boolean): Promise<number>
     });
     socket.once("error", (error) => {
       const cut = error instanceof PacketError && error.code === "ERR_SPIPED_TRUNCATED";
-      reject(
-        new CommandError(
-          ...(cut ? ["The stream ended inside a packet: data is missing"] : []),
-          "Connection error",
-        ),
+      const failure = new CommandError(
+        ...(cut ? ["The stream ended inside a packet: data is missing"] : []),
+        "Connection error",
       );
+      // What came before goes out first.
+      stdout.write("", () => reject(failure));
     });
   });
   stdin.pipe(socket);

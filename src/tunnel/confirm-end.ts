@@ -4,21 +4,30 @@
  * writes, even if it is nothing.
  */
 import type { Socket } from "node:net";
+import { DirectSocket } from "./direct-read.ts";
 import { isTcp } from "./reset.ts";
 
 const NOTHING = new Uint8Array(0);
 
 /**
- * Calls `ended` if a TCP socket that has just reported its end was not reset; one that was is destroyed with the
- * system's error. Where that can't be found out, because our side has ended already or has yet to be written, `ended` is
- * called at once: in the latter case the pending write will fail. So it is for UNIX sockets, which have no reset.
+ * Calls `ended` if a socket that has just reported its end was not reset; one that was is destroyed with the system's
+ * error. Where that can't be found out, because our side has ended already, `ended` is called at once; so it is for
+ * UNIX sockets, which have no reset, unless a write has failed.
  */
 export function confirmEnd(socket: Socket, ended: () => void): void {
-  if (!socket.writable || socket.writableLength > 0 || !isTcp(socket)) {
+  const failed = () =>
+    socket.destroyed || (socket instanceof DirectSocket && socket.writeError !== undefined);
+  if (failed()) return;
+  if (!socket.writable || !isTcp(socket)) {
     ended();
-    return;
+  } else if (socket.writableLength > 0) {
+    // The pending write fails in this turn of the event loop, if the socket was reset.
+    setImmediate(() => {
+      if (!failed()) ended();
+    });
+  } else {
+    socket.write(NOTHING, (error) => {
+      if (!error) ended();
+    });
   }
-  socket.write(NOTHING, (error) => {
-    if (!error) ended();
-  });
 }

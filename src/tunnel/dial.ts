@@ -22,7 +22,7 @@ export interface DialOptions {
 /**
  * Connects to the first address that lets us.
  *
- * @returns the connected socket, half-open capable. The caller must listen for its errors at once.
+ * @returns the connected socket, half-open capable and paused, with nothing read yet. The caller must listen for its errors at once.
  * @throws ConnectError `ERR_SPIPED_CONNECT` when every address failed, `ERR_SPIPED_CONNECT_TIMEOUT` when time ran out.
  */
 export function dial(options: DialOptions): Promise<Socket> {
@@ -70,8 +70,8 @@ export function dial(options: DialOptions): Promise<Socket> {
 }
 
 function open(address: ResolvedAddress, bind: ResolvedAddress | undefined): Socket {
-  if (address.kind === "unix") return connectDirect({ path: address.path, allowHalfOpen: true });
+  if (address.kind === "unix") return connectDirect({ path: address.path });
   const { host, port, family } = address;
   const local = bind?.kind === "tcp" ? { localAddress: bind.host, localPort: bind.port } : {};
-  return connectDirect({ host, port, family, allowHalfOpen: true, ...local });
+  return connectDirect({ host, port, family, ...local });
 }

@@ -4,7 +4,7 @@
  *
  * Such a socket is an ordinary stream until somebody takes its reads over.
  */
-import { connect, type NetConnectOpts, Socket, type SocketConstructorOpts } from "node:net";
+import { type NetConnectOpts, Socket, type SocketConnectOpts, type SocketConstructorOpts } from "node:net";
 import { LONGEST_READ, nextReadSize } from "./turn.ts";
 
 /**
@@ -14,10 +14,11 @@ import { LONGEST_READ, nextReadSize } from "./turn.ts";
  */
 export type Reader = (chunk: Buffer) => boolean;
 
+type WriteCallback = (error?: Error | null) => void;
+
 const shared = Buffer.allocUnsafeSlow(LONGEST_READ);
 /** Its beginnings that reads go into, by size. */
 const starts = new Map<number, Buffer>();
-const readers = new WeakMap<Socket, Reader>();
 
 /** Where the next read of the socket that was read last goes. */
 function nextBuffer(): Buffer {
@@ -30,23 +31,69 @@ function nextBuffer(): Buffer {
   return start;
 }
 
-/** The `onread` option for a socket that is about to be made. */
-function onread(socket: () => Socket) {
-  return {
-    buffer: nextBuffer,
-    callback(length: number) {
-      const self = socket();
-      const chunk = shared.subarray(0, length);
-      const reader = readers.get(self);
-      return reader === undefined ? self.push(Buffer.from(chunk)) : reader(chunk);
-    },
-  };
+/**
+ * A socket whose reads can be taken over, and whose failed writes do not discard what it has received.
+ *
+ * When a peer resets a connection, the system keeps what the peer had sent before; but Node destroys a socket as soon
+ * as a write fails. So a write that fails is held back here until all has been read. The socket's reads must go on
+ * meanwhile, or `deferWriteErrors` be set to false.
+ */
+export class DirectSocket extends Socket {
+  /** Whether an error of a write waits for the end of the reads. */
+  deferWriteErrors = true;
+  /** What reads are handed to, once they have been taken over. */
+  reader: Reader | undefined;
+  #writeError: Error | undefined;
+
+  /** The error of the write that failed, while the socket is still read; 'writeError' is emitted when it is set. */
+  get writeError(): Error | undefined {
+    return this.#writeError;
+  }
+
+  override _write(chunk: unknown, encoding: BufferEncoding, callback: WriteCallback): void {
+    super._write(chunk, encoding, this.#afterReads(callback));
+  }
+
+  override _writev(chunks: { chunk: unknown; encoding: BufferEncoding }[], callback: WriteCallback): void {
+    super._writev!(chunks, this.#afterReads(callback));
+  }
+
+  #afterReads(callback: WriteCallback): WriteCallback {
+    return (error) => {
+      if (!error || !this.deferWriteErrors || this.readableEnded || this.destroyed) {
+        callback(error);
+        return;
+      }
+      this.#writeError = error;
+      this.once("end", () => callback(error));
+      this.emit("writeError");
+    };
+  }
 }
 
-/** As `net.connect`, for a socket whose reads can be taken over. */
-export function connectDirect(options: NetConnectOpts): Socket {
-  const socket: Socket = connect({ ...options, onread: onread(() => socket) });
+function makeSocket(options: { handle?: object; pauseOnCreate?: boolean }): DirectSocket {
+  const onread = {
+    buffer: nextBuffer,
+    callback(length: number) {
+      const chunk = shared.subarray(0, length);
+      const { reader } = socket;
+      return reader === undefined ? socket.push(Buffer.from(chunk)) : reader(chunk);
+    },
+  };
+  // Node's types don't know all of these.
+  const all = { ...options, allowHalfOpen: true, onread } as SocketConstructorOpts;
+  const socket: DirectSocket = new DirectSocket(all);
   return socket;
+}
+
+/**
+ * As `net.connect`, for a half-open capable socket whose reads can be taken over. Nothing is read from it before it is
+ * resumed: a target that answers and resets at once is found out by the reader, behind the answer.
+ */
+export function connectDirect(options: NetConnectOpts): Socket {
+  const socket = makeSocket({});
+  socket.pause();
+  return socket.connect(options as SocketConnectOpts);
 }
 
 /**
@@ -61,9 +108,7 @@ export function adoptDirect(accepted: Socket): Socket {
   if (!handle) return accepted;
   holder._handle = null;
   accepted.destroy();
-  const options = { handle, allowHalfOpen: true, pauseOnCreate: true, onread: onread(() => socket) };
-  const socket: Socket = new Socket(options as SocketConstructorOpts);
-  return socket;
+  return makeSocket({ handle, pauseOnCreate: true });
 }
 
 /**
@@ -73,14 +118,14 @@ export function adoptDirect(accepted: Socket): Socket {
  * @returns a function that gives the reads back.
  */
 export function takeReads(socket: Socket, reader: Reader): () => void {
-  readers.set(socket, reader);
+  if (socket instanceof DirectSocket) socket.reader = reader;
   // What is buffered comes as events, and so does everything from a socket that was not made here.
   const onData = (chunk: Buffer) => {
     if (!reader(chunk)) socket.pause();
   };
   socket.on("data", onData);
   return () => {
-    readers.delete(socket);
+    if (socket instanceof DirectSocket) socket.reader = undefined;
     socket.off("data", onData);
   };
 }

@@ -1,8 +1,9 @@
 /**
  * The pipe itself: two pumps between a plain socket and an encrypted one, and the end of both.
  *
- * Each direction ends by itself. When both have ended, the connection is over; on any error it is over at once, and
- * both peers get a reset instead of an orderly end, so that neither takes a broken stream for a complete one.
+ * Each direction ends by itself. When both have ended, the connection is over. On an error, nothing more is read; a
+ * socket that still works gets what was read before, and then a reset instead of an orderly end, so that its peer does
+ * not take a broken stream for a complete one.
  */
 import type { Socket } from "node:net";
 import type { Engine } from "../protocol/engine.ts";
@@ -10,7 +11,9 @@ import type { SessionKeys } from "../protocol/key-schedule.ts";
 import { Opener } from "../protocol/opener.ts";
 import { Sealer } from "../protocol/sealer.ts";
 import { deadline } from "./deadline.ts";
+import { DirectSocket } from "./direct-read.ts";
 import { BrokenPipeError, IdleError } from "./errors.ts";
+import { resetWhenDelivered } from "./linger.ts";
 import { type Converter, pump } from "./pump.ts";
 import { reset } from "./reset.ts";
 
@@ -54,42 +57,67 @@ export function pipe(options: PipeOptions): Promise<void> {
   }
 
   return new Promise<void>((resolve, reject) => {
+    const sockets = [plain, wire];
+    const otherOf = (socket: Socket) => (socket === plain ? wire : plain);
+    const stops: (() => void)[] = [];
     let running = 2;
-    const finish = (error?: Error) => {
+    const stop = () => {
       running = 0;
-      for (const stop of stops) stop();
-      for (const socket of [plain, wire]) {
+      for (const stopOne of stops) stopOne();
+      for (const socket of sockets) {
         socket.off("close", onClose);
-        if (error === undefined) socket.destroy();
-        else reset(socket);
+        socket.off("writeError", onWriteError);
       }
       sealer.destroy();
       opener.destroy();
-      if (error === undefined) resolve();
-      else reject(error);
     };
+    /** @param receiver the socket that gets what was written to it before it is reset; undefined if none does. */
+    const fail = (error: Error, receiver?: Socket) => {
+      if (running === 0) return;
+      stop();
+      for (const socket of sockets) if (socket !== receiver) reset(socket);
+      if (receiver === undefined) reject(error);
+      else resetWhenDelivered(receiver, () => reject(error));
+    };
+    const broken = (socket: Socket, cause: Error | null | undefined, receiver?: Socket) =>
+      fail(new BrokenPipeError(socket === wire ? "wire" : "plain", cause ?? null), receiver);
     const directionEnded = (failure?: Error) => {
       if (running === 0) return;
+      // What was genuine is delivered.
+      if (failure !== undefined) {
+        fail(failure, plain);
+        return;
+      }
       running -= 1;
-      if (failure !== undefined || running === 0) finish(failure);
+      if (running > 0) return;
+      stop();
+      for (const socket of sockets) socket.destroy();
+      resolve();
     };
     function onClose(this: Socket) {
       // A socket whose two directions have ended closes by itself, maybe before the other one has taken everything.
       const orderly = this.readableEnded && this.writableFinished && this.errored === null;
-      if (!orderly) broken(this);
+      if (!orderly) broken(this, this.errored, otherOf(this));
     }
-    const stops: (() => void)[] = [];
-    const broken = (socket: Socket) =>
-      finish(new BrokenPipeError(socket === wire ? "wire" : "plain", socket.errored));
-    const gone = [plain, wire].find((socket) => socket.destroyed);
+    /** What a socket has received before is still delivered, unless the other one can't be written to either. */
+    const onWriteError = () => {
+      const failed = sockets.filter(
+        (socket) => socket instanceof DirectSocket && socket.writeError !== undefined,
+      );
+      if (failed.length === 2) broken(plain, (plain as DirectSocket).writeError);
+    };
+    const gone = sockets.find((socket) => socket.destroyed);
     if (gone !== undefined) {
-      broken(gone);
+      broken(gone, gone.errored, otherOf(gone));
       return;
     }
-    plain.on("close", onClose);
-    wire.on("close", onClose);
+    for (const socket of sockets) {
+      socket.on("close", onClose);
+      socket.on("writeError", onWriteError);
+    }
+    onWriteError();
     if (idleTimeout !== Number.POSITIVE_INFINITY) {
-      stops.push(watchTraffic(traffic, idleTimeout, () => finish(new IdleError(idleTimeout))));
+      stops.push(watchTraffic(traffic, idleTimeout, () => fail(new IdleError(idleTimeout))));
     }
     stops.push(
       pump(plain, wire, new Sealing(sealer, traffic), traffic, directionEnded),

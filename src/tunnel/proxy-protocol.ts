@@ -4,6 +4,7 @@
  */
 import { isIPv4, isIPv6 } from "node:net";
 import { SpipedError } from "../protocol/errors.ts";
+import { addressBytes } from "./ip-bytes.ts";
 
 /** One end of a TCP connection. */
 interface Endpoint {
@@ -175,19 +176,6 @@ function sameFamily({ source, destination }: ProxiedConnection) {
 function unmapped(end: Endpoint): Endpoint {
   const address = end.address.replace(/^::ffff:(?=\d+\.)/i, "");
   return { ...end, address };
-}
-
-function addressBytes(address: string): Buffer {
-  if (isIPv4(address)) return Buffer.from(address.split(".").map(Number));
-  // Let the URL parser do what it does best: expand "::" and an embedded IPv4 address.
-  const canonical = new URL(`http://[${address.replace(/%.*/, "")}]`).hostname.slice(1, -1);
-  const [head = "", tail] = canonical.split("::");
-  const groups = (part: string) =>
-    part === "" ? [] : part.split(":").map((group) => Number.parseInt(group, 16));
-  const left = groups(head);
-  const right = tail === undefined ? [] : groups(tail);
-  const zeros = Array<number>(8 - left.length - right.length).fill(0);
-  return Buffer.from([...left, ...zeros, ...right].flatMap((group) => [group >> 8, group & 0xff]));
 }
 
 function addressText(bytes: Buffer): string {

@@ -7,7 +7,7 @@
 import type { Socket } from "node:net";
 import { giveBuffer, takeBuffer } from "./buffer-pool.ts";
 import { confirmEnd } from "./confirm-end.ts";
-import { takeReads } from "./direct-read.ts";
+import { DirectSocket, takeReads } from "./direct-read.ts";
 import { nextTurn, Turn } from "./turn.ts";
 
 /** How bytes change on their way. */
@@ -67,7 +67,8 @@ export function pump(
     goOn();
   };
   const onEnd = () => {
-    if (stopped) return;
+    // What a reset has cut is no truncated stream.
+    if (stopped || (source instanceof DirectSocket && source.writeError !== undefined)) return;
     const failure = converter.failure(true);
     if (failure === undefined) confirmEnd(source, () => sink.end(() => finished()));
     else fail(failure);

@@ -3,6 +3,7 @@
  */
 import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
+import { finished } from "node:stream/promises";
 import type { Engine } from "../protocol/engine.ts";
 import { fingerprint } from "../protocol/fingerprint.ts";
 import type { SessionKeys } from "../protocol/key-schedule.ts";
@@ -12,22 +13,35 @@ import { Sealer } from "../protocol/sealer.ts";
 import type { Secret } from "../protocol/secret.ts";
 import { giveBuffer, POOLED_SIZE, takeBuffer } from "./buffer-pool.ts";
 import { confirmEnd } from "./confirm-end.ts";
+import { deadline } from "./deadline.ts";
+import { DirectSocket } from "./direct-read.ts";
 import { reset } from "./reset.ts";
 
 /** Bytes of data whose packets fill a pooled buffer. */
 const PIECE = Math.floor(POOLED_SIZE / PACKET_SIZE) * PACKET_DATA;
+
+/** How long a stream that is disposed of waits for the peer to end its side, ms. */
+const LONGEST_DISPOSAL = 5000;
 
 /**
  * One end of a spiped connection, after its handshake. Both directions end by themselves, as with a `net.Socket`
  * that allows half-open: `end()` sends what was written and then half-closes; 'end' says that the peer did so.
  *
  * It is destroyed with a PacketError when the peer's stream is forged, damaged or cut inside a packet, and with the
- * system's error when the connection breaks. An end between two packets can't be told from a true one.
+ * system's error when the connection breaks, but not before what was received until then has been read, if it is read
+ * at all. An end between two packets can't be told from a true one.
+ *
+ * `await using` ends it: see `[Symbol.asyncDispose]()`.
  */
 export class SpipedSocket extends Duplex {
   readonly #wire: Socket;
   readonly #sealer: Sealer;
   readonly #opener: Opener;
+  /** Why the stream is destroyed when it has been read. */
+  #failure: Error | undefined;
+  /** Whether what is written can't reach the peer any more. */
+  #deaf = false;
+  #onWritten: ((error?: Error | null) => void) | undefined;
   /** The client's name, which its key has; undefined if the server has only one key, and at the client. */
   readonly keyName: string | undefined;
   /** The fingerprint of the client's key, which tells several keys of one name apart; undefined where `keyName` is. */
@@ -51,10 +65,11 @@ export class SpipedSocket extends Duplex {
     wire.setNoDelay(true);
     wire.on("data", (chunk) => this.#receive(chunk));
     wire.on("end", () => this.#receiveEnd());
-    wire.on("error", (error) => this.destroy(error));
+    wire.on("error", (error) => this.#fail(error));
+    wire.on("writeError", () => this.#stopWriting());
     wire.on("close", () => {
       const orderly = wire.readableEnded && wire.writableFinished;
-      if (!orderly) this.destroy(new Error("connection closed"));
+      if (!orderly) this.#fail(new Error("connection closed"));
     });
     wire.on("timeout", () => this.emit("timeout"));
     wire.pause();
@@ -105,19 +120,58 @@ export class SpipedSocket extends Duplex {
     this.#wire.resume();
   }
 
-  override _write(chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
+  override read(size?: number): unknown {
+    const data = super.read(size);
+    if (this.#failure !== undefined && this.readableLength === 0) this.destroy(this.#failure);
+    return data;
+  }
+
+  override _write(chunk: Buffer, encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
+    if (this.#deaf) {
+      callback();
+      return;
+    }
     const buffer = takeBuffer();
     const piece = chunk.subarray(0, PIECE);
     const length = this.#sealer.seal(piece, buffer);
+    this.#onWritten = callback;
     this.#wire.write(buffer.subarray(0, length), (error) => {
       giveBuffer(buffer);
+      if (this.#deaf) return;
+      this.#onWritten = undefined;
       if (error || this.destroyed || piece.length === chunk.length) callback(error);
-      else this._write(chunk.subarray(piece.length), _encoding, callback);
+      else this._write(chunk.subarray(piece.length), encoding, callback);
     });
   }
 
   override _final(callback: (error?: Error | null) => void): void {
-    this.#wire.end(callback);
+    if (this.#deaf) callback();
+    else this.#wire.end(callback);
+  }
+
+  /**
+   * Ends the stream in order, as `await using` does: what was written is delivered, then the stream is half-closed. What
+   * the peer sends from now on is discarded until it ends its side, too, or 5 s are over.
+   *
+   * @returns a promise that resolves when the stream is closed.
+   * @throws the stream's error if what was written can't be delivered.
+   */
+  override async [Symbol.asyncDispose](): Promise<void> {
+    if (this.destroyed) return;
+    let cancel = () => {};
+    const closed = finished(this);
+    this.end(() => {
+      cancel = deadline(LONGEST_DISPOSAL, () => this.destroy());
+    });
+    this.resume();
+    try {
+      await closed;
+    } catch (error) {
+      if (!this.writableFinished || this.errored !== null) throw error;
+    } finally {
+      cancel();
+      this.destroy();
+    }
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
@@ -129,16 +183,44 @@ export class SpipedSocket extends Duplex {
     callback(error);
   }
 
+  /** Destroys the stream, but not before what it has received has been read, if it is read at all. */
+  #fail(error: Error): void {
+    if (this.#failure !== undefined || this.destroyed) return;
+    if (this.readableLength === 0 || this.readableFlowing === null) {
+      this.destroy(error);
+      return;
+    }
+    this.#failure = error;
+    this.#deafen();
+    if (!this.#wire.destroyed) reset(this.#wire);
+  }
+
+  /**
+   * A write has failed, but more may have been received than has been read. What is written until that has been read is
+   * lost, as it is in the time before a failure is noticed: who waits for a write to read on must not wait for ever.
+   */
+  #stopWriting(): void {
+    if (this.readableFlowing === null) this.destroy((this.#wire as DirectSocket).writeError);
+    else this.#deafen();
+  }
+
+  #deafen(): void {
+    this.#deaf = true;
+    this.#onWritten?.();
+  }
+
   #receive(chunk: Buffer): void {
+    if (this.#failure !== undefined) return;
     const data = Buffer.allocUnsafe(openedSize(chunk.length));
     const length = this.#opener.open(chunk, data);
     if (length > 0 && !this.push(data.subarray(0, length))) this.#wire.pause();
-    if (this.#opener.failure !== undefined) this.destroy(this.#opener.failure);
+    if (this.#opener.failure !== undefined) this.#fail(this.#opener.failure);
   }
 
   #receiveEnd(): void {
+    if (this.#wire instanceof DirectSocket && this.#wire.writeError !== undefined) return;
     const failure = this.#opener.end();
     if (failure === undefined) confirmEnd(this.#wire, () => this.push(null));
-    else this.destroy(failure);
+    else this.#fail(failure);
   }
 }

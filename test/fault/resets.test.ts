@@ -1,0 +1,138 @@
+/** What arrived before a reset is delivered before the reset is passed on. */
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import type { Socket } from "node:net";
+import { expect, it } from "vitest";
+import {
+  commandOf,
+  connectTo,
+  type Family,
+  freeAddress,
+  keyFile,
+  type Maker,
+  run,
+  start,
+  startSpiped,
+  until,
+} from "../support/programs.ts";
+import { describeWith } from "../support/requirements.ts";
+import { serve } from "../support/servers.ts";
+
+const ANSWER = randomBytes(200_000);
+
+/** Bytes that a socket's peer has not acknowledged; those of a UNIX socket are with the peer at once. */
+function unacknowledged({ localPort, remotePort }: Socket): number {
+  if (localPort === undefined) return 0;
+  const hex = (port = 0) => port.toString(16).toUpperCase().padStart(4, "0");
+  const line = new RegExp(`: \\w+:${hex(localPort)} \\w+:${hex(remotePort)} \\w\\w (\\w+):`);
+  return Number.parseInt(line.exec(readFileSync("/proc/net/tcp", "latin1"))![1]!, 16);
+}
+
+/** A target that answers at once, and resets when the answer has arrived; over a UNIX socket, it closes. */
+const startResetting = (family: Family) =>
+  serve((socket) => {
+    socket.write(ANSWER, async () => {
+      await until(() => unacknowledged(socket) === 0);
+      if (family === "UNIX") socket.destroy();
+      else socket.resetAndDestroy();
+    });
+  }, family);
+
+/** What a socket receives until it closes, and how it does. */
+function record(socket: Socket) {
+  const chunks: Buffer[] = [];
+  socket.on("data", (chunk) => chunks.push(chunk));
+  return {
+    received: () => Buffer.concat(chunks),
+    closed: new Promise<string>((resolve) => {
+      socket.on("close", () => resolve((socket.errored as NodeJS.ErrnoException | null)?.code ?? "closed"));
+      socket.on("end", () => setImmediate(() => socket.destroyed || socket.end()));
+    }),
+  };
+}
+
+/**
+ * A client in Perl that sends as long as it can, and reads what there is even if a write has failed: Node destroys a
+ * socket that can't be written to.
+ */
+const STUBBORN_CLIENT = `
+  use IO::Socket::INET; use IO::Socket::UNIX; use IO::Select;
+  $SIG{PIPE} = "IGNORE"; $| = 1;
+  my ($family, $peer, $pause) = @ARGV;
+  my $socket = "IO::Socket::$family"->new(split /=/, $peer, 2) or die "connect: $!";
+  $socket->blocking(0);
+  my ($select, $data, $end) = (IO::Select->new($socket), "x" x 65536, time + $pause);
+  my $sends = 1;
+  for (;;) {
+    my $reads = time >= $end;
+    my @ready = IO::Select->select($reads ? $select : undef, $sends ? $select : undef, undef, 0.1);
+    if (@ready && @{$ready[1]}) { $sends = 0 unless defined syswrite($socket, $data) or $!{EAGAIN}; }
+    next unless $reads;
+    my $count = sysread($socket, my $chunk, 65536);
+    if (!defined $count) { next if $!{EAGAIN}; last; }
+    last if $count == 0;
+    print $chunk;
+  }
+`;
+
+const PAIRS: [Maker, Maker][] = [
+  ["ours", "ours"],
+  ["ours", "c"],
+  ["c", "ours"],
+  ["c", "c"],
+];
+
+describeWith(
+  "spiped",
+  "spipe",
+  "perl",
+)("a target that answers and then resets", () => {
+  for (const family of ["IPv4", "UNIX"] as const) {
+    it.each(PAIRS)(`has its whole answer delivered, %s -e and %s -d, ${family}`, async (encrypt, decrypt) => {
+      const target = await startResetting(family);
+      const key = keyFile();
+      const [wire, plain] = [await freeAddress(family), await freeAddress(family)];
+      await startSpiped(decrypt, "-d", wire, target.address, key);
+      await startSpiped(encrypt, "-e", plain, wire, key);
+      for (let i = 0; i < 10; i += 1) {
+        const { received, closed } = record(await connectTo(plain));
+        const how = await closed;
+        expect(received().length).toBe(ANSWER.length);
+        if (encrypt === "ours" && decrypt === "ours" && family !== "UNIX") expect(how).toBe("ECONNRESET");
+      }
+    });
+
+    it.each(["at once", "late"])(
+      `has it delivered to a client that still sends and reads %s, ${family}`,
+      async (when) => {
+        const target = await startResetting(family);
+        const key = keyFile();
+        const [wire, plain] = [await freeAddress(family), await freeAddress(family)];
+        await startSpiped("ours", "-d", wire, target.address, key);
+        await startSpiped("ours", "-e", plain, wire, key);
+        const { connect } = plain;
+        const place =
+          "path" in connect
+            ? ["UNIX", `Peer=${connect.path}`]
+            : ["INET", `PeerAddr=127.0.0.1:${connect.port}`];
+        const pause = when === "late" ? "1" : "0";
+        const { stdout } = await run(["perl", "-e", STUBBORN_CLIENT, ...place, pause]);
+        expect(stdout.length).toBe(ANSWER.length);
+        expect(stdout.equals(ANSWER)).toBe(true);
+      },
+    );
+
+    it(`has it delivered by spipe, ${family}`, async () => {
+      const target = await startResetting(family);
+      const key = keyFile();
+      const wire = await freeAddress(family);
+      await startSpiped("ours", "-d", wire, target.address, key);
+      for (const maker of ["ours", "c"] as const) {
+        const command = [...commandOf(maker, "spipe"), "-t", wire.text, "-k", key];
+        const spipe = start(["bash", "-c", '"$@" </dev/zero | (sleep 0.3; cat)', "-", ...command]);
+        await spipe.ended;
+        if (maker === "ours") expect(spipe.stdout().length).toBe(ANSWER.length);
+      }
+    });
+  }
+});
