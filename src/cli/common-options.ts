@@ -1,5 +1,6 @@
 /** What the command lines of both programs share. */
 import { escapeUnprintable } from "../config/printable.ts";
+import { flushStandardError } from "../daemon/line-writer.ts";
 import { type Address, AddressError, EmptyAddressError, type ResolvedAddress } from "../tunnel/address.ts";
 import { ResolveError, resolveAddress } from "../tunnel/resolve.ts";
 import { CommandError } from "./command-error.ts";
@@ -136,5 +137,7 @@ export async function runProgram(
     if (!(error instanceof CommandError)) throw error;
     for (const line of error.lines) tell(line);
     return 1;
+  } finally {
+    await flushStandardError();
   }
 }

@@ -1,13 +1,16 @@
 /** Messages as JSON, one object a line, on standard error (`--log-format json`). */
 import { escapeUnprintable } from "../config/printable.ts";
+import { droppedMessage, LineWriter, standardError } from "./line-writer.ts";
 import type { Log } from "./log.ts";
 
 /** A log that is written by pino, which is loaded now. */
 export async function jsonLog(program: string): Promise<Log> {
-  const { pino, destination, stdTimeFunctions } = await import("pino");
+  const { pino, stdTimeFunctions } = await import("pino");
   // A full disk, say, under the file that standard error goes to: no reason to fail.
-  const stderr = destination({ dest: 2, sync: true });
-  stderr.on("error", () => {});
+  process.stderr.on("error", () => {});
+  const writer = new LineWriter(standardError(), (dropped) =>
+    logger.warn({ dropped }, droppedMessage(dropped)),
+  );
   const logger = pino(
     {
       name: program,
@@ -15,7 +18,7 @@ export async function jsonLog(program: string): Promise<Log> {
       base: { name: program, pid: process.pid },
       timestamp: stdTimeFunctions.isoTime,
     },
-    stderr,
+    writer,
   );
   return {
     warn: (message, fields) => logger.warn(fields ?? {}, escapeUnprintable(message)),

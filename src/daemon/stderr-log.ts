@@ -1,6 +1,7 @@
 /** Messages on standard error: one line each, after the program's name. */
 import { fstatSync } from "node:fs";
 import { escapeUnprintable } from "../config/printable.ts";
+import { droppedMessage, LineWriter, standardError } from "./line-writer.ts";
 import type { Log } from "./log.ts";
 
 /** Priorities in the way of `sd-daemon`. */
@@ -9,16 +10,17 @@ const INFO = "<6>";
 
 /**
  * A log on standard error. Where systemd's journal reads it, each line begins with its priority. A reader that has
- * gone away is no reason to fail.
+ * gone away is no reason to fail, nor is one that does not read a reason to wait.
  */
 export function stderrLog(program: string): Log {
   const journal = isJournal();
   process.stderr.on("error", () => {});
+  const writer = new LineWriter(standardError(), (dropped) => write(WARNING, droppedMessage(dropped)));
   const write = (priority: string, message: string) =>
-    process.stderr.write(`${journal ? priority : ""}${program}: ${escapeUnprintable(message)}\n`);
+    writer.write(`${journal ? priority : ""}${program}: ${escapeUnprintable(message)}\n`);
   return {
-    warn: (message) => void write(WARNING, message),
-    info: (message) => void write(INFO, message),
+    warn: (message) => write(WARNING, message),
+    info: (message) => write(INFO, message),
   };
 }
 

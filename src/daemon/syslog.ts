@@ -7,6 +7,7 @@ import { type ChildProcess, type ChildProcessByStdio, spawn } from "node:child_p
 import type { Writable } from "node:stream";
 import { escapeUnprintable } from "../config/printable.ts";
 import { deadline } from "../tunnel/deadline.ts";
+import { droppedMessage, LineWriter } from "./line-writer.ts";
 import type { Log } from "./log.ts";
 import { systemProgram } from "./system-program.ts";
 
@@ -25,6 +26,7 @@ export class Syslog implements Log {
   readonly #program: string;
   readonly #onFailure: (reason: string) => void;
   #logger: ChildProcess | undefined;
+  #writer: LineWriter | undefined;
 
   /** @param onFailure told once for each `logger` that can't be started or dies. */
   constructor(program: string, onFailure: (reason: string) => void) {
@@ -42,7 +44,7 @@ export class Syslog implements Log {
 
   #write(priority: string, message: string): void {
     this.#logger ??= this.#start();
-    this.#logger?.stdin?.write(`${priority}${escapeUnprintable(message)}\n`);
+    this.#writer?.write(`${priority}${escapeUnprintable(message)}\n`);
   }
 
   /** Ends `logger` when it has passed on what it was given, or does not do so in time. */
@@ -77,6 +79,7 @@ export class Syslog implements Log {
       this.#onFailure(reason);
     };
     logger.stdin.on("error", () => {});
+    this.#writer = new LineWriter(logger.stdin, (dropped) => this.warn(droppedMessage(dropped)));
     logger.on("error", (error) => gone(`Cannot run logger: ${error.message}`));
     logger.on("exit", (status, signal) => {
       if (status !== 0) gone(`logger ended with ${signal ?? `status ${status}`}`);
