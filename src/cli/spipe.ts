@@ -1,6 +1,6 @@
 /** `spipe`: standard input and output through an encrypted connection. */
 
-import { fstatSync } from "node:fs";
+import { constants, fstatSync, readFileSync, statSync } from "node:fs";
 import { HandshakeError, PacketError } from "../protocol/errors.ts";
 import type { Secret } from "../protocol/secret.ts";
 import { parseAddress, parseBindAddress, type ResolvedAddress } from "../tunnel/address.ts";
@@ -197,10 +197,33 @@ async function transfer(socket: SpipedSocket, fragile: boolean): Promise<number>
       stdout.write("", () => reject(failure));
     });
   });
+  let discarded = 0;
+  if (mayBeClosed(1)) {
+    socket.on("data", (chunk: Buffer) => {
+      discarded += chunk.length;
+    });
+  }
   stdin.pipe(socket);
   socket.pipe(stdout, { end: false });
   await Promise.race([failed, fragile ? received : Promise.all([sent, received])]);
+  if (discarded > 0)
+    tell(`${discarded} bytes were received and discarded: standard output is closed or /dev/null`);
   return 0;
+}
+
+/**
+ * True if a descriptor may have been closed when the program was started. Node opens those as /dev/null, for reading and
+ * writing, so that it can't be told for sure: a shell's `> /dev/null` opens it for writing only, but a program that
+ * starts this one may open it for both.
+ */
+function mayBeClosed(fd: number): boolean {
+  try {
+    if (fstatSync(fd).rdev !== statSync("/dev/null").rdev) return false;
+    const flags = /^flags:\s*([0-7]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "latin1"));
+    return flags !== null && (Number.parseInt(flags[1]!, 8) & constants.O_RDWR) !== 0;
+  } catch {
+    return false;
+  }
 }
 
 /** Ends the process by SIGPIPE, which Node ignores, as the original ends: a listener's removal restores the default. */

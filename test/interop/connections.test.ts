@@ -347,6 +347,24 @@ describe("spipe", () => {
   });
 });
 
+describe("spipe with its output closed", () => {
+  it("says that data was lost, unlike with its output in /dev/null", async () => {
+    const target = await serve((socket) => socket.end("lost"));
+    const key = keyFile();
+    const wire = await freeAddress();
+    await startSpiped("ours", "-d", wire, target.address, key);
+    const command = [...commandOf("ours", "spipe"), "-t", wire.text, "-k", key];
+    for (const [redirect, message] of [
+      [">&-", "spipe: 4 bytes were received and discarded: standard output is closed or /dev/null\n"],
+      ["<&- >&-", "spipe: 4 bytes were received and discarded: standard output is closed or /dev/null\n"],
+      [">/dev/null", ""],
+    ]) {
+      const { status, stderr } = await run(["sh", "-c", `"$@" ${redirect}`, "sh", ...command]);
+      expect({ status, stderr }).toEqual({ status: 0, stderr: message });
+    }
+  });
+});
+
 describe("more clients than may wait for a slot", () => {
   it("are turned away, and the log says why", async () => {
     // Whoever has the slot keeps it: this target never answers a handshake.
