@@ -20,9 +20,8 @@ const shared = Buffer.allocUnsafeSlow(LONGEST_READ);
 /** Its beginnings that reads go into, by size. */
 const starts = new Map<number, Buffer>();
 
-/** Where the next read of the socket that was read last goes. */
-function nextBuffer(): Buffer {
-  const size = nextReadSize();
+/** The beginning of the shared buffer, for a read of so many bytes at most. */
+function startOf(size: number): Buffer {
   let start = starts.get(size);
   if (start === undefined) {
     start = shared.subarray(0, size);
@@ -72,17 +71,19 @@ export class DirectSocket extends Socket {
 }
 
 function makeSocket(options: { handle?: object; pauseOnCreate?: boolean }): DirectSocket {
+  // It is not there yet when Node asks for the first buffer.
+  let socket: DirectSocket | undefined;
   const onread = {
-    buffer: nextBuffer,
+    buffer: () => startOf(socket?.reader === undefined ? LONGEST_READ : nextReadSize()),
     callback(length: number) {
       const chunk = shared.subarray(0, length);
-      const { reader } = socket;
-      return reader === undefined ? socket.push(Buffer.from(chunk)) : reader(chunk);
+      const reader = socket!.reader;
+      return reader === undefined ? socket!.push(Buffer.from(chunk)) : reader(chunk);
     },
   };
   // Node's types don't know all of these.
   const all = { ...options, allowHalfOpen: true, onread } as SocketConstructorOpts;
-  const socket: DirectSocket = new DirectSocket(all);
+  socket = new DirectSocket(all);
   return socket;
 }
 

@@ -2,7 +2,8 @@
  * One direction of a pipe (Tarsnap's `proto_pipe`): read from one socket, seal or open, write to the other.
  *
  * At most one converted read is in flight: while the sink has not taken it, the source is not read. So a slow
- * reader slows its sender, and never grows our memory.
+ * reader slows its sender, and never grows our memory; and reads are short for all but a few connections until it is
+ * known that their sink is read at all.
  */
 import type { Socket } from "node:net";
 import { giveBuffer, takeBuffer } from "./buffer-pool.ts";
@@ -44,7 +45,7 @@ export function pump(
   };
 
   const onRead = (chunk: Buffer) => {
-    const buffer = takeBuffer();
+    const buffer = takeBuffer(chunk.length);
     const length = converter.convert(chunk, buffer);
     if (length === 0) {
       giveBuffer(buffer);
@@ -69,6 +70,7 @@ export function pump(
   const onEnd = () => {
     // What a reset has cut is no truncated stream.
     if (stopped || (source instanceof DirectSocket && source.writeError !== undefined)) return;
+    turn.end();
     const failure = converter.failure(true);
     if (failure === undefined) confirmEnd(source, () => sink.end(() => finished()));
     else fail(failure);
@@ -80,6 +82,7 @@ export function pump(
   };
   const stop = () => {
     stopped = true;
+    turn.end();
     giveReadsBack();
     source.off("end", onEnd);
   };

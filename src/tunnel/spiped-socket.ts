@@ -131,8 +131,8 @@ export class SpipedSocket extends Duplex {
       callback();
       return;
     }
-    const buffer = takeBuffer();
     const piece = chunk.subarray(0, PIECE);
+    const buffer = takeBuffer(piece.length);
     const length = this.#sealer.seal(piece, buffer);
     this.#onWritten = callback;
     this.#wire.write(buffer.subarray(0, length), (error) => {

@@ -11,8 +11,17 @@
 
 /** The most bytes of one read, and of one turn: two batches of packets, 0.2 ms of work. */
 export const LONGEST_READ = 128 * 1024;
-/** The same beside a conversation. */
-const SHORT_READ = 16 * 1024;
+/** The same beside a conversation; and the most bytes of one read whose sink may be stuck. */
+export const SHORT_READ = 16 * 1024;
+/**
+ * A sink that has taken this much is being read by somebody: it is more than the system buffers for one (4 MiB by
+ * default). Before, it may be full at any moment and stay so, and what was read last is held in memory until then.
+ */
+const PROOF = 8 * 1024 * 1024;
+/** How many connections may do long reads on credit, before their sink has taken so much. */
+const CREDITS = 16;
+/** A sink that takes nothing for so long has to prove again that it is read, ms. */
+const STUCK = 1000;
 /** A connection whose reads are smaller than this on average is a conversation. */
 const CONVERSATION = 4096;
 /** How long after a conversation's last read others make room for it, ms. */
@@ -22,8 +31,9 @@ const PATIENCE = 20;
 let conversation: object | undefined;
 let until = 0;
 let readSize = LONGEST_READ;
+let credits = CREDITS;
 
-/** How many bytes the source that has just read may read next. */
+/** How many bytes the source that was counted last may read next. */
 export function nextReadSize(): number {
   return readSize;
 }
@@ -32,7 +42,12 @@ export function nextReadSize(): number {
 export class Turn {
   readonly #connection: object;
   #average = 0;
+  /** Bytes read in this turn. */
   #read = 0;
+  /** Bytes read since the sink was stuck. */
+  #flowed = 0;
+  #hasCredit = false;
+  #lastRead = 0;
 
   /** @param connection any object that both directions of a connection share. */
   constructor(connection: object) {
@@ -51,14 +66,37 @@ export class Turn {
       conversation = this.#connection;
       until = now + PATIENCE;
     }
-    readSize = now < until && conversation !== this.#connection ? SHORT_READ : LONGEST_READ;
+    this.#lastRead = now;
     this.#read += length;
-    return this.#read < readSize;
+    this.#flowed += length;
+    const most = now < until && conversation !== this.#connection ? SHORT_READ : LONGEST_READ;
+    readSize = this.#mayReadLong(length) ? most : SHORT_READ;
+    return this.#read < most;
   }
 
-  /** To be called when the source has waited, for whatever reason. */
+  /** To be called when the source has waited, for its turn or for its sink. */
   begin(): void {
     this.#read = 0;
+    if (performance.now() - this.#lastRead >= STUCK) this.#flowed = 0;
+  }
+
+  /** Gives the credit back; to be called when the source is not read any more. */
+  end(): void {
+    if (this.#hasCredit) credits += 1;
+    this.#hasCredit = false;
+  }
+
+  #mayReadLong(length: number): boolean {
+    if (this.#flowed >= PROOF) {
+      this.end();
+      return true;
+    }
+    // Only who has more to read than a short read gives needs credit.
+    if (!this.#hasCredit && length >= SHORT_READ && credits > 0) {
+      credits -= 1;
+      this.#hasCredit = true;
+    }
+    return this.#hasCredit;
   }
 }
 
