@@ -1,7 +1,7 @@
 /** What goes wrong around the daemon, and the end it has to come to: data intact, or a clean close that is told. */
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { resolve } from "node:path";
 import { expect, it } from "vitest";
@@ -187,6 +187,39 @@ describeWith("spiped", "spipe")("little memory", () => {
     const answers = await Promise.all(Array.from({ length: 100 }, () => exchange(plain, data)));
     for (const answer of answers) expect(answer.equals(data)).toBe(true);
     expect(daemon.child.exitCode).toBeNull();
+  });
+});
+
+describeWith("spiped")("a target that never reads", () => {
+  it("costs little memory for each of its connections", { timeout: 90_000 }, async () => {
+    const CONNECTIONS = 200;
+    const key = keyFile();
+    const target = await serve((socket) => void socket.pause());
+    const [wire, plain] = [await freeAddress(), await freeAddress()];
+    await startSpiped("c", "-d", wire, target.address, key, "-n", "0");
+    const daemon = await startSpiped("ours", "-e", plain, wire, key, "-n", "0");
+    const memory = () =>
+      Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${daemon.pid}/status`, "latin1"))![1]);
+    const data = Buffer.alloc(1 << 16);
+    let lastTaken = 0;
+    /** Connects and sends until nothing is taken any more. */
+    const fill = async (count: number) => {
+      for (let i = 0; i < count; i += 1) {
+        const socket = await connectTo(plain);
+        const more = () => {
+          lastTaken = performance.now();
+          while (socket.write(data));
+        };
+        socket.on("drain", more);
+        more();
+      }
+      await until(() => performance.now() - lastTaken > 1000);
+    };
+    await fill(20);
+    const before = memory();
+    await fill(CONNECTIONS);
+    // The original holds 22 KiB, and a whole long read would be 132.
+    expect((memory() - before) / CONNECTIONS).toBeLessThan(90);
   });
 });
 

@@ -516,3 +516,81 @@ describe("what makes no sense", () => {
     await expect(connect({ host: "127.0.0.1", port, key })).rejects.toThrow(`127.0.0.1:${port}`);
   });
 });
+
+describeWith("spiped")("a stream in an `await using` declaration", () => {
+  const sizes = [5, 4 << 20];
+
+  it.each(sizes)("delivers what was written, %i bytes, and ends in order", async (size) => {
+    const digester = await startDigester();
+    const wire = await freeAddress();
+    const key = keyFile();
+    await startSpiped("c", "-d", wire, digester.address, key);
+    const data = randomBytes(size);
+    let socket: SpipedSocket;
+    {
+      await using stream = await connect({ ...wire.connect, key: await loadKey(key) });
+      socket = stream;
+      stream.write(data);
+    }
+    expect(socket.destroyed).toBe(true);
+    expect(socket.errored).toBeNull();
+    const sha256 = createHash("sha256").update(data).digest("hex");
+    expect(digester.digests).toEqual([{ sha256, length: size }]);
+  });
+
+  it("does not wait for ever for a peer that does not end, and discards what that one sends", async () => {
+    const seen: string[] = [];
+    const target = await serve((socket) => {
+      socket.on("data", (chunk) => seen.push(String(chunk)));
+      socket.on("end", () => seen.push("end"));
+      socket.write(Buffer.alloc(1 << 22));
+    });
+    const wire = await freeAddress();
+    const key = keyFile();
+    await startSpiped("c", "-d", wire, target.address, key);
+    {
+      await using stream = await connect({ ...wire.connect, key: await loadKey(key) });
+      stream.write("data");
+    }
+    expect(seen).toEqual(["data", "end"]);
+  });
+
+  it("throws if what was written can't be delivered", async () => {
+    const target = await serve((socket) => void socket.once("data", () => socket.resetAndDestroy()));
+    const wire = await freeAddress();
+    const key = keyFile();
+    await startSpiped("ours", "-d", wire, target.address, key);
+    const lost = async () => {
+      await using stream = await connect({ ...wire.connect, key: await loadKey(key) });
+      stream.write(Buffer.alloc(1 << 24));
+    };
+    await expect(lost()).rejects.toThrow(/ECONNRESET|EPIPE|closed/);
+  });
+});
+
+describeWith("spiped")("a stream whose peer resets it behind data", () => {
+  it("gives all the data before it fails, also to a reader that answers what it reads", async () => {
+    const target = await serve((socket) => {
+      socket.write(Buffer.alloc(200_000), async () => {
+        await until(() => socket.bytesRead > 0);
+        socket.resetAndDestroy();
+      });
+    });
+    const wire = await freeAddress();
+    const key = keyFile();
+    await startSpiped("ours", "-d", wire, target.address, key);
+    const socket = await open({ ...wire.connect, key: await loadKey(key) });
+    let length = 0;
+    const read = async () => {
+      for await (const chunk of socket) {
+        length += chunk.length;
+        // Its first answer has the target reset the connection, while the reader still has the rest to read.
+        await new Promise<void>((done) => void socket.write("seen", () => done()));
+        await new Promise((later) => setTimeout(later, 20));
+      }
+    };
+    socket.on("error", () => {});
+    await expect(read()).rejects.toThrow();
+    expect(length).toBe(200_000);
+  });
+});
