@@ -1,4 +1,5 @@
 import "../src/daemon/no-debugger.ts";
 import { spipe } from "../src/cli/spipe.ts";
+import { endProcess } from "../src/daemon/end-process.ts";
 
-void spipe(process.argv.slice(2)).then((status) => process.exit(status));
+void spipe(process.argv.slice(2)).then(endProcess);

@@ -61,13 +61,23 @@ export function spipe(argv: readonly string[]): Promise<number> {
   return runProgram(PROGRAM, USAGE, async () => {
     const args = readArguments(argv);
     showProcessAs(PROGRAM, argv);
-    process.once("SIGTERM", () => process.exit(0));
-    const { addresses } = await addressOf(args.target, "-t", parseAddress);
-    const bind = args.bind === undefined ? undefined : await bindAddress(args.bind);
-    const secret = await readKey(args.key, tell);
-    const socket = await open(args, addresses, bind, secret);
-    return transfer(socket, args.fragile);
+    const stop = new AbortController();
+    const stopped = new Promise<number>((resolve) => {
+      process.once("SIGTERM", () => {
+        resolve(0);
+        stop.abort();
+      });
+    });
+    return Promise.race([stopped, connectAndTransfer(args, stop.signal)]);
   });
+}
+
+async function connectAndTransfer(args: SpipeArguments, signal: AbortSignal): Promise<number> {
+  const { addresses } = await addressOf(args.target, "-t", parseAddress);
+  const bind = args.bind === undefined ? undefined : await bindAddress(args.bind);
+  const secret = await readKey(args.key, tell);
+  const socket = await open(args, addresses, bind, secret, signal);
+  return transfer(socket, args.fragile);
 }
 
 /** A line on standard error. */
@@ -139,6 +149,7 @@ async function open(
   addresses: readonly ResolvedAddress[],
   bind: ResolvedAddress | undefined,
   secret: Secret,
+  signal: AbortSignal,
 ): Promise<SpipedSocket> {
   const onAttemptFailed = (_address: ResolvedAddress, error: NodeJS.ErrnoException) => {
     if (error.syscall === "bind") tell(`Error binding socket: ${systemErrorText(error)}`);
@@ -150,6 +161,7 @@ async function open(
       addresses,
       bind,
       secret,
+      signal,
       onAttemptFailed,
     });
   } catch (error) {

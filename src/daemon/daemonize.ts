@@ -6,6 +6,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, fstatSync, writeSync } from "node:fs";
+import { endProcess } from "./end-process.ts";
 import { childNodeOptions } from "./no-debugger.ts";
 
 /** Tells the child that it is one, by the pid of its parent; it removes the variable at once. */
@@ -56,7 +57,7 @@ export async function daemonize(args: readonly string[]): Promise<boolean> {
   // Who interrupts the start means the daemon, which is in a session of its own and does not hear the terminal.
   const interrupt = (signal: NodeJS.Signals) => {
     child.kill(signal);
-    process.exit(1);
+    endProcess(1);
   };
   process.on("SIGINT", interrupt);
   process.on("SIGTERM", interrupt);

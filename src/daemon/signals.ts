@@ -1,5 +1,6 @@
 /** Signals to the daemon: SIGTERM and SIGINT drain it, another of them ends it; SIGHUP has it reload. */
 import { constants } from "node:os";
+import { endProcess } from "./end-process.ts";
 
 const ENDING = ["SIGTERM", "SIGINT"] as const;
 
@@ -20,7 +21,7 @@ export function onEndingSignal(cleanUp: () => void): () => Promise<void> {
     for (const name of ENDING) process.removeListener(name, onSignal);
     process.kill(process.pid, signal);
     // The first process of a container is not ended by a signal that it has no handler for.
-    process.exit(128 + constants.signals[signal]);
+    endProcess(128 + constants.signals[signal]);
   };
   for (const name of ENDING) process.on(name, onSignal);
   return () =>

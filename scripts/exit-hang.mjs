@@ -1,0 +1,225 @@
+/**
+ * Looks for programs of ours that have done all their work and do not exit.
+ *
+ * `process.exit` joins V8's threads. One that compiles and runs out of room waits for the main thread to collect
+ * garbage, and the main thread waits for it (nodejs/node#54918). A busy machine and a transfer of some size are what
+ * it takes, and many tries: about one in a hundred hung on Node 24 and 26 before src/cli/exit.ts.
+ *
+ *     npm run build
+ *     node scripts/exit-hang.mjs --node /usr/bin/node --runs 1000
+ *
+ * Each run is one of these:
+ * - `--program spipe`: a transfer, there and back, through our `spipe` and a `spiped -d`.
+ * - `--program spiped`: four transfers through our `spiped -d`, then SIGTERM.
+ * - `--program workers`: the same with `--workers 2`; workers that stay behind count too.
+ *
+ * Others: `--at-once 4` runs side by side, `--mib 40-100` a transfer, `--wait 20` s after the last byte (or after
+ * SIGTERM) count as a hang, `--daemon ours` instead of Tarsnap's `spiped -d`, `--idle` without the process that spins
+ * half of the time, `--stacks DIR` for the stacks of what hangs, by gdb. The exit status is 0 if nothing hung or failed.
+ *
+ * Needs Tarsnap's spiped and `setpriv` (util-linux), which ends all that was started if this process is killed.
+ */
+import { execFileSync, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { parseArgs } from "node:util";
+
+const { values: options } = parseArgs({
+  options: {
+    node: { type: "string", default: process.execPath },
+    program: { type: "string", default: "spipe" },
+    daemon: { type: "string", default: "c" },
+    runs: { type: "string", default: "100" },
+    "at-once": { type: "string", default: "4" },
+    mib: { type: "string", default: "40-100" },
+    wait: { type: "string", default: "20" },
+    stacks: { type: "string" },
+    idle: { type: "boolean", default: false },
+  },
+});
+
+const TRANSFERS_PER_DAEMON = 4;
+const MIB = 1 << 20;
+
+const runs = Number(options.runs);
+const atOnce = Number(options["at-once"]);
+const waitMs = Number(options.wait) * 1000;
+const [smallest, largest = smallest] = options.mib.split("-").map(Number);
+const run = { spipe: runSpipe, spiped: runSpiped, workers: runSpiped }[options.program];
+if (run === undefined || ![runs, atOnce, waitMs, smallest, largest].every((number) => number > 0)) {
+  console.error("exit-hang: wrong arguments; see the head of the file");
+  process.exit(1);
+}
+
+const directory = mkdtempSync(join(tmpdir(), "exit-hang-"));
+process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(1));
+const key = join(directory, "key");
+writeFileSync(key, randomBytes(32), { mode: 0o600 });
+const ours = (program) => [options.node, resolve(`dist/bin/${program}.cjs`)];
+const block = randomBytes(MIB);
+
+/** Starts a program that does not outlive this one. */
+function start(command, stdio) {
+  const child = spawn("setpriv", ["--pdeathsig", "KILL", "--", ...command], { stdio });
+  child.ended = once(child, "close").then(([status, signal]) => ({ status, signal }));
+  return child;
+}
+
+/** Waits until a file or socket is there. */
+async function appears(name) {
+  while (!readdirSync(directory).includes(name)) await delay(10);
+}
+
+/** Sends `size` bytes through a spipe and checks those that come back; resolves when the last has come. */
+async function transfer(spipe, size) {
+  let sent = 0;
+  let received = 0;
+  spipe.stdin.on("error", () => {});
+  const back = (async () => {
+    for await (const chunk of spipe.stdout.iterator({ destroyOnReturn: false })) {
+      for (let done = 0; done < chunk.length; ) {
+        const at = (received + done) % MIB;
+        const length = Math.min(chunk.length - done, MIB - at);
+        if (block.compare(chunk, done, done + length, at, at + length) !== 0)
+          throw new Error("other bytes came back");
+        done += length;
+      }
+      received += chunk.length;
+      if (received === size) return;
+    }
+    throw new Error(`${received} of ${size} bytes came back`);
+  })();
+  back.catch(() => {});
+  while (sent < size && spipe.exitCode === null) {
+    const length = Math.min(65_536, size - sent);
+    const at = sent % MIB;
+    sent += length;
+    if (!spipe.stdin.write(block.subarray(at, at + length)))
+      await Promise.race([once(spipe.stdin, "drain"), spipe.ended]);
+  }
+  spipe.stdin.end();
+  await back;
+}
+
+const someSize = () => Math.round((smallest + Math.random() * (largest - smallest)) * 16) * 65_536;
+
+/** Waits until a process has gone; says what is wrong with its end. */
+async function watchEnd(child) {
+  const ended = await Promise.race([child.ended, delay(waitMs, undefined, { ref: false })]);
+  if (ended !== undefined) return ended.status === 0 ? "" : `ended with ${ended.status ?? ended.signal}`;
+  keepStacks(child.pid);
+  child.kill("SIGKILL");
+  return "hung";
+}
+
+let stackFiles = 0;
+function keepStacks(pid) {
+  if (options.stacks === undefined) return;
+  mkdirSync(options.stacks, { recursive: true });
+  const text = execFileSync("gdb", ["-p", String(pid), "-batch", "-ex", "thread apply all bt 25"], {
+    stdio: ["ignore", "pipe", "ignore"],
+    maxBuffer: 1 << 26,
+  });
+  writeFileSync(join(options.stacks, `${process.pid}-${++stackFiles}.txt`), text);
+}
+
+async function runSpipe() {
+  const child = start([...ours("spipe"), "-t", daemonAddress, "-k", key], ["pipe", "pipe", "inherit"]);
+  try {
+    await transfer(child, someSize());
+  } catch (error) {
+    child.kill("SIGKILL");
+    return error.message;
+  }
+  const result = await watchEnd(child);
+  child.stdout.destroy();
+  return result;
+}
+
+let daemons = 0;
+async function runSpiped() {
+  const name = `spiped-${++daemons}`;
+  const address = join(directory, name);
+  const more = options.program === "workers" ? ["--workers", "2"] : [];
+  const daemon = start(
+    [...ours("spiped"), "-F", "-d", "-s", address, "-t", target, "-k", key, ...more],
+    ["ignore", "ignore", "inherit"],
+  );
+  await appears(name);
+  const clients = Array.from({ length: TRANSFERS_PER_DAEMON }, () =>
+    start(["spipe", "-t", address, "-k", key], ["pipe", "pipe", "inherit"]),
+  );
+  try {
+    await Promise.all(clients.map((client) => transfer(client, someSize())));
+  } catch (error) {
+    for (const child of [daemon, ...clients]) child.kill("SIGKILL");
+    return error.message;
+  }
+  const children = readFileSync(`/proc/${daemon.pid}/task/${daemon.pid}/children`, "latin1").trim();
+  daemon.kill("SIGTERM");
+  const result = await watchEnd(daemon);
+  const workers = children.split(" ").filter((pid) => pid !== "");
+  const patience = Date.now() + waitMs;
+  while (workers.some(isAlive) && Date.now() < patience) await delay(10);
+  const left = workers.filter(isAlive);
+  for (const pid of left) {
+    keepStacks(pid);
+    process.kill(Number(pid), "SIGKILL");
+  }
+  for (const client of clients) client.kill("SIGKILL");
+  return left.length > 0 ? "hung" : result;
+}
+
+/** Whether a worker is still running. One that has ended and was not waited for is not. */
+function isAlive(pid) {
+  try {
+    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, "latin1"));
+  } catch {
+    return false;
+  }
+}
+
+const target = join(directory, "echo");
+createServer({ allowHalfOpen: true }, (socket) => {
+  socket.on("error", () => {});
+  socket.pipe(socket);
+}).listen(target);
+await appears("echo");
+
+const daemonAddress = join(directory, "spiped");
+if (options.program === "spipe") {
+  const program = options.daemon === "ours" ? ours("spiped") : ["spiped"];
+  start(
+    [...program, "-F", "-d", "-s", daemonAddress, "-t", target, "-k", key, "-n", "0"],
+    ["ignore", "ignore", "inherit"],
+  );
+  await appears("spiped");
+}
+if (!options.idle) {
+  const spin = "setInterval(() => { const end = Date.now() + 10; while (Date.now() < end); }, 20)";
+  start([options.node, "-e", spin], "ignore");
+}
+
+const counts = new Map();
+let next = 0;
+await Promise.all(
+  Array.from({ length: atOnce }, async () => {
+    while (next++ < runs) {
+      const result = (await run()) || "good";
+      counts.set(result, (counts.get(result) ?? 0) + 1);
+      if (result !== "good") console.log(`${new Date().toISOString()} ${result}`);
+    }
+  }),
+);
+const version = execFileSync(options.node, ["--version"], { encoding: "utf8" }).trim();
+const told = [...counts].map(([result, count]) => `${count} ${result}`).join(", ");
+console.log(
+  `${options.program} on Node ${version}, ${runs} runs of ${options.mib} MiB, ${atOnce} at once: ${told}`,
+);
+process.exit(counts.get("good") === runs ? 0 : 1);
