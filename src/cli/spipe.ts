@@ -77,7 +77,11 @@ async function connectAndTransfer(args: SpipeArguments, signal: AbortSignal): Pr
   const bind = args.bind === undefined ? undefined : await bindAddress(args.bind);
   const secret = await readKey(args.key, tell);
   const socket = await open(args, addresses, bind, secret, signal);
-  return transfer(socket, args.fragile);
+  try {
+    return await transfer(socket, args.fragile);
+  } finally {
+    socket.destroy();
+  }
 }
 
 /** A line on standard error. */

@@ -13,7 +13,9 @@ const PATIENCE_MS = 1000;
 
 /** Something open that keeps the event loop running. */
 interface Handle {
-  unref?(): void;
+  /** Set for `process.stdin`, `stdout` and `stderr`. */
+  readonly fd?: number;
+  unref?(): unknown;
 }
 
 let ending = false;
@@ -29,14 +31,15 @@ export function endProcess(status: number): void {
   ending = true;
   process.exitCode = status;
   for (const handle of openHandles()) {
-    if (handle instanceof Socket && handle !== process.stdout && handle !== process.stderr) handle.destroy();
+    const { fd } = handle;
+    if (handle instanceof Socket && fd !== 1 && fd !== 2) handle.destroy();
     else handle.unref?.();
   }
   setTimeout(() => process.exit(), PATIENCE_MS).unref();
 }
 
 /** What is open, by a function of Node's that is not documented; nothing if it is gone, and `PATIENCE_MS` ends us. */
-function openHandles(): readonly (Handle | Socket)[] {
-  const { _getActiveHandles } = process as unknown as { _getActiveHandles?: () => (Handle | Socket)[] };
+function openHandles(): readonly Handle[] {
+  const { _getActiveHandles } = process as unknown as { _getActiveHandles?: () => Handle[] };
   return _getActiveHandles?.call(process) ?? [];
 }

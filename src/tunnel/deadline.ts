@@ -3,11 +3,11 @@ const LONGEST_DELAY = 2 ** 31 - 1;
 
 /**
  * Calls `expire` after `delay` ms, unless the returned function is called first. `Infinity` never expires; delays
- * beyond 24 days are cut to that.
+ * beyond 24 days are cut to that. It does not keep the process running: what it limits does.
  */
 export function deadline(delay: number, expire: () => void): () => void {
   if (delay === Number.POSITIVE_INFINITY) return () => {};
-  const timer = setTimeout(expire, Math.min(delay, LONGEST_DELAY));
+  const timer = setTimeout(expire, Math.min(delay, LONGEST_DELAY)).unref();
   return () => clearTimeout(timer);
 }
 
