@@ -15,7 +15,7 @@ const PENALTY_PER_KEY_MS = 1;
 const MIN_PENALTY_MS = 5000;
 /** The longest penalty, and so the longest time until a mended client can connect, ms. */
 const MAX_PENALTY_MS = 15_000;
-/** How long after its penalty a source's next one is longer than the one before, ms. */
+/** How long after its penalty has run down a source is remembered, ms: its next penalty is longer, its keys are tried last. */
 const FORGET_MS = 5 * 60_000;
 /** How many sources are remembered, of either kind. */
 const MAX_SOURCES = 16_384;
@@ -49,9 +49,10 @@ export class Penalties {
     return penalty?.active === true && performance.now() < penalty.endsAt;
   }
 
-  /** True if a handshake of the source has failed and its penalty has not run down. */
+  /** True if a handshake of the source has failed, none has succeeded since, and that is not forgotten. */
   isSuspect(source: string): boolean {
-    return performance.now() < (this.#penalties.get(source)?.endsAt ?? 0);
+    const penalty = this.#penalties.get(source);
+    return penalty !== undefined && performance.now() - penalty.endsAt <= FORGET_MS;
   }
 
   /** The secrets that the source's clients have proved to hold, the last one first. */

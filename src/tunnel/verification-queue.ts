@@ -70,7 +70,8 @@ export class VerificationQueue {
       if (this.#current.step()) this.#current = undefined;
       now = performance.now();
     }
-    this.#restUntil = now + (now - start);
+    // What is beyond a slice is time in which the system ran other processes.
+    this.#restUntil = now + Math.min(now - start, SLICE_MS);
     this.#current ??= this.#next();
     this.#scheduled = false;
     if (this.#current !== undefined) this.#schedule();

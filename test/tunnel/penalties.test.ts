@@ -32,6 +32,8 @@ describe("penalties", () => {
     expect(penalties.has("a")).toBe(true);
     vi.advanceTimersByTime(2);
     expect(penalties.has("a")).toBe(false);
+    expect(penalties.isSuspect("a")).toBe(true);
+    vi.advanceTimersByTime(5 * 60_000);
     expect(penalties.isSuspect("a")).toBe(false);
   });
 
