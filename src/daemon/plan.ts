@@ -71,7 +71,10 @@ export interface Surroundings {
   slots(plan: TunnelPlan, key: KeyPlan | undefined, limit: number): SlotCounter;
 }
 
-/** Makes what a server needs of a plan; the targets' names are looked up from now on. */
+/**
+ * Makes what a server needs of a plan; the targets' names are looked up from now on. The plan's secrets stay its own: the
+ * server gets copies.
+ */
 export function serverOptions(plan: TunnelPlan, surroundings: Surroundings): ServerOptions {
   const { log, observer, admission } = surroundings;
   const makeTargets = (targets: readonly TargetPlan[]) => {
@@ -94,7 +97,7 @@ export function serverOptions(plan: TunnelPlan, surroundings: Surroundings): Ser
     if (key.targets !== undefined && !targetsOf.has(name)) targetsOf.set(name, makeTargets(key.targets));
     return {
       name,
-      secret,
+      secret: Secret.copy(secret),
       expires,
       fingerprint: name === undefined ? undefined : fingerprint(secret),
       targets: targetsOf.get(name),
@@ -135,4 +138,15 @@ export function packPlan(plan: TunnelPlan): PortablePlan {
 
 export function unpackPlan(plan: PortablePlan): TunnelPlan {
   return { ...plan, keys: plan.keys.map(({ key, ...rest }) => ({ ...rest, secret: Secret.fromKey(key) })) };
+}
+
+/** Overwrites the secrets of plans that are not needed any more, but for those that other plans share. */
+export function destroySecrets(
+  plans: readonly (TunnelPlan | undefined)[],
+  others: readonly (TunnelPlan | undefined)[] = [],
+): void {
+  const secretsOf = (from: typeof plans) =>
+    from.flatMap((plan) => plan?.keys ?? []).map(({ secret }) => secret);
+  const needed = new Set(secretsOf(others));
+  for (const secret of secretsOf(plans)) if (!needed.has(secret)) secret.destroy();
 }

@@ -3,7 +3,7 @@
  * names of a tunnel that had to wait can be looked up.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import type { TunnelPlan } from "./plan.ts";
+import { destroySecrets, type TunnelPlan } from "./plan.ts";
 import type { TunnelReadiness } from "./status-server.ts";
 import { checkSources, isResolved, type Tunnels } from "./tunnels.ts";
 
@@ -71,8 +71,17 @@ export class TunnelManager<Settings extends { readonly name?: string | undefined
     const attempts = next.map((wanted) => this.#plan(wanted));
     const all = Promise.allSettled(attempts);
     const results = await (waitForDns ? Promise.race([all, sleep(DNS_RETRY_MS)]) : all);
-    for (const result of results ?? []) if (result.status === "rejected") throw result.reason;
-    await this.#change(next);
+    const plansOf = (wanted: readonly Wanted<Settings>[]) => wanted.map(({ plan }) => plan);
+    const previous = plansOf(this.#wanted);
+    try {
+      for (const result of results ?? []) if (result.status === "rejected") throw result.reason;
+      await this.#change(next);
+    } catch (error) {
+      destroySecrets(plansOf(next), plansOf(this.#wanted));
+      throw error;
+    }
+    // A plan that is still being made may take over secrets.
+    if (next.every(({ plan }) => plan !== undefined)) destroySecrets(previous, plansOf(next));
     if (!waitForDns) return;
     for (const [index, wanted] of next.entries()) void this.#retry(wanted, () => attempts[index]!);
   }

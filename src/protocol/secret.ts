@@ -47,6 +47,16 @@ export class Secret {
   }
 
   /**
+   * Makes another object of the same key, which is destroyed by itself.
+   *
+   * @internal
+   * @throws Error after `destroy()`.
+   */
+  static copy(secret: Secret): Secret {
+    return new Secret(Secret.reveal(secret).slice());
+  }
+
+  /**
    * Makes K from a copy of it that another process of this program has sent. The copy is overwritten.
    *
    * @internal

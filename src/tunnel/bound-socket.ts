@@ -21,8 +21,8 @@ export interface SocketHandle {
 
 type CreateServerHandle = (
   address: string | null,
-  port: number,
-  addressType: number,
+  port: number | null,
+  addressType: number | null,
   fd?: number,
 ) => SocketHandle | number;
 
@@ -70,7 +70,7 @@ export class BoundSocket {
 
   /** Takes a socket that another process has bound; `fd` is its file descriptor in this process. */
   static inherit(fd: number): BoundSocket {
-    return new BoundSocket(create(null, UNIX, UNIX, fd));
+    return new BoundSocket(create(null, null, null, fd));
   }
 
   /** Takes the copy of a socket that another process has bound and sent. */
@@ -90,7 +90,12 @@ export class BoundSocket {
   }
 }
 
-function create(address: string | null, port: number, family: number, fd?: number): SocketHandle {
+function create(
+  address: string | null,
+  port: number | null,
+  family: number | null,
+  fd?: number,
+): SocketHandle {
   const handle = createServerHandle!(address, port, family, fd);
   if (typeof handle === "number") throw systemError(handle);
   // libuv keeps a bind's EADDRINUSE back until somebody listens, or asks for the address.

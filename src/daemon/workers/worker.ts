@@ -8,7 +8,7 @@ import { connectionLog } from "../connection-log.ts";
 import { limitId, makeAdmission } from "../limits.ts";
 import type { Log } from "../log.ts";
 import { allObservers, type Observer } from "../observer.ts";
-import { type Surroundings, type TunnelPlan, unpackPlan } from "../plan.ts";
+import { destroySecrets, type Surroundings, type TunnelPlan, unpackPlan } from "../plan.ts";
 import { LocalTunnel } from "../tunnel.ts";
 import { type ParentMessage, type SocketError, WORKER_VARIABLE, type WorkerMessage } from "./messages.ts";
 import { RemoteLimits } from "./remote-limits.ts";
@@ -79,6 +79,7 @@ export function runWorker(): Promise<number> {
     tunnels.set(id, tunnel);
     try {
       await tunnel.serve(plan);
+      destroySecrets([plan]);
       return true;
     } catch (error) {
       const { code = "", message } = error as NodeJS.ErrnoException;
@@ -100,7 +101,9 @@ export function runWorker(): Promise<number> {
       }
       void ready.then(async () => {
         if (message.type === "change") {
-          await tunnels.get(message.tunnel)?.serve(unpackPlan(message.plan));
+          const plan = unpackPlan(message.plan);
+          await tunnels.get(message.tunnel)?.serve(plan);
+          destroySecrets([plan]);
         } else if (message.type === "acquired") {
           limits.acquired(message.ticket);
         } else {
