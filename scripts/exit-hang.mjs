@@ -22,7 +22,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -78,11 +78,14 @@ function start(command, stdio) {
   return child;
 }
 
-/** Waits until a socket is there. */
-async function appears(name) {
+/** Waits until somebody listens on a UNIX socket: the file is there earlier. */
+async function listening(path) {
   const patience = Date.now() + 60_000;
-  while (!readdirSync(directory).includes(name)) {
-    if (Date.now() > patience) throw new Error(`${name} has not started`);
+  for (;;) {
+    const sockets = readFileSync("/proc/net/unix", "latin1").split("\n");
+    // The flag is __SO_ACCEPTCON.
+    if (sockets.some((line) => line.endsWith(` ${path}`) && line.split(" ")[3] === "00010000")) return;
+    if (Date.now() > patience) throw new Error(`nobody listens on ${path}`);
     await delay(10);
   }
 }
@@ -155,14 +158,13 @@ async function runSpipe() {
 
 let daemons = 0;
 async function runSpiped() {
-  const name = `spiped-${++daemons}`;
-  const address = join(directory, name);
+  const address = join(directory, `spiped-${++daemons}`);
   const more = options.program === "workers" ? ["--workers", "2"] : [];
   const daemon = start(
     [...ours("spiped"), "-F", "-d", "-s", address, "-t", target, "-k", key, ...PATIENT, ...more],
     ["ignore", "ignore", "inherit"],
   );
-  await appears(name);
+  await listening(address);
   const clients = Array.from({ length: TRANSFERS_PER_DAEMON }, () =>
     start(["spipe", "-t", address, "-k", key, ...PATIENT], ["pipe", "pipe", "inherit"]),
   );
@@ -201,7 +203,7 @@ const echo = createServer({ allowHalfOpen: true }, (socket) => {
   socket.on("error", () => {});
   socket.pipe(socket);
 }).listen(target);
-await appears("echo");
+await once(echo, "listening");
 
 const helpers = [];
 
@@ -210,7 +212,7 @@ if (options.program === "spipe") {
   const program = options.daemon === "ours" ? ours("spiped") : ["spiped"];
   const args = ["-F", "-d", "-s", daemonAddress, "-t", target, "-k", key, "-n", "0"];
   helpers.push(start([...program, ...args], ["ignore", "ignore", "inherit"]));
-  await appears("spiped");
+  await listening(daemonAddress);
 }
 if (!options.idle) {
   const spin = "setInterval(() => { const end = Date.now() + 10; while (Date.now() < end); }, 20)";
