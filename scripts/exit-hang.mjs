@@ -15,7 +15,9 @@
  *
  * Others: `--at-once 4` runs side by side, `--mib 40-100` a transfer, `--wait 20` s after the last byte (or after
  * SIGTERM) count as a hang, `--daemon ours` instead of Tarsnap's `spiped -d`, `--idle` without the process that spins
- * half of the time, `--stacks DIR` for the stacks of what hangs, by gdb. The exit status is 0 if nothing hung or failed.
+ * half of the time, `--stacks DIR` for the stacks of what hangs, by gdb. `--stress` has V8's threads allocate all the
+ * time, so that `process.exit` hangs in one of five runs, of however little data; for Node 24 and later, for earlier ones
+ * wait for all that threads do and would hang in any case. The exit status is 0 if nothing hung or failed.
  *
  * Needs Tarsnap's spiped and `setpriv` (util-linux), which ends all that was started if this process is killed.
  */
@@ -39,6 +41,7 @@ const { values: options } = parseArgs({
     mib: { type: "string", default: "40-100" },
     wait: { type: "string", default: "20" },
     stacks: { type: "string" },
+    stress: { type: "boolean", default: false },
     idle: { type: "boolean", default: false },
   },
 });
@@ -68,7 +71,8 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
 }
 const key = join(directory, "key");
 writeFileSync(key, randomBytes(32), { mode: 0o600 });
-const ours = (program) => [options.node, resolve(`dist/bin/${program}.cjs`)];
+const flags = options.stress ? ["--stress-concurrent-allocation"] : [];
+const ours = (program) => [options.node, ...flags, resolve(`dist/bin/${program}.cjs`)];
 const block = randomBytes(MIB);
 
 /** Starts a program that does not outlive this one. */
