@@ -11,7 +11,11 @@ import { onOwnMachine } from "../support/recipes.ts";
 import { describeWith } from "../support/requirements.ts";
 import { exchange, readAll, serve, startEcho } from "../support/servers.ts";
 
-describeWith("root", "spiped")("--socket-mode and --socket-owner", () => {
+describeWith(
+  "root",
+  "spiped",
+  "getent",
+)("--socket-mode and --socket-owner", () => {
   it("hold for a UNIX source", async () => {
     const key = keyFile();
     const echo = await startEcho();
@@ -228,6 +232,7 @@ describeWith(
   "ss",
   "spiped",
   "socat",
+  "curl",
 )("a target's name", () => {
   it("that can't be looked up any more keeps its last answer, which is told once and counted", async () => {
     const output = await onOwnMachine(`

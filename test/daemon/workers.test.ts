@@ -41,7 +41,11 @@ async function withWorkers(...options: string[]) {
   return { key, echo, wire, plain, daemon };
 }
 
-describeWith("spiped", "spipe")("--workers", () => {
+describeWith(
+  "spiped",
+  "spipe",
+  "prlimit",
+)("--workers", () => {
   it("shares connections among processes that look like spiped", async () => {
     const { plain, daemon } = await withWorkers();
     const data = randomBytes(300_000);

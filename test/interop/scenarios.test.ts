@@ -24,6 +24,7 @@ describeWith(
   "socat",
   "spiped",
   "pv",
+  "ps",
 )("daemons in the background", () => {
   it.each(CASES)(
     "$encrypting -e to $decrypting -d over $over",

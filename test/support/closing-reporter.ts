@@ -1,22 +1,35 @@
-import type { Reporter, TestCase, TestModule } from "vitest/node";
+import type { Reporter, TestModule } from "vitest/node";
+import { missingPrograms } from "./test-programs.ts";
 
-/** Ends a run with the names of skipped tests and one line that counts. */
+/** Ends a run with what was skipped and why, and one line that counts. */
 // biome-ignore lint/style/noDefaultExport: vitest loads reporters this way
 export default class ClosingReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[], errors: readonly unknown[]): void {
-    const count = { passed: 0, failed: errors.length };
-    const skipped: TestCase[] = [];
+    const count = { passed: 0, failed: errors.length, skipped: 0 };
     for (const module of modules) {
       if (module.errors().length > 0) count.failed += 1;
+      let skipped = 0;
       for (const test of module.children.allTests()) {
         const { state } = test.result();
         if (state === "passed") count.passed += 1;
         else if (state === "failed") count.failed += 1;
-        else skipped.push(test);
+        else skipped += 1;
       }
+      if (skipped > 0) console.log(`${module.relativeModuleId}: ${skipped} skipped`);
+      count.skipped += skipped;
     }
-    for (const test of skipped) console.log(`skipped: ${test.module.relativeModuleId} > ${test.fullName}`);
-    const rest = skipped.length > 0 ? `, ${skipped.length} skipped` : "";
+    if (count.skipped > 0) explainSkipped();
+    const rest = count.skipped > 0 ? `, ${count.skipped} skipped` : "";
     console.log(`${count.passed} passed, ${count.failed} failed${rest}`);
   }
+}
+
+/** Prints what tests may have needed that this machine lacks, and what to do about it. */
+function explainSkipped(): void {
+  const { programs, packages } = missingPrograms();
+  if (programs.length > 0) {
+    console.log(`Skipped tests need programs that are not installed: ${programs.join(", ")}`);
+    console.log(`On Debian or Ubuntu, as root: apt-get install --no-install-recommends ${packages.join(" ")}`);
+  }
+  if (process.getuid?.() !== 0) console.log("Some skipped tests need root.");
 }

@@ -1,28 +1,20 @@
 /** What a test needs of the machine it runs on. */
-import { accessSync, constants } from "node:fs";
-import { delimiter, join } from "node:path";
-import { describe } from "vitest";
+import { describe, it } from "vitest";
+import { isInstalled, type Program } from "./test-programs.ts";
 
-const SYSTEM_DIRECTORIES = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
+type Need = Program | "root";
 
-/** True if a program is installed. */
-export function isInstalled(program: string): boolean {
-  const directories = [...(process.env.PATH ?? "").split(delimiter), ...SYSTEM_DIRECTORIES];
-  return directories.some((directory) => {
-    try {
-      accessSync(join(directory, program), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-}
+const isMet = (need: Need) => (need === "root" ? process.getuid?.() === 0 : isInstalled(need));
 
 /**
- * `describe` for tests that need real programs, or to be root. Where one is missing they are skipped, and named at the
- * end of the run; with CI=true nothing is skipped, so that they fail.
+ * `describe` for tests that need real programs, or to be root. If one is missing the tests are skipped, and the end of
+ * the run names it.
  */
-export function describeWith(...needs: readonly (string | "root")[]): typeof describe | typeof describe.skip {
-  const missing = needs.filter((need) => (need === "root" ? process.getuid?.() !== 0 : !isInstalled(need)));
-  return missing.length === 0 || process.env.CI === "true" ? describe : describe.skip;
+export function describeWith(...needs: readonly Need[]): typeof describe | typeof describe.skip {
+  return needs.every(isMet) ? describe : describe.skip;
+}
+
+/** `it` for one test that needs real programs, or to be root. */
+export function itWith(...needs: readonly Need[]): typeof it | typeof it.skip {
+  return needs.every(isMet) ? it : it.skip;
 }
