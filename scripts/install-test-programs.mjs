@@ -37,8 +37,7 @@ const run = (command, ...args) =>
 
 // biome-ignore lint/suspicious/noTemplateCurlyInString: dpkg-query's own syntax
 const FORMAT = "${Status}";
-const isInstalled = (name) =>
-  run("dpkg-query", "-W", "-f", FORMAT, name).stdout === "install ok installed";
+const isInstalled = (name) => run("dpkg-query", "-W", "-f", FORMAT, name).stdout === "install ok installed";
 
 function aptGet(...args) {
   const { status, stderr } = run("apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", ...args);

@@ -29,7 +29,9 @@ function explainSkipped(): void {
   const { programs, packages } = missingPrograms();
   if (programs.length > 0) {
     console.log(`Skipped tests need programs that are not installed: ${programs.join(", ")}`);
-    console.log(`On Debian or Ubuntu, as root: apt-get install --no-install-recommends ${packages.join(" ")}`);
+    console.log(
+      `On Debian or Ubuntu, as root: apt-get install --no-install-recommends ${packages.join(" ")}`,
+    );
   }
   if (process.getuid?.() !== 0) console.log("Some skipped tests need root.");
 }
