@@ -10,8 +10,9 @@ export default defineConfig([
     dts: true,
   },
   {
-    // The commands carry their dependencies inside, in one file each: what a program loads is most of its
-    // start-up time, and spipe starts once for every SSH session.
+    // Each command is one file with our own code and @noble's, which every start needs: what a program loads is most
+    // of its start-up time, and spipe starts once for every SSH session. The other dependencies stay outside, and are
+    // loaded only when an option asks for them.
     ...common,
     entry: { "bin/spiped": "bin/spiped.ts", "bin/spipe": "bin/spipe.ts" },
     format: ["cjs"],

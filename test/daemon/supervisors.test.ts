@@ -123,6 +123,17 @@ describe("the Kubernetes manifests", () => {
     }
   });
 
+  it.each(["deployment", "sidecar"])("%s.yaml has no key, and does not start without one", (name) => {
+    const text = readFileSync(`deploy/kubernetes/${name}.yaml`, "utf8");
+    const manifests = parseAllDocuments(text).map((document) => document.toJS());
+    expect(manifests.map(({ kind }) => kind)).not.toContain("Secret");
+    const pods = manifests.map(({ spec }) => spec?.template?.spec ?? spec);
+    const secrets = pods.flatMap((pod) => pod?.volumes ?? []).map(({ secret }) => secret);
+    expect(secrets).toHaveLength(1);
+    expect(secrets[0].optional).toBeUndefined();
+    expect(text).toContain(`#   kubectl create secret generic ${secrets[0].secretName} --from-file=`);
+  });
+
   it("run spiped with arguments that it takes", async () => {
     const { readArguments } = await import("../../src/cli/spiped-arguments.ts");
     let containers = 0;
@@ -217,7 +228,7 @@ describe("the container file", () => {
   it("installs with commands that exist, and runs as nobody", () => {
     const text = readFileSync("deploy/container/Containerfile", "utf8");
     const manifest = JSON.parse(readFileSync("package.json", "utf8"));
-    expect(text).toContain("npm ci && npm pack");
+    expect(text).toContain("npm ci --ignore-scripts && npm pack");
     expect(text).toMatch(/^USER 65532/m);
     expect(Object.keys(manifest.bin)).toContain("spiped");
   });
