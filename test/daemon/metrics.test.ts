@@ -1,6 +1,7 @@
 /** Metrics, health and the status page. */
 import { randomBytes } from "node:crypto";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { fingerprint } from "../../src/protocol/fingerprint.ts";
 import { Secret } from "../../src/protocol/secret.ts";
@@ -140,7 +141,7 @@ describeWith("w3m", "spiped")("the status page", () => {
   it("shows each tunnel to a person with a browser", async () => {
     const { plain, metrics } = await withMetrics("IPv4");
     await exchange(plain, Buffer.alloc(3_000_000));
-    const page = (await get(metrics, "/")).body;
+    const page = (await ask(metrics, "/")).body;
     expect(page).toContain("<h1>spiped <small>");
     expect(page).toMatch(
       /<td>default<\/td><td>0<\/td><td>0<\/td><td>0<\/td><td>1<\/td><td>0<\/td><td>3\.0 MB<\/td>/,

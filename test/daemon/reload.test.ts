@@ -120,17 +120,21 @@ describeWith("spiped")("a reload", () => {
     const [a, b, c] = [await freeAddress(), await freeAddress(), await freeAddress()];
     const { daemon, write } = await startWith(tunnel("a", a, remote));
     await untilListening(daemon, a);
-    const fifo = join(temporaryDirectory(), "fifo");
-    execFileSync("mkfifo", ["-m", "600", fifo]);
-    write(tunnel("b", b, remote, { key: fifo }));
+    const key = join(temporaryDirectory(), "fifo");
+    execFileSync("mkfifo", ["-m", "600", key]);
+    write(tunnel("b", b, remote, { key }));
     process.kill(daemon.pid, "SIGHUP");
-    // It reads its key now, for as long as nobody writes it.
-    await until(() => readFileSync(`/proc/${daemon.pid}/wchan`, "latin1") !== "" && isListening(a));
-    await new Promise((done) => setTimeout(done, 300));
+    // Opened as soon as the daemon reads its key, which takes until it is written.
+    const fifo = await open(key, "w");
     write(tunnel("c", c, remote));
     process.kill(daemon.pid, "SIGHUP");
-    writeFileSync(fifo, readFileSync(sharedKey));
-    await until(() => isListening(c) && !isListening(a) && !isListening(b));
+    // A reload that did not wait would be done by now.
+    await new Promise((done) => setTimeout(done, 300));
+    expect(times(daemon, "reloaded")).toBe(0);
+    await fifo.writeFile(randomBytes(32));
+    await fifo.close();
+    await until(() => times(daemon, "reloaded") === 2);
+    expect([a, b, c].map(isListening)).toEqual([false, false, true]);
     expect(String(await exchange(c, "the last word"))).toBe("the last word");
   });
 
