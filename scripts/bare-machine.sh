@@ -37,20 +37,38 @@ packages=git
 components=$(cut -d ' ' -f 2 <<<"$sources" | paste -sd ,)
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/bare-machine-XXXXXX")
-trap 'rm -rf --one-file-system "$work"' EXIT
+child=
+clean_up() {
+  if [ -n "$child" ]; then
+    kill -KILL "$child" 2>/dev/null || true
+    wait "$child" 2>/dev/null || true
+  fi
+  rm -rf --one-file-system "$work"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
-# What runs in here has its own processes and mounts: both are gone when it ends, however it ends.
+# isolated COMMAND...: runs a command with processes and mounts of its own, all of which are gone when it ends, however
+# it ends, and shows its output, which is kept in $log. It runs in the background, so that a signal to this script ends
+# it.
+log=$work/log
 isolated() {
-  unshare --mount --pid --fork --kill-child "$@"
+  : >"$log"
+  unshare --mount --pid --fork --kill-child "$@" >"$log" 2>&1 &
+  child=$!
+  tail --follow --lines=+1 --sleep-interval=0.2 --pid=$child "$log" &
+  local ended=0
+  wait "$child" || ended=$?
+  child=
+  wait
+  return $ended
 }
 
 echo "== a bare $release"
 base=$work/base
 isolated debootstrap --variant=minbase --include="$packages" --components="$components" \
-  "$release" "$base" "$mirror" >"$work/debootstrap.log" 2>&1 || {
-  tail -n 20 "$work/debootstrap.log" >&2
-  fail "debootstrap failed"
-}
+  "$release" "$base" "$mirror" || fail "debootstrap failed"
 apt-config dump | grep -E '^Acquire::(http|https|Check|Retries|ForceIPv)' >"$base/etc/apt/apt.conf.d/99host" || true
 cp /etc/hosts /etc/resolv.conf "$base/etc/"
 chroot "$base" useradd --create-home --shell /bin/bash somebody
@@ -85,7 +103,7 @@ enter() {
       bash -c "cd && cd spiped && { $script
       }"
   ' isolated "$root" "$user" "$script" "HOME=$(awk -F : -v user="$user" '$1 == user { print $6 }' "$root/etc/passwd")" \
-    "USER=$user" "${environment[@]}" </dev/null
+    "USER=$user" "${environment[@]}"
 }
 
 status=0
@@ -104,7 +122,7 @@ for version in "$@"; do
   architecture=$(dpkg --print-architecture | sed 's/amd64/x64/')
   # The npm that this Node comes with.
   npm_version=$([ "${version%%.*}" -lt 24 ] && echo 10 || echo 11)
-  npm install --silent --prefix "$root/opt/node" "node-linux-$architecture@$version" "npm@$npm_version"
+  npm install --loglevel=error --prefix "$root/opt/node" "node-linux-$architecture@$version" "npm@$npm_version"
   ln -s "/opt/node/node_modules/node-linux-$architecture/bin/node" "$root/usr/local/bin/"
   for program in npm npx; do ln -s "/opt/node/node_modules/npm/bin/$program-cli.js" "$root/usr/local/bin/$program"; done
   git clone --quiet --no-hardlinks "$repository" "$root/root/spiped"
@@ -113,7 +131,6 @@ for version in "$@"; do
   node="Node $(chroot "$root" node -p process.versions.node), npm $(chroot "$root" npm -v)"
   echo "$node, commit $(git -C "$root/root/spiped" log -1 --format='%h %s')"
 
-  log=$work/log
   echo "-- root: npm ci && npm start, until Ctrl-C"
   ended=0
   # Job control gives the command a process group of its own, to which Ctrl-C is a SIGINT.
@@ -127,13 +144,13 @@ for version in "$@"; do
     cat ../log
     left=$(readlink /proc/[0-9]*/exe | grep -c node || true)
     echo "exit status $status, $left processes left"
-    grep -q "every byte came back" ../log && [ "$left" -eq 0 ]' 2>&1 | tee "$log" || ended=1
+    grep -q "every byte came back" ../log && [ "$left" -eq 0 ]' || ended=1
   report "$node: npm start" "$([ $ended -eq 0 ] && echo true || echo false)" "$(tail -n 1 "$log")"
 
   for user in somebody root; do
     echo "-- $user: npm ci && npm test"
     ended=0
-    enter "$root" $user 'npm ci && npm test' 2>&1 | tee "$log" || ended=1
+    enter "$root" $user 'npm ci && npm test' || ended=1
     result=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
     [ $user = somebody ] && wanted='^[0-9]+ passed, 0 failed' || wanted='^[0-9]+ passed, 0 failed$'
     [ $ended -eq 0 ] && grep -qE "$wanted" <<<"$result" && good=true || good=false

@@ -105,6 +105,8 @@ export async function startAdversary(target: TestAddress): Promise<Adversary> {
     };
     for (const socket of [client, upstream]) {
       sockets.add(socket);
+      // A kernel that is short of memory drops data, and then also ignores the reset that comes behind it.
+      socket.setKeepAlive(true, 1000);
       socket.once("close", () => sockets.delete(socket));
     }
     pass(client, upstream, upward);
