@@ -40,8 +40,8 @@ describeWith(
       zpty shell "HOME=${home} ZDOTDIR=${home} TERM=dumb zsh -f -i"
       zpty -w shell "fpath=(${FILES} \\$fpath); autoload -U compinit; compinit -u -D; LISTMAX=1000 COLUMNS=80 LINES=200; zstyle ':completion:*' list-prompt ''; PS1='re''ady'; setopt no_always_last_prompt"
       zpty -r shell text '*ready*'
-      # A Tab, and then Ctrl-U and another command, whose output comes after the list.
-      zpty -w shell $'${program} --\\t\\x15print do\'\'ne'
+      # A Tab, and then Ctrl-U and another line, which the shell echoes after the list.
+      zpty -w shell $'${program} --\\t\\x15print done'
       zpty -r shell text '*done*'; print -r -- "$text"`;
     const { stdout } = await run(["zsh", "-f", "-c", script], "", { timeout: 20_000 });
     // biome-ignore lint/suspicious/noControlCharactersInRegex: a terminal's escapes
