@@ -9,9 +9,10 @@ it("installs commands that run and their man pages", { timeout: 60_000 }, async 
   const npm = (...args: string[]) => run(["npm", ...args], "", { cwd: directory });
   expect(await npm("pack", "--ignore-scripts", resolve("."))).toMatchObject({ status: 0 });
   const archive = readdirSync(directory).find((name) => name.endsWith(".tgz"))!;
-  expect(
-    await npm("install", "--global", "--prefix", directory, "--prefer-offline", "--ignore-scripts", archive),
-  ).toMatchObject({ status: 0 });
+  const installed = await npm("install", "--global", "--prefix", directory, "--prefer-offline", archive);
+  expect(installed.status).toBe(0);
+  // npm 11 warns of a package that has a script to run when it is installed.
+  expect(installed.stderr).not.toContain("script");
   for (const program of ["spiped", "spipe"]) {
     const { status, stdout, stderr } = await run([join(directory, "bin", program), "-h"]);
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
