@@ -28,6 +28,7 @@ done
 [ $# -gt 0 ] || set -- 20 22 24 26
 
 repository=$(cd "$(dirname "$0")/.." && pwd)
+commit=$(git -C "$repository" rev-parse HEAD)
 release=$(. /etc/os-release && echo "$VERSION_CODENAME")
 sources=$(apt-get indextargets --format '$(REPO_URI) $(COMPONENT)' "Codename: $release" "Created-By: Packages" | sort -u)
 [ -n "$sources" ] || fail "apt knows no source of packages for $release: run apt-get update"
@@ -126,6 +127,7 @@ for version in "$@"; do
   ln -s "/opt/node/node_modules/node-linux-$architecture/bin/node" "$root/usr/local/bin/"
   for program in npm npx; do ln -s "/opt/node/node_modules/npm/bin/$program-cli.js" "$root/usr/local/bin/$program"; done
   git clone --quiet --no-hardlinks "$repository" "$root/root/spiped"
+  git -C "$root/root/spiped" checkout --quiet --detach "$commit"
   cp -a "$root/root/spiped" "$root/home/somebody/"
   chroot "$root" chown -R somebody:somebody /home/somebody/spiped
   node="Node $(chroot "$root" node -p process.versions.node), npm $(chroot "$root" npm -v)"
