@@ -236,6 +236,7 @@ describeWith("spiped", "spipe")("SIGHUP", () => {
     next.child.stdin!.end("key");
     expect((await next.ended).status).toBe(0);
     expect(next.stdout().toString()).toBe("new key");
+    await until(() => daemon.stderr().includes(": key removed\n"));
     expect(daemon.stderr().match(/: key removed\n/g)).toHaveLength(1);
   });
 

@@ -24,8 +24,12 @@ const RESTART_DELAY_MS = 1000;
 /** How often each worker is asked for a sign of life, ms. */
 const PING_INTERVAL_MS = 250;
 
-/** How long a worker may send nothing before that is logged; and before it is killed when all other work is done, ms. */
-const STUCK_AFTER_MS = 1500;
+/** How long a worker may send nothing before that is logged, ms. */
+const REPORT_AFTER_MS = 3000;
+
+/** How long it may do so, while all other work is done, before it is killed, ms: stopped by a signal, or for other reasons. */
+const KILL_STOPPED_AFTER_MS = 1000;
+const KILL_AFTER_MS = 30_000;
 
 /** How long workers may take to exit when they have nothing left to do, ms. */
 const EXIT_TIMEOUT_MS = 1000;
@@ -110,10 +114,9 @@ export class WorkerPool implements TunnelFactory {
   }
 
   #checkWorkers(): void {
-    const stuck = [...this.#workers].filter((worker) => worker.isSilent(STUCK_AFTER_MS));
     for (const worker of this.#workers) {
       if (worker.isSilent()) worker.giveUpQuestions();
-      const isStuck = stuck.includes(worker);
+      const isStuck = worker.ready && worker.isSilent(REPORT_AFTER_MS);
       if (worker.reported === isStuck) continue;
       worker.reported = isStuck;
       this.#options.log.warn(
@@ -122,8 +125,15 @@ export class WorkerPool implements TunnelFactory {
           : `Worker ${worker.pid} responds again`,
       );
     }
-    const othersAreDone = [...this.#workers].every((worker) => stuck.includes(worker) || !worker.isDraining);
-    if (this.#stopping && othersAreDone) for (const worker of stuck) worker.kill();
+    if (this.#stopping) this.#killStuckWorkers();
+  }
+
+  /** Kills the workers that will not finish what they were asked to, if they are the last ones. */
+  #killStuckWorkers(): void {
+    const unfinished = [...this.#workers].filter(({ isDraining }) => isDraining);
+    const isStuck = (worker: WorkerHandle) =>
+      worker.isSilent(KILL_AFTER_MS) || (worker.isSilent(KILL_STOPPED_AFTER_MS) && worker.isStopped);
+    if (unfinished.every(isStuck)) for (const worker of unfinished) worker.kill();
   }
 
   #startWorker(): void {

@@ -1,6 +1,7 @@
 /** A worker, as the primary sees it: what it was asked and has not answered, and when it was heard of last. */
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import type { BoundSocket } from "../../tunnel/bound-socket.ts";
 import { deadline } from "../../tunnel/deadline.ts";
 import type { MetricsOfProcess } from "../metrics.ts";
@@ -48,6 +49,16 @@ export class WorkerHandle {
   /** True if it has sent nothing for so long, ms. */
   isSilent(time = SILENT_AFTER_MS): boolean {
     return performance.now() - this.#heardAt > time;
+  }
+
+  /** True if a signal has stopped the process (SIGSTOP); false where the system does not say. */
+  get isStopped(): boolean {
+    try {
+      const status = readFileSync(`/proc/${this.pid}/stat`, "latin1");
+      return /\) [Tt] /.test(status.slice(status.lastIndexOf(")")));
+    } catch {
+      return false;
+    }
   }
 
   /** To be called with each message that it sends. */
