@@ -15,8 +15,9 @@ const NOTHING = new Uint8Array(0);
  * UNIX sockets, which have no reset, unless a write has failed.
  */
 export function confirmEnd(socket: Socket, ended: () => void): void {
+  // One that is just closed may have ended its other direction in order, too.
   const failed = () =>
-    socket.destroyed || (socket instanceof DirectSocket && socket.writeError !== undefined);
+    socket.errored !== null || (socket instanceof DirectSocket && socket.writeError !== undefined);
   if (failed()) return;
   if (!socket.writable || !isTcp(socket)) {
     ended();

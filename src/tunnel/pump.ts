@@ -25,7 +25,7 @@ export interface Converter {
  * @param connection any object that both directions of a connection share.
  * @param finished called when the half-close is done, or with the converter's failure. Errors of the sockets are not
  * reported here.
- * @returns a function that stops the pump; `finished` may still be called after it if the source had ended.
+ * @returns a function that stops the pump; `finished` may still be called after it if the sink was being ended.
  */
 export function pump(
   source: Socket,
@@ -72,8 +72,11 @@ export function pump(
     if (stopped || (source instanceof DirectSocket && source.writeError !== undefined)) return;
     turn.end();
     const failure = converter.failure(true);
-    if (failure === undefined) confirmEnd(source, () => sink.end(() => finished()));
+    if (failure === undefined) confirmEnd(source, endSink);
     else fail(failure);
+  };
+  const endSink = () => {
+    if (!stopped) sink.end(() => finished());
   };
   const fail = (failure: Error | undefined) => {
     if (failure === undefined) return;
