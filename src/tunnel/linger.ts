@@ -20,8 +20,8 @@ const BLIND_WAIT = 1000;
 /** Between two looks at what is acknowledged, ms. */
 const SHORTEST_WAIT = 5;
 const LONGEST_WAIT = 250;
-/** Looking may take this part of the time, however many sockets the system has. */
-const SHARE = 0.1;
+/** A look takes the system about 50 ns a byte; this many bytes for each ms of waiting keep that to a part of the time. */
+const BYTES_PER_MS = 4096;
 
 interface Lingering {
   /** What names the socket in /proc/net; undefined for one that is not shown there. */
@@ -37,7 +37,7 @@ let looking = false;
 
 /**
  * Resets a socket, or closes it if it is a UNIX socket, when its peer has everything that was written to it. Nothing
- * may be written to it or read from it any more.
+ * may be written to it any more; what it receives is discarded.
  *
  * @param closed called when the socket is closed.
  */
@@ -57,6 +57,7 @@ export function resetWhenDelivered(socket: Socket, closed: () => void): void {
       return;
     }
   }
+  socket.resume();
   lingering.set(socket, { row: rowOf(socket), left: Number.POSITIVE_INFINITY, changedAt: performance.now() });
   if (!looking) void look();
 }
@@ -66,12 +67,14 @@ async function look(): Promise<void> {
   looking = true;
   let wait = SHORTEST_WAIT;
   while (lingering.size > 0) {
-    const start = performance.now();
-    const queues = await sendQueues([...lingering.values()].some(({ row }) => row !== undefined));
+    // One that comes while the tables are read has to wait for the next look: they may be older than what it has sent.
+    const due = [...lingering];
+    const table = due.some(([, { row }]) => row !== undefined) ? await readTables() : "";
     const now = performance.now();
     let progress = false;
-    for (const [socket, state] of lingering) {
-      const queued = state.row === undefined ? 0 : queues(state.row);
+    for (const [socket, state] of due) {
+      if (!lingering.has(socket)) continue;
+      const queued = state.row === undefined ? 0 : sendQueue(table, state.row);
       const left = socket.writableLength + (queued ?? 0);
       if (left !== state.left) {
         state.left = left;
@@ -84,7 +87,7 @@ async function look(): Promise<void> {
       reset(socket);
     }
     wait = progress ? SHORTEST_WAIT : Math.min(2 * wait, LONGEST_WAIT);
-    const delay = Math.max(wait, (now - start) / SHARE);
+    const delay = Math.max(wait, (table?.length ?? 0) / BYTES_PER_MS);
     if (lingering.size > 0) await new Promise<void>((done) => void deadline(delay, done));
   }
   looking = false;
@@ -102,24 +105,19 @@ function rowOf(socket: Socket): string | undefined {
   return ` ${end(localAddress, localPort!)} ${end(remoteAddress, remotePort!)} `;
 }
 
-/**
- * Reads what the system holds for its TCP sockets.
- *
- * @param needed whether anybody wants to know.
- * @returns a function that gives the bytes of a row that are not acknowledged; undefined if the system does not say.
- */
-async function sendQueues(needed: boolean): Promise<(row: string) => number | undefined> {
-  if (!needed) return () => 0;
+/** All TCP sockets of the system, as it shows them; undefined if it does not. */
+async function readTables(): Promise<string | undefined> {
   const read = (path: string) => readFile(path, "latin1").catch(() => undefined);
-  const [tcp4, tcp6] = [await read("/proc/self/net/tcp"), await read("/proc/self/net/tcp6")];
-  if (tcp4 === undefined) return () => undefined;
-  const table = `${tcp4}${tcp6 ?? ""}`;
-  return (row) => {
-    const start = table.indexOf(row);
-    // A connection that is not there any more has nothing left to deliver.
-    if (start < 0) return 0;
-    // Behind the addresses: the state in two digits, a blank, the send queue in eight.
-    const queue = start + row.length + 3;
-    return Number.parseInt(table.slice(queue, queue + 8), 16);
-  };
+  const [tcp4, tcp6] = await Promise.all([read("/proc/self/net/tcp"), read("/proc/self/net/tcp6")]);
+  return tcp4 === undefined ? undefined : `${tcp4}${tcp6 ?? ""}`;
+}
+
+/** The bytes of a row that are not acknowledged; undefined if the system does not say, or has closed the connection. */
+function sendQueue(table: string | undefined, row: string): number | undefined {
+  if (table === undefined) return undefined;
+  const start = table.indexOf(row);
+  if (start < 0) return undefined;
+  // Behind the addresses: the state in two digits, a blank, the send queue in eight.
+  const queue = start + row.length + 3;
+  return Number.parseInt(table.slice(queue, queue + 8), 16);
 }
