@@ -1,6 +1,6 @@
 /** What arrived before a reset is delivered before the reset is passed on. */
 import { randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { expect, it } from "vitest";
 import {
@@ -135,4 +135,28 @@ describeWith(
       }
     });
   }
+});
+
+describeWith("spiped")("clients that break off at any moment", () => {
+  it("leave no connection behind", { timeout: 60_000 }, async () => {
+    const target = await serve((socket) => void socket.pipe(socket));
+    const key = keyFile();
+    const [wire, plain] = [await freeAddress(), await freeAddress()];
+    const options = ["-n", "0", "-o", "60"];
+    const daemons = [
+      await startSpiped("ours", "-d", wire, target.address, key, ...options),
+      await startSpiped("ours", "-e", plain, wire, key, ...options),
+    ];
+    const descriptors = () => daemons.map(({ pid }) => readdirSync(`/proc/${pid}/fd`).length);
+    const before = descriptors();
+    for (let i = 0; i < 200; i += 1) {
+      const client = await connectTo(plain);
+      client.resume();
+      client.write(ANSWER.subarray(0, 1 + Math.floor(Math.random() * ANSWER.length)));
+      const breakOff = i % 2 === 0 ? () => client.resetAndDestroy() : () => client.destroy();
+      setTimeout(breakOff, Math.random() * 60);
+      if (i % 4 === 3) await new Promise((closed) => client.once("close", closed));
+    }
+    await until(() => descriptors().every((count, i) => count <= before[i]!));
+  });
 });
