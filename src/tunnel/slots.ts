@@ -37,11 +37,6 @@ export class Slots implements SlotCounter {
     return this.#limit;
   }
 
-  /** How many slots are taken. */
-  get taken(): number {
-    return this.#taken;
-  }
-
   /** How many wait for a slot. */
   get waiting(): number {
     return this.#waiting.size;
