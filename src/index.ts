@@ -20,6 +20,7 @@ export { createServer, type Key, type ServerOptions, type SpipedServer } from ".
 export {
   HandshakeError,
   type HandshakeErrorCode,
+  type HandshakePart,
   PacketError,
   type PacketErrorCode,
   SpipedError,

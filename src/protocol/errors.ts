@@ -22,12 +22,22 @@ export type HandshakeErrorCode =
   | "ERR_SPIPED_HANDSHAKE_EOF"
   | "ERR_SPIPED_HANDSHAKE_TIMEOUT";
 
+/** What a peer sends in a handshake: its nonce, then the proof that it holds the key. */
+export type HandshakePart = "nonce" | "proof";
+
 /** The peer did not prove knowledge of the key, or sent a value that must be refused (sections 1.3 to 1.5). */
 export class HandshakeError extends SpipedError {
   declare readonly code: HandshakeErrorCode;
+  /** What had not arrived from the peer, or not all of it, when it closed the connection or the time was up. */
+  readonly awaiting: HandshakePart | undefined;
 
-  constructor(code: HandshakeErrorCode, message: string, options?: ErrorOptions) {
+  constructor(
+    code: HandshakeErrorCode,
+    message: string,
+    { awaiting, ...options }: ErrorOptions & { awaiting?: HandshakePart | undefined } = {},
+  ) {
     super(code, message, options);
+    this.awaiting = awaiting;
   }
 }
 

@@ -12,7 +12,7 @@
  */
 import { randomBytes, timingSafeEqual } from "node:crypto";
 import { EXPONENT_RANDOM_SIZE, Exponent, inRange, ONE, sameValue, VALUE_SIZE } from "./diffie-hellman.ts";
-import { HandshakeError } from "./errors.ts";
+import { HandshakeError, type HandshakePart } from "./errors.ts";
 import {
   authenticateValue,
   deriveSessionKeys,
@@ -70,6 +70,11 @@ class Party {
 
   get hasMessage(): boolean {
     return this.#filled === HANDSHAKE_SIZE;
+  }
+
+  get awaiting(): HandshakePart | undefined {
+    if (this.hasMessage) return undefined;
+    return this.hasNonce ? "proof" : "nonce";
   }
 
   get nonces(): Nonces {
@@ -158,6 +163,11 @@ export class ClientHandshake {
     return this.#party.nonce;
   }
 
+  /** What the server has not sent yet, or not whole; undefined once it has sent everything. */
+  get awaiting(): HandshakePart | undefined {
+    return this.#party.awaiting;
+  }
+
   /**
    * Takes the next bytes from the server.
    *
@@ -208,6 +218,11 @@ export class ServerHandshake {
   /** The nonce, 32 bytes, to be sent at once, without waiting for the client's. */
   get nonce(): Uint8Array {
     return this.#party.nonce;
+  }
+
+  /** What the client has not sent yet, or not whole; undefined once it has sent everything. */
+  get awaiting(): HandshakePart | undefined {
+    return this.#party.awaiting;
   }
 
   /**

@@ -62,7 +62,9 @@ export class Acceptor {
     const handshake = new ServerHandshake(trials, this.#options);
     const cancelDeadline = arrivalDeadline(timeout, () =>
       socket.destroy(
-        new HandshakeError("ERR_SPIPED_HANDSHAKE_TIMEOUT", `no handshake within ${timeout / 1000} s`),
+        new HandshakeError("ERR_SPIPED_HANDSHAKE_TIMEOUT", `no handshake within ${timeout / 1000} s`, {
+          awaiting: handshake.awaiting,
+        }),
       ),
     );
     try {
@@ -109,7 +111,7 @@ async function receiveProof(
 ): Promise<Secret | undefined> {
   let received = 0;
   socket.write(handshake.nonce);
-  const { verified } = await feed(socket, (bytes) => {
+  const receive = (bytes: Buffer) => {
     const hadNonce = received >= NONCE_SIZE;
     const progress = handshake.receive(bytes, TRIALS_AT_ONCE);
     received += progress.consumed;
@@ -119,7 +121,8 @@ async function receiveProof(
     }
     if (!hadNonce && received >= NONCE_SIZE) pending.progress();
     return { consumed: progress.consumed };
-  });
+  };
+  const { verified } = await feed(socket, receive, () => handshake.awaiting);
   return verified;
 }
 

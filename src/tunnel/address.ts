@@ -19,6 +19,11 @@ export type ResolvedAddress =
   | { readonly kind: "unix"; readonly path: string }
   | { readonly kind: "tcp"; readonly host: string; readonly port: number; readonly family: 4 | 6 };
 
+/** A resolved address as `parseAddress` reads it. */
+export function formatAddress(address: ResolvedAddress): string {
+  return address.kind === "unix" ? address.path : `[${address.host}]:${address.port}`;
+}
+
 /** An address that can't be read. */
 export class AddressError extends SpipedError {
   constructor(message: string) {

@@ -8,7 +8,7 @@ import type { SessionKeys } from "../protocol/key-schedule.ts";
 import type { Secret } from "../protocol/secret.ts";
 import { arrivalDeadline } from "./deadline.ts";
 import { type DialOptions, dial } from "./dial.ts";
-import { handshakeAsClient } from "./handshake.ts";
+import { type HandshakeStep, handshakeAsClient } from "./handshake.ts";
 import { ignoreErrors } from "./ignore-errors.ts";
 import { SpipedSocket } from "./spiped-socket.ts";
 
@@ -17,6 +17,8 @@ export interface OpenOptions extends DialOptions, HandshakeOptions {
   readonly secret: Secret;
   /** Bytes to send in front of everything else: a PROXY protocol header. */
   readonly preamble?: Uint8Array | undefined;
+  /** Called once connected, then with each step of the handshake. */
+  readonly onStep?: (step: "connected" | HandshakeStep) => void;
 }
 
 /**
@@ -28,21 +30,25 @@ export interface OpenOptions extends DialOptions, HandshakeOptions {
 export async function openWire(options: OpenOptions): Promise<{ wire: Socket; session: SessionKeys }> {
   const wire = await dial(options);
   ignoreErrors(wire);
-  const { signal, timeout } = options;
+  const { signal, timeout, onStep } = options;
   if (signal?.aborted) {
     wire.destroy();
     throw signal.reason;
   }
+  const handshake = new ClientHandshake(options.secret, options);
   const abort = () => wire.destroy(signal?.reason);
   const cancelDeadline = arrivalDeadline(timeout, () =>
     wire.destroy(
-      new HandshakeError("ERR_SPIPED_HANDSHAKE_TIMEOUT", `no handshake within ${timeout / 1000} s`),
+      new HandshakeError("ERR_SPIPED_HANDSHAKE_TIMEOUT", `no handshake within ${timeout / 1000} s`, {
+        awaiting: handshake.awaiting,
+      }),
     ),
   );
   signal?.addEventListener("abort", abort);
+  onStep?.("connected");
   if (options.preamble !== undefined) wire.write(options.preamble);
   try {
-    const session = await handshakeAsClient(wire, new ClientHandshake(options.secret, options));
+    const session = await handshakeAsClient(wire, handshake, onStep);
     return { wire, session };
   } catch (error) {
     wire.destroy();

@@ -15,6 +15,8 @@ export interface DialOptions {
   readonly bind?: ResolvedAddress | undefined;
   /** Ends the attempt with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
+  /** Called with each address before it is tried. */
+  readonly onAttempt?: (address: ResolvedAddress) => void;
   /** Told of each address that failed. */
   readonly onAttemptFailed?: (address: ResolvedAddress, error: NodeJS.ErrnoException) => void;
 }
@@ -51,6 +53,7 @@ export function dial(options: DialOptions): Promise<Socket> {
         giveUp(new ConnectError("ERR_SPIPED_CONNECT", `could not connect: ${why}`, { cause }));
         return;
       }
+      options.onAttempt?.(address);
       const current = open(address, options.bind);
       socket = current;
       const failed = (error: NodeJS.ErrnoException) => {

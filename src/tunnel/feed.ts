@@ -1,6 +1,6 @@
 /** Reading from a socket what a state machine asks for, before the pumps take it over. */
 import type { Socket } from "node:net";
-import { HandshakeError } from "../protocol/errors.ts";
+import { HandshakeError, type HandshakePart } from "../protocol/errors.ts";
 
 /** What became of the bytes that a step was given. */
 export interface Step<Result> {
@@ -14,10 +14,15 @@ export interface Step<Result> {
  * Feeds what the socket receives to `step` until it returns a result. Bytes that `step` left are put back, and the
  * socket is left paused.
  *
+ * @param awaiting what a handshake waits for, asked if the peer closes the connection.
  * @throws HandshakeError `ERR_SPIPED_HANDSHAKE_EOF` if the peer closes or resets the connection first (which of the two
  * is an accident of timing); what the socket was destroyed with; whatever `step` throws.
  */
-export function feed<Result>(socket: Socket, step: (bytes: Buffer) => Step<Result>): Promise<Result> {
+export function feed<Result>(
+  socket: Socket,
+  step: (bytes: Buffer) => Step<Result>,
+  awaiting?: () => HandshakePart | undefined,
+): Promise<Result> {
   return new Promise((resolve, reject) => {
     const stop = () => {
       socket.off("data", onData);
@@ -36,7 +41,7 @@ export function feed<Result>(socket: Socket, step: (bytes: Buffer) => Step<Resul
         new HandshakeError(
           "ERR_SPIPED_HANDSHAKE_EOF",
           "peer closed the connection during the handshake; it may hold another key",
-          { cause },
+          { cause, awaiting: awaiting?.() },
         ),
       );
     };
