@@ -50,7 +50,7 @@ _spiped() {
     *)
       options="--target --key --bind --weak-handshake --require-forward-secrecy --no-keepalive --timeout --version --help"
       case ${COMP_WORDS[0]##*/} in
-        spipe) options+=" --fragile" ;;
+        spipe) options+=" --fragile --verbose" ;;
         *)
           ((COMP_CWORD == 1)) && [[ $current != -* ]] && options+=" keys"
           options+=" --encrypt --decrypt --source --wait-for-dns --foreground --max-connections --pid-file

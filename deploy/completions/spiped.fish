@@ -12,6 +12,7 @@ for program in spiped spipe
     complete -c $program -s h -l help -d 'print a summary of the options'
 end
 complete -c spipe -l fragile -d 'end when the peer has ended'
+complete -c spipe -l verbose -d 'report each step of the connection'
 complete -c spiped -s e -l encrypt -d 'accept plain connections'
 complete -c spiped -s d -l decrypt -d 'accept encrypted connections'
 complete -c spiped -s s -l source -x -d 'where to listen'

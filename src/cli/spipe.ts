@@ -1,11 +1,9 @@
 /** `spipe`: standard input and output through an encrypted connection. */
 
 import { constants, fstatSync, readFileSync, statSync } from "node:fs";
-import { HandshakeError, PacketError } from "../protocol/errors.ts";
-import type { Secret } from "../protocol/secret.ts";
-import { parseAddress, parseBindAddress, type ResolvedAddress } from "../tunnel/address.ts";
-import { connectAddresses } from "../tunnel/connect.ts";
-import { ConnectError } from "../tunnel/errors.ts";
+import { PacketError } from "../protocol/errors.ts";
+import { formatAddress, parseAddress, parseBindAddress, type ResolvedAddress } from "../tunnel/address.ts";
+import { type ConnectAddressesOptions, connectAddresses } from "../tunnel/connect.ts";
 import type { SpipedSocket } from "../tunnel/spiped-socket.ts";
 import { systemErrorText } from "../tunnel/system-error.ts";
 import { CommandError } from "./command-error.ts";
@@ -18,6 +16,7 @@ import {
   SHARED_OPTIONS,
   secondsOf,
 } from "./common-options.ts";
+import { type Attempt, explainAttempt, explainBreak, explainOpening } from "./explain.ts";
 import { describeOptions, type OptionSpec, readOptions, UsageError } from "./grammar.ts";
 import { showProcessAs } from "./process-name.ts";
 import { readKey } from "./read-key.ts";
@@ -34,12 +33,13 @@ const OPTIONS = {
   fragile: { long: "fragile", help: "end when the peer has ended, even if standard input stays open" },
   noKeepAlive: SHARED_OPTIONS.noKeepAlive,
   timeout: SHARED_OPTIONS.timeout,
+  verbose: { long: "verbose", help: "report each step of the connection on standard error" },
   version: SHARED_OPTIONS.version,
   help: SHARED_OPTIONS.help,
 } as const satisfies Record<string, OptionSpec>;
 
 const USAGE = `usage: spipe -t <target socket> -k <key file> [-b <bind address>]
-    [-f | -g] [-j] [-o <connection timeout>] [--fragile]
+    [-f | -g] [-j] [-o <connection timeout>] [--fragile] [--verbose]
        spipe -v | -h
 `;
 
@@ -52,6 +52,7 @@ interface SpipeArguments {
   requireForwardSecrecy: boolean;
   keepAlive: boolean;
   fragile: boolean;
+  verbose: boolean;
   /** s */
   timeout: number;
 }
@@ -64,6 +65,7 @@ export function spipe(argv: readonly string[]): Promise<number> {
     const stop = new AbortController();
     const stopped = new Promise<number>((resolve) => {
       process.once("SIGTERM", () => {
+        if (args.verbose) tellStep("ended by SIGTERM");
         resolve(0);
         stop.abort();
       });
@@ -73,15 +75,40 @@ export function spipe(argv: readonly string[]): Promise<number> {
 }
 
 async function connectAndTransfer(args: SpipeArguments, signal: AbortSignal): Promise<number> {
+  const report = args.verbose ? tellStep : () => {};
   const { addresses } = await addressOf(args.target, "-t", parseAddress);
+  report(`${args.target} is ${addresses.map(formatAddress).join(", ")}`);
   const bind = args.bind === undefined ? undefined : await bindAddress(args.bind);
   const secret = await readKey(args.key, tell);
-  const socket = await open(args, addresses, bind, secret, signal);
+  const socket = await open(args, { addresses, bind, secret, signal }, report);
+  const reportTraffic = args.verbose ? watchTraffic(socket, report) : () => {};
   try {
     return await transfer(socket, args.fragile);
   } finally {
+    reportTraffic();
     socket.destroy();
   }
+}
+
+/**
+ * Reports the ends of both directions. It starts the streams, so that they must be piped in the same turn of the event
+ * loop.
+ *
+ * @returns a function that reports how much was transferred.
+ */
+function watchTraffic(socket: SpipedSocket, report: Report): () => void {
+  const { stdin } = process;
+  let sent = 0;
+  let received = 0;
+  stdin.on("data", (chunk: Buffer) => {
+    sent += chunk.length;
+  });
+  socket.on("data", (chunk: Buffer) => {
+    received += chunk.length;
+  });
+  stdin.once("end", () => report("end of input"));
+  socket.once("end", () => report("end of peer"));
+  return () => report(`sent ${sent} bytes, received ${received} bytes`);
 }
 
 /** A line on standard error. */
@@ -89,12 +116,19 @@ function tell(line: string): void {
   process.stderr.write(`${PROGRAM}: ${line}\n`);
 }
 
+/** Reports a step of the connection. */
+type Report = (step: string) => void;
+
+/** A line with the time since the program was started. */
+const tellStep: Report = (step) => tell(`${Math.round(performance.now())} ms: ${step}`);
+
 function readArguments(argv: readonly string[]): SpipeArguments {
   const args: Partial<SpipeArguments> & Omit<SpipeArguments, "target" | "key"> = {
     weak: false,
     requireForwardSecrecy: false,
     keepAlive: true,
     fragile: false,
+    verbose: false,
     timeout: DEFAULT_TIMEOUT,
   };
   for (const met of readOptions(Object.values(OPTIONS), argv)) {
@@ -116,6 +150,9 @@ function readArguments(argv: readonly string[]): SpipeArguments {
         break;
       case OPTIONS.fragile:
         args.fragile = true;
+        break;
+      case OPTIONS.verbose:
+        args.verbose = true;
         break;
       case OPTIONS.noKeepAlive:
         args.keepAlive = false;
@@ -150,30 +187,41 @@ async function bindAddress(text: string): Promise<ResolvedAddress> {
 
 async function open(
   args: SpipeArguments,
-  addresses: readonly ResolvedAddress[],
-  bind: ResolvedAddress | undefined,
-  secret: Secret,
-  signal: AbortSignal,
+  connection: Pick<ConnectAddressesOptions, "addresses" | "secret" | "signal"> & {
+    bind: ResolvedAddress | undefined;
+  },
+  report: Report,
 ): Promise<SpipedSocket> {
-  const onAttemptFailed = (_address: ResolvedAddress, error: NodeJS.ErrnoException) => {
-    if (error.syscall === "bind") tell(`Error binding socket: ${systemErrorText(error)}`);
-  };
+  const attempt: Attempt = { address: undefined, failures: [], weak: args.weak, timeout: args.timeout };
+  const { bind, secret } = connection;
+  let begin = 0;
+  const since = () => Math.round(performance.now() - begin);
   try {
     return await connectAddresses({
       ...args,
-      timeout: args.timeout * 1000,
-      addresses,
+      ...connection,
       bind,
-      secret,
-      signal,
-      onAttemptFailed,
+      timeout: args.timeout * 1000,
+      onAttempt(address) {
+        attempt.address = address;
+        begin = performance.now();
+        report(`connecting to ${formatAddress(address)}`);
+      },
+      onAttemptFailed(address, error) {
+        if (error.syscall === "bind") tell(`Error binding socket: ${systemErrorText(error)}`);
+        const failure = explainAttempt(address, bind, error);
+        attempt.failures.push(failure);
+        report(failure);
+      },
+      onStep(step) {
+        if (step === "connected" || step === "complete") {
+          report(step === "connected" ? `connected in ${since()} ms` : `handshake complete in ${since()} ms`);
+          begin = performance.now();
+        } else report(step);
+      },
     });
   } catch (error) {
-    const timedOut = error instanceof HandshakeError && error.code === "ERR_SPIPED_HANDSHAKE_TIMEOUT";
-    if (error instanceof ConnectError && error.code === "ERR_SPIPED_CONNECT")
-      throw new CommandError("Could not connect");
-    if (error instanceof HandshakeError && !timedOut) throw new CommandError("Handshake failed");
-    throw new CommandError("Connection error");
+    throw explainOpening(error, attempt);
   } finally {
     secret.destroy();
   }
@@ -205,10 +253,9 @@ async function transfer(socket: SpipedSocket, fragile: boolean): Promise<number>
     });
     socket.once("error", (error) => {
       const cut = error instanceof PacketError && error.code === "ERR_SPIPED_TRUNCATED";
-      const failure = new CommandError(
-        ...(cut ? ["The stream ended inside a packet: data is missing"] : []),
-        "Connection error",
-      );
+      const failure = cut
+        ? new CommandError("The stream ended inside a packet: data is missing", "Connection error")
+        : new CommandError("Connection error", explainBreak(error));
       // What came before goes out first.
       stdout.write("", () => reject(failure));
     });

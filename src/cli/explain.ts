@@ -1,0 +1,96 @@
+/** Why `spipe` has no connection, or none any more: what follows the original's line on standard error. */
+import { HandshakeError, type HandshakePart, PacketError } from "../protocol/errors.ts";
+import { formatAddress, type ResolvedAddress } from "../tunnel/address.ts";
+import { ConnectError } from "../tunnel/errors.ts";
+import { systemErrorText } from "../tunnel/system-error.ts";
+import { CommandError } from "./command-error.ts";
+
+/** What is known of an attempt to connect. */
+export interface Attempt {
+  /** The address that was tried last. */
+  address: ResolvedAddress | undefined;
+  /** Why the addresses before it failed, a line for each. */
+  readonly failures: string[];
+  /** Whether `-f` was given. */
+  readonly weak: boolean;
+  /** s */
+  readonly timeout: number;
+}
+
+/** Tells why a connection could not be opened: the original's line, then the cause as far as it is known. */
+export function explainOpening(error: unknown, attempt: Attempt): CommandError {
+  if (error instanceof HandshakeError) {
+    const isTimeout = error.code === "ERR_SPIPED_HANDSHAKE_TIMEOUT";
+    return new CommandError(
+      isTimeout ? "Connection error" : "Handshake failed",
+      explainHandshake(error, attempt),
+    );
+  }
+  const { address, failures, timeout } = attempt;
+  const to = address === undefined ? "" : ` from ${formatAddress(address)}`;
+  if (!(error instanceof ConnectError)) return new CommandError("Connection error", explainBreak(error));
+  return error.code === "ERR_SPIPED_CONNECT"
+    ? new CommandError("Could not connect", ...failures)
+    : new CommandError(
+        "Connection error",
+        ...failures,
+        `no answer${to} within ${timeout} s: is the address right, and does a firewall let us through?`,
+      );
+}
+
+/** Tells why an address could not be connected to. */
+export function explainAttempt(
+  address: ResolvedAddress,
+  bind: ResolvedAddress | undefined,
+  error: NodeJS.ErrnoException,
+): string {
+  const where = formatAddress(address);
+  const text = systemErrorText(error);
+  if (error.syscall === "bind" && bind !== undefined)
+    return `${where}: cannot connect from ${formatAddress(bind)}: ${text}`;
+  if (error.code === "ECONNREFUSED") return `${where}: ${text}: does spiped -d run there?`;
+  return `${where}: ${text}`;
+}
+
+/** Tells why an open connection broke. */
+export function explainBreak(error: unknown): string {
+  if (error instanceof PacketError) {
+    const packet = `packet ${error.packetNumber} from the peer`;
+    return error.code === "ERR_SPIPED_BAD_MAC"
+      ? `${packet} has a wrong MAC: damaged or forged on the way`
+      : `${packet} has an impossible length`;
+  }
+  const { code } = error as NodeJS.ErrnoException;
+  return code === "ECONNRESET" || code === "EPIPE"
+    ? `the peer or something on the way reset the connection: ${systemErrorText(error)}`
+    : systemErrorText(error);
+}
+
+function explainHandshake(error: HandshakeError, attempt: Attempt): string {
+  switch (error.code) {
+    case "ERR_SPIPED_HANDSHAKE_MAC":
+      return "the peer's proof is wrong: another key";
+    case "ERR_SPIPED_HANDSHAKE_RANGE":
+      return "the peer's Diffie-Hellman value is out of range: it is no correct spiped";
+    case "ERR_SPIPED_HANDSHAKE_WEAK":
+      return "the peer uses -f and -g forbids it";
+    case "ERR_SPIPED_HANDSHAKE_EOF":
+      return explainEnd(error.awaiting, attempt);
+    case "ERR_SPIPED_HANDSHAKE_TIMEOUT":
+      return error.awaiting === "nonce"
+        ? `the peer sent no nonce within ${attempt.timeout} s: is it a spiped -d?`
+        : `the peer sent no proof within ${attempt.timeout} s: its target does not answer, or the peer is overloaded`;
+  }
+}
+
+function explainEnd(awaiting: HandshakePart | undefined, { weak }: Attempt): string {
+  if (awaiting === "nonce") {
+    return "the peer closed the connection before sending its nonce: is it a spiped -d, and does it allow our address?";
+  }
+  const reasons = [
+    "another key",
+    ...(weak ? ["it uses -g, which forbids our -f"] : []),
+    "its target refuses",
+  ];
+  return `the peer closed the connection after our proof: most often ${reasons.join(", or ")}`;
+}
