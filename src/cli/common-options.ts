@@ -5,6 +5,7 @@ import { type Address, AddressError, EmptyAddressError, type ResolvedAddress } f
 import { ResolveError, resolveAddress } from "../tunnel/resolve.ts";
 import { CommandError } from "./command-error.ts";
 import { type Met, type OptionSpec, UsageError } from "./grammar.ts";
+import { addressHint } from "./hints.ts";
 import { NumberError, parseSeconds } from "./numbers.ts";
 
 /** Connect and handshake timeout where `-o` does not say otherwise, s. */
@@ -39,23 +40,29 @@ export const SHARED_OPTIONS = {
 } as const satisfies Record<string, OptionSpec>;
 
 /**
- * Reads the value of `-o` or `-r`; 0 stands for the default.
+ * Reads the value of `-o`, `-r` and the like; 0 stands for the default.
  *
  * @throws CommandError if it is no number, UsageError if it is NaN.
  */
 export function secondsOf(met: Met, fallback: number): number {
-  const seconds = numberOf(met, parseSeconds);
+  const isOurs = met.spec.short === undefined;
+  const seconds = numberOf(met, parseSeconds, isOurs ? "must be a number of seconds" : undefined);
   if (Number.isNaN(seconds)) throw new UsageError(`${met.typed} needs a number of seconds, not ${met.value}`);
   return seconds === 0 ? fallback : seconds;
 }
 
-/** Reads a number. */
-export function numberOf(met: Met, parse: (text: string) => number): number {
+/**
+ * Reads a number.
+ *
+ * @param requirement what the value must be, for an option that the original does not have.
+ * @throws CommandError
+ */
+export function numberOf(met: Met, parse: (text: string) => number, requirement?: string): number {
   try {
     return parse(met.value);
   } catch (error) {
     if (!(error instanceof NumberError)) throw error;
-    throw wrongArgument(met, error.message);
+    throw wrongArgument(met, requirement ?? error.message);
   }
 }
 
@@ -83,11 +90,16 @@ export async function addressOf(
     if (addresses.length === 0) throw new CommandError(`No addresses found for ${text}`);
     return { address, addresses };
   } catch (error) {
+    const hint = addressHint(text, typed);
     if (error instanceof EmptyAddressError)
-      throw new UsageError(`${place ?? typed} needs an address`, error.message);
+      throw new UsageError(`${place ?? typed} needs an address${hint ? `: ${hint}` : ""}`, error.message);
     if (!(error instanceof AddressError || error instanceof ResolveError)) throw error;
     const where = place === undefined ? "" : ` for ${place}`;
-    throw new CommandError(error.message, `Error resolving socket address${where}: ${text}`);
+    throw new CommandError(
+      error.message,
+      `Error resolving socket address${where}: ${text}`,
+      ...(hint ? [hint] : []),
+    );
   }
 }
 

@@ -70,7 +70,7 @@ export function* readOptions(specs: readonly OptionSpec[], argv: readonly string
     const known = spec !== undefined && (typed === `--${spec.long}` || typed === `-${spec.short}`);
     if (!known || (isFlag && token.value !== undefined)) {
       throw new UsageError(
-        `there is no option ${typed}${isFlag && known ? " with a value" : ""}`,
+        known ? "this option takes no value" : unknownOption(specs, typed),
         `illegal option -- ${typed}`,
       );
     }
@@ -81,6 +81,38 @@ export function* readOptions(specs: readonly OptionSpec[], argv: readonly string
     seen.add(spec);
     yield { spec, typed, value: token.value ?? "" };
   }
+}
+
+/** What to say of an unknown option, which the line before the usage text has named. */
+function unknownOption(specs: readonly OptionSpec[], typed: string): string {
+  const nearest = typed.startsWith("--") ? nearestName(specs, typed.slice(2)) : undefined;
+  return `no such option; ${nearest === undefined ? "-h lists all options" : `did you mean --${nearest}?`}`;
+}
+
+/** The long name that was most likely meant, if one is near. */
+function nearestName(specs: readonly OptionSpec[], typed: string): string | undefined {
+  const names = specs.map(({ long }) => long);
+  const completions = typed.length > 1 ? names.filter((name) => name.startsWith(typed)) : [];
+  if (completions.length === 1) return completions[0];
+  const [nearest] = names
+    .map((name) => ({ name, distance: editDistance(name, typed) }))
+    .filter(({ name, distance }) => distance <= name.length / 3)
+    .sort((one, other) => one.distance - other.distance);
+  return nearest?.name;
+}
+
+/** How many characters to insert, remove or replace to make one word of another (Levenshtein). */
+function editDistance(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, column) => column);
+  for (let i = 0; i < from.length; i += 1) {
+    const next = [i + 1];
+    for (let j = 0; j < to.length; j += 1) {
+      const replaced = row[j]! + (from[i] === to[j] ? 0 : 1);
+      next.push(Math.min(replaced, row[j + 1]! + 1, next[j]! + 1));
+    }
+    row = next;
+  }
+  return row.at(-1)!;
 }
 
 /** The options' part of the help text: letters, long names, and what they do. */

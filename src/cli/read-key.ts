@@ -28,7 +28,8 @@ export async function readKey(path: string, warn: (message: string) => void): Pr
 
 async function readWhole(path: string): Promise<{ contents: Buffer; mode: number }> {
   const file = await open(path).catch((error: Error) => {
-    throw unreadable(`Cannot open file: ${path}: ${systemErrorText(error)}`);
+    const hints = path === "" ? ["The name of the key file is empty: name one with -k"] : [];
+    throw unreadable(`Cannot open file: ${path}: ${systemErrorText(error)}`, ...hints);
   });
   try {
     const status = await file.stat();

@@ -77,7 +77,7 @@ export function spipe(argv: readonly string[]): Promise<number> {
 async function connectAndTransfer(args: SpipeArguments, signal: AbortSignal): Promise<number> {
   const report = args.verbose ? tellStep : () => {};
   const { addresses } = await addressOf(args.target, "-t", parseAddress);
-  report(`${args.target} is ${addresses.map(formatAddress).join(", ")}`);
+  report(`resolved ${args.target} to ${addresses.map(formatAddress).join(", ")}`);
   const bind = args.bind === undefined ? undefined : await bindAddress(args.bind);
   const secret = await readKey(args.key, tell);
   const socket = await open(args, { addresses, bind, secret, signal }, report);

@@ -146,8 +146,9 @@ export const USAGE = `usage: spiped {-e | -d} -s <source socket> -t <target sock
 const MOST_WORKERS = 256;
 
 function workersOf(met: Met): number {
-  const count = numberOf(met, parseCount);
-  if (count > MOST_WORKERS) throw wrongArgument(met, `must be auto, or from 1 to ${MOST_WORKERS}`);
+  const requirement = `must be auto, or from 1 to ${MOST_WORKERS}`;
+  const count = numberOf(met, parseCount, requirement);
+  if (count > MOST_WORKERS) throw wrongArgument(met, requirement);
   return count;
 }
 
@@ -233,11 +234,21 @@ export function readArguments(argv: readonly string[]): SpipedArguments {
         break;
       case OPTIONS.socketMode:
         if (parseMode(met.value) === undefined)
-          throw new CommandError(`${met.typed} needs permissions such as 0660, not ${met.value}`);
+          throw new CommandError(
+            `${met.typed} needs permissions such as 0660, not ${met.value || "an empty value"}`,
+          );
         break;
       case OPTIONS.metricsHost:
         if (!/^[\w-]+(\.[\w-]+)*\.?$/.test(met.value))
-          throw new CommandError(`${met.typed} needs a host name without a port, not ${met.value}`);
+          throw new CommandError(
+            `${met.typed} needs a host name without a port, not ${met.value || "an empty value"}`,
+          );
+        break;
+      case OPTIONS.config:
+      case OPTIONS.metricsToken:
+      case OPTIONS.generateKey:
+      case OPTIONS.checkKey:
+        if (met.value === "") throw new CommandError(`${met.typed} has an empty value: name a file`);
         break;
       case OPTIONS.version:
         process.stderr.write(`${PROGRAM} ${VERSION}\n`);
@@ -328,7 +339,7 @@ export function readArguments(argv: readonly string[]): SpipedArguments {
 
 function oneOf(met: Met, values: readonly string[]): void {
   if (!values.includes(met.value))
-    throw new CommandError(`${met.typed} needs ${values.join(" or ")}, not ${met.value}`);
+    throw new CommandError(`${met.typed} needs ${values.join(" or ")}, not ${met.value || "an empty value"}`);
 }
 
 function checkValue(met: Met, check: () => void): void {

@@ -25,6 +25,7 @@ import { CommandError } from "./command-error.ts";
 import { runProgram } from "./common-options.ts";
 import { readTunnels } from "./config-file.ts";
 import { UsageError } from "./grammar.ts";
+import { bindHint } from "./hints.ts";
 import { checkKey, generateKey } from "./key-commands.ts";
 import { planTunnel } from "./plan-tunnel.ts";
 import { showProcessAs } from "./process-name.ts";
@@ -287,11 +288,14 @@ function describeFailure(error: unknown): CommandError {
   if (error instanceof UsageError) return new CommandError(error.complaint ?? error.message);
   if (!(error instanceof BindError)) return new CommandError(systemErrorText(error));
   const { name, source } = error.plan;
-  return new CommandError(
-    name === undefined
-      ? `Error binding socket: ${error.message}`
-      : `${name}: Error binding socket ${formatSource(source)}: ${error.message}`,
-  );
+  const hint = bindHint(source, error.cause);
+  const hints = hint === undefined ? [] : [hint];
+  return name === undefined
+    ? new CommandError(`Error binding socket: ${error.message}`, ...hints)
+    : new CommandError(
+        `${name}: Error binding socket ${formatSource(source)}: ${error.message}`,
+        ...hints.map((line) => `${name}: ${line}`),
+      );
 }
 
 function claimPidFile(settings: ProcessSettings, reportReady: (() => void) | undefined): () => void {
