@@ -47,7 +47,7 @@ export function explainAttempt(
   const where = formatAddress(address);
   const text = systemErrorText(error);
   if (error.syscall === "bind" && bind !== undefined)
-    return `${where}: cannot connect from ${formatAddress(bind)}: ${text}`;
+    return `${where}: cannot connect from ${formatAddress(bind)}: ${text}: is it an address of this machine?`;
   if (error.code === "ECONNREFUSED") return `${where}: ${text}: does spiped -d run there?`;
   return `${where}: ${text}`;
 }

@@ -69,10 +69,9 @@ export function* readOptions(specs: readonly OptionSpec[], argv: readonly string
     // `--v` is not `-v`: an unknown name of one letter has the name that parseArgs gives to a known letter.
     const known = spec !== undefined && (typed === `--${spec.long}` || typed === `-${spec.short}`);
     if (!known || (isFlag && token.value !== undefined)) {
-      throw new UsageError(
-        known ? "this option takes no value" : unknownOption(specs, typed),
-        `illegal option -- ${typed}`,
-      );
+      if (known) throw new UsageError("this option takes no value", `illegal option -- ${typed}`);
+      const whole = typed.startsWith("--") ? argv[token.index]! : typed;
+      throw new UsageError(unknownOption(specs, typed), `illegal option -- ${whole}`);
     }
     if (!isFlag && token.value === undefined) {
       throw new UsageError(`${typed} needs a value: ${spec.value}`, `Missing argument to ${typed}`);

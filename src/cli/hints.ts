@@ -51,9 +51,9 @@ function anyAddress({ family, port }: { family: 4 | 6; port: number }): string {
  */
 export function addressHint(text: string, option: string): string | undefined {
   const port = /^:?(\d+)$/.exec(text)?.[1];
-  const listens = option === "-s" || option === "--metrics";
+  if (port !== undefined && option === "--metrics") return `write [127.0.0.1]:${port}`;
   if (port !== undefined && option !== "-b") {
-    return listens
+    return option === "-s"
       ? `write [127.0.0.1]:${port} to listen on this machine only, [0.0.0.0]:${port} to listen on all its IPv4 addresses`
       : `write HOST:${port}, such as [127.0.0.1]:${port}`;
   }

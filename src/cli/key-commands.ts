@@ -24,9 +24,7 @@ export async function generateKey(path: string): Promise<number> {
       await file.close();
     }
   } catch (error) {
-    const exists = (error as NodeJS.ErrnoException).code === "EEXIST";
-    const hint = exists ? "; a key is never overwritten: name another file, or remove this one first" : "";
-    throw new CommandError(`Cannot write a key to ${path}: ${systemErrorText(error)}${hint}`);
+    throw new CommandError(`Cannot write a key to ${path}: ${systemErrorText(error)}`);
   }
   const secret = Secret.fromKeyFile(key);
   key.fill(0);

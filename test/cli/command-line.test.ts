@@ -1,5 +1,5 @@
 /** The command line, side by side with the original wherever the two shall be the same. */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import manifest from "../../package.json" with { type: "json" };
@@ -58,8 +58,6 @@ describeWith("spiped", "spipe")("what the original says, ours says to the byte",
     ["-d -s [127.0.0.1]:1 -t 127.0.0.1:nosuchservice -k KEY"],
     [`-d -s ${LONG} -t x:1 -k KEY`],
     [`${F.replace("KEY", "/nonexistent/key")}`],
-    ["-F -d -s [192.0.2.1]:9 -t [127.0.0.1]:1 -k KEY"],
-    ["-F -d -s /nonexistent/socket -t [127.0.0.1]:1 -k KEY"],
     [`${F} -u nosuchuser`],
     [`${F} -u nobody:`],
     [`${F} -u :`],
@@ -73,22 +71,55 @@ describeWith("spiped", "spipe")("what the original says, ours says to the byte",
   });
 
   it.each([
-    ["-t 127.0.0.1:1 -k /nonexistent"],
-    ["-t foo -k KEY"],
-    ["-t 127.0.0.1:1 -k KEY -o x"],
-    ["-t [127.0.0.1]:1 -k KEY"],
-  ])("spipe %s", async (line) => {
-    const [our, its] = await Promise.all([ours("spipe", split(line)), theirs("spipe", split(line))]);
+    ["-d -s 21020 -t x:1 -k KEY", "write [127.0.0.1]:21020 to listen on this machine only, [0.0.0.0]:21020"],
+    ["-d -s 127.0.0.1 -t x:1 -k KEY", "write [127.0.0.1]:PORT"],
+    ["-d -s [::1] -t x:1 -k KEY", "write [::1]:PORT"],
+    ["-d -s tmp/socket -t x:1 -k KEY", "the path of a UNIX socket must be absolute: /"],
+    ["-F -d -s [127.0.0.1]:1 -t 22 -k KEY", "write HOST:22, such as [127.0.0.1]:22"],
+    [
+      "-F -d -s [192.0.2.1]:9 -t [127.0.0.1]:1 -k KEY",
+      "no interface of this machine has the address 192.0.2.1",
+    ],
+    ["-F -d -s /nonexistent/socket -t [127.0.0.1]:1 -k KEY", "create the directory /nonexistent first"],
+    ["-F -d -s [127.0.0.1]:1 -t [127.0.0.1]:1 -k ''", "The name of the key file is empty: name one with -k"],
+  ])("spiped %s, and what to do", async (line, hint) => {
+    const args = split(line);
+    const [our, its] = await Promise.all([ours("spiped", args), theirs("spiped", args)]);
     expect(its.status).toBe(1);
-    expect(our).toEqual(its);
+    const added = our.stderr.slice(its.stderr.length);
+    expect(our).toEqual({ ...its, stderr: its.stderr + added });
+    expect(added).toMatch(/^spiped: .*\n$/);
+    expect(added).toContain(hint);
   });
 
-  it("in use", async () => {
+  it.each([["-t 127.0.0.1:1 -k /nonexistent"], ["-t foo -k KEY"], ["-t 127.0.0.1:1 -k KEY -o x"]])(
+    "spipe %s",
+    async (line) => {
+      const [our, its] = await Promise.all([ours("spipe", split(line)), theirs("spipe", split(line))]);
+      expect(its.status).toBe(1);
+      expect(our).toEqual(its);
+    },
+  );
+
+  it("spipe, and which address could not be connected to, and why", async () => {
+    const args = ["-t", "[127.0.0.1]:1", "-k", keyFile()];
+    const [our, its] = await Promise.all([ours("spipe", args), theirs("spipe", args)]);
+    expect(its).toMatchObject({ status: 1, stderr: "spipe: Could not connect\n" });
+    expect(our).toEqual({
+      ...its,
+      stderr: `${its.stderr}spipe: [127.0.0.1]:1: Connection refused: does spiped -d run there?\n`,
+    });
+  });
+
+  it("in use, and by whom it can be found out", async () => {
     const echo = await startEcho();
     const args = ["-F", "-d", "-s", echo.address.text, "-t", "[127.0.0.1]:1", "-k", keyFile()];
     const [our, its] = await Promise.all([ours("spiped", args), theirs("spiped", args)]);
-    expect(our).toEqual(its);
-    expect(our.stderr).toBe("spiped: Error binding socket: Address already in use\n");
+    expect(its.stderr).toBe("spiped: Error binding socket: Address already in use\n");
+    expect(our).toEqual({
+      ...its,
+      stderr: `${its.stderr}spiped: ${echo.address.text} is in use (ss -ltnp shows by which process): stop that process, or choose another port\n`,
+    });
   });
 
   it("a pid file that can't be written", async () => {
@@ -114,11 +145,14 @@ describeWith("spiped", "spipe")(
       ["-d -d", "-d was given twice"],
       ["-k a -k b", "-k was given twice"],
       ["-F -j -F", "-F was given twice"],
-      ["-x -v", "there is no option -x"],
-      ["-Fxk", "there is no option -x"],
-      ["--syslog=x", "there is no option --syslog with a value"],
-      ["--sys", "there is no option --sys"],
-      ["-1", "there is no option -1"],
+      ["-x -v", "no such option; -h lists all options"],
+      ["-Fxk", "no such option; -h lists all options"],
+      ["--syslog=x", "this option takes no value"],
+      ["--sys", "no such option; did you mean --syslog?"],
+      ["--worker=2", "no such option; did you mean --workers?"],
+      ["--soruce", "no such option; did you mean --source?"],
+      ["--foo", "no such option; -h lists all options"],
+      ["-1", "no such option; -h lists all options"],
       ["-k", "-k needs a value"],
       ["-Fk", "-k needs a value"],
       [`${D} foo`, "unexpected argument: foo"],
@@ -137,7 +171,10 @@ describeWith("spiped", "spipe")(
       expect(its.stderr).toContain("usage: spiped");
       expect(our.stderr).toContain("usage: spiped");
       expect(complaint(our.stderr)).toBe(complaint(its.stderr));
-      expect(our.stderr.trimEnd().split("\n").pop()).toContain(hint);
+      const last = our.stderr.trimEnd().split("\n").pop();
+      expect(last).toContain(hint);
+      // The unknown option is named once, before the usage text.
+      if (hint.startsWith("no such option")) expect(last).toBe(`spiped: ${hint}`);
     });
 
     it.each(["-v", "-Fv", "-vx", "-v -d -e"])("but %s prints the version on standard error", async (line) => {
@@ -205,11 +242,49 @@ describe("what the original has later or not at all", () => {
     ]);
     expect(status).toBe(1);
     expect(stderr).toBe(
-      "spipe: Error binding socket: Cannot assign requested address\nspipe: Could not connect\n",
+      "spipe: Error binding socket: Cannot assign requested address\nspipe: Could not connect\n" +
+        `spipe: ${echo.address.text}: cannot connect from [192.0.2.1]:0: Cannot assign requested address: is it an address of this machine?\n`,
     );
     const wrong = await ours("spipe", ["-t", echo.address.text, "-k", keyFile(), "-b", "[127.0.0.999]"]);
     expect(wrong.stderr).toContain("spipe: Error parsing IP address: 127.0.0.999");
     expect(wrong.stderr).toContain("spipe: Failed to get bind address");
+  });
+});
+
+describe("a value that only our options take", () => {
+  it.each([
+    ["--workers many", "Error parsing argument: --workers many: must be auto, or from 1 to 256"],
+    ["--idle-timeout x", "Error parsing argument: --idle-timeout x: must be a number of seconds"],
+    ["--log-level foo", "--log-level needs warn or info, not foo"],
+    ["--log-level=", "--log-level needs warn or info, not an empty value"],
+    ["--allow=", "--allow: not an IP address, a range such as 192.0.2.0/24, or unix: an empty value"],
+    ["--config=", "--config has an empty value: name a file"],
+    ["--config /nonexistent", "Cannot read /nonexistent: No such file or directory"],
+    ["--check-key=", "--check-key has an empty value: name a file"],
+    ["--generate-key=", "--generate-key has an empty value: name a file"],
+  ])("%s: one line says what is wrong", async (line, message) => {
+    const { status, stderr } = await ours(
+      "spiped",
+      ["-F", ...line.split(" ")].slice(/-key|config/.test(line) ? 1 : 0),
+    );
+    expect({ status, stderr }).toEqual({ status: 1, stderr: `spiped: ${message}\n` });
+  });
+});
+
+describeWith("setpriv")("a port that needs privileges", () => {
+  it("is named, with what to do", async () => {
+    const directory = temporaryDirectory();
+    chmodSync(directory, 0o755);
+    const key = join(directory, "key");
+    writeFileSync(key, "k".repeat(32), { mode: 0o644 });
+    const user =
+      process.geteuid!() === 0 ? ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] : [];
+    const args = ["-F", "-d", "-s", "[127.0.0.1]:7", "-t", "[127.0.0.1]:1", "-k", key];
+    const { status, stderr } = await run([...user, ...commandOf("ours", "spiped"), ...args]);
+    expect(status).toBe(1);
+    expect(stderr).toContain(
+      "spiped: Error binding socket: Permission denied\nspiped: [127.0.0.1]:7 is below port 1024, which needs privileges: ",
+    );
   });
 });
 
@@ -220,7 +295,8 @@ describe("a key", () => {
       ["-t", "[127.0.0.1]:1", "-k", "-"],
       `${"secret".repeat(6)}\n`,
     );
-    expect({ status, stderr }).toEqual({ status: 1, stderr: "spipe: Could not connect\n" });
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^spipe: Could not connect\n/);
   });
 
   it("from a file that is a directory, or locked away, is refused by name", async () => {

@@ -179,7 +179,7 @@ describeWith("spiped")("--config", () => {
     process.kill(daemon.pid, "SIGHUP");
     await until(() => daemon.stderr().includes("not reloaded"));
     expect(daemon.stderr()).toContain(
-      `spiped: four: Error binding socket ${blocker.address.text}: Address already in use\n`,
+      `spiped: four: Error binding socket ${blocker.address.text}: Address already in use\nspiped: four: ${blocker.address.text} is in use`,
     );
     expect(isListening(taken)).toBe(false);
     expect(String(await exchange(third, "still there"))).toBe("still there");

@@ -145,7 +145,7 @@ describe("a daemon", () => {
     const inUse = await run([...SPIPED, "-d", "-s", echo.address.text, ...common]);
     expect(inUse).toMatchObject({
       status: 1,
-      stderr: "spiped: Error binding socket: Address already in use\n",
+      stderr: `spiped: Error binding socket: Address already in use\nspiped: ${echo.address.text} is in use (ss -ltnp shows by which process): stop that process, or choose another port\n`,
     });
     const source = await freeAddress();
     const noUser = await run([...SPIPED, "-d", "-s", source.text, ...common, "-u", "nosuchuser"]);
@@ -259,7 +259,7 @@ describe("a UNIX socket", () => {
     const first = await startSpiped("ours", "-d", source, "[127.0.0.1]:1", keyFile());
     expect(await run(args)).toMatchObject({
       status: 1,
-      stderr: "spiped: Error binding socket: Address already in use\n",
+      stderr: `spiped: Error binding socket: Address already in use\nspiped: ${path} is the socket of a running process, or a file of another kind: stop the process, or choose another path\n`,
     });
     await ends(first, "SIGKILL");
     expect(existsSync(path)).toBe(true);
@@ -292,7 +292,7 @@ describe("a UNIX socket", () => {
     ]);
     expect({ status, stderr }).toEqual({
       status: 1,
-      stderr: "spiped: Error binding socket: Address already in use\n",
+      stderr: `spiped: Error binding socket: Address already in use\nspiped: ${path} is the socket of a running process, or a file of another kind: stop the process, or choose another path\n`,
     });
     expect(readFileSync(path, "utf8")).toBe("precious");
   });

@@ -272,7 +272,7 @@ describeWith(
 
 describe("--workers", () => {
   it.each([
-    ["many", "Invalid argument"],
+    ["many", "must be auto, or from 1 to 256"],
     ["0", "must be auto, or from 1 to 256"],
     ["-1", "must be auto, or from 1 to 256"],
     ["257", "must be auto, or from 1 to 256"],

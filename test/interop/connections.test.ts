@@ -162,7 +162,10 @@ describe("-o", () => {
   it("limits the handshake of a client whose server says nothing", async () => {
     const silent = await serve(() => {});
     const { status, stderr } = await run([...SPIPE, "-t", silent.address.text, "-k", keyFile(), "-o", "0.3"]);
-    expect({ status, stderr }).toEqual({ status: 1, stderr: "spipe: Connection error\n" });
+    expect({ status, stderr }).toEqual({
+      status: 1,
+      stderr: "spipe: Connection error\nspipe: the peer sent no nonce within 0.3 s: is it a spiped -d?\n",
+    });
   });
 
   it("does not limit a connection once data flows", async () => {
@@ -180,7 +183,11 @@ describe("a target", () => {
   it("that refuses looks like a failed handshake to spipe, and ends an -e client's connection", async () => {
     const { middle, source, key } = await startPair(`[127.0.0.1]:${await freePort()}`);
     const { status, stderr } = await run([...SPIPE, "-t", middle.text, "-k", key]);
-    expect({ status, stderr }).toEqual({ status: 1, stderr: "spipe: Handshake failed\n" });
+    expect({ status, stderr }).toEqual({
+      status: 1,
+      stderr:
+        "spipe: Handshake failed\nspipe: the peer closed the connection after our proof: most often another key, or its target refuses\n",
+    });
     expect((await exchange(source, "x").catch(() => Buffer.alloc(0))).toString()).toBe("");
   });
 
@@ -300,7 +307,7 @@ describe("spipe", () => {
     await until(() => spipe.stdout().length === 1);
     echo.sockets[0]!.resetAndDestroy();
     expect(await spipe.ended).toEqual({ status: 1, signal: null });
-    expect(spipe.stderr()).toBe("spipe: Connection error\n");
+    expect(spipe.stderr()).toMatch(/^spipe: Connection error\nspipe: .* reset the connection: .*\n$/);
   });
 
   it("returns 0 on SIGTERM", async () => {
