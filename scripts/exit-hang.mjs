@@ -224,20 +224,22 @@ if (!options.idle) {
 }
 
 const counts = new Map();
+const told = () => [...counts].map(([result, count]) => `${count} ${result}`).join(", ");
 let next = 0;
+let done = 0;
 await Promise.all(
   Array.from({ length: atOnce }, async () => {
     while (next++ < runs) {
       const result = (await run()) || "good";
       counts.set(result, (counts.get(result) ?? 0) + 1);
       if (result !== "good") console.log(`${new Date().toISOString()} ${result}`);
+      if (++done % 100 === 0) console.log(`${new Date().toISOString()} ${told()}`);
     }
   }),
 );
 const version = execFileSync(options.node, ["--version"], { encoding: "utf8" }).trim();
-const told = [...counts].map(([result, count]) => `${count} ${result}`).join(", ");
 console.log(
-  `${options.program} on Node ${version}, ${runs} runs of ${options.mib} MiB, ${atOnce} at once: ${told}`,
+  `${options.program} on Node ${version}, ${runs} runs of ${options.mib} MiB, ${atOnce} at once: ${told()}`,
 );
 process.exitCode = counts.get("good") === runs ? 0 : 1;
 for (const helper of helpers) {
