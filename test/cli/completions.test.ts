@@ -47,6 +47,7 @@ describeWith(
     // biome-ignore lint/suspicious/noControlCharactersInRegex: a terminal's escapes
     const text = stdout.toString().replace(/\x1b\[[\d;?]*[A-Za-z]|\r/g, "");
     const offered = [...new Set([...text.matchAll(/^(--[a-z-]+)/gm)].map(([, long]) => long!))].sort();
+    const everyOption = await listed(program);
     for (const option of everyOption) expect(text).toContain(option);
     for (const option of offered) expect(everyOption).toContain(option);
   });

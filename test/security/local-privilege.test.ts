@@ -1,4 +1,5 @@
 /** What root does, other users of the machine can't turn against it. */
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import {
   chmodSync,
@@ -7,14 +8,16 @@ import {
   linkSync,
   lstatSync,
   mkdirSync,
+  mkdtempSync,
   readFileSync,
   rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
   cleanUp,
   commandOf,
@@ -33,7 +36,15 @@ import { exchange, startEcho } from "../support/servers.ts";
 
 const SPIPED = commandOf("ours", "spiped");
 const NOBODY = 65534;
-const serving = (source: string) => ["-e", "-s", source, "-t", "[127.0.0.1]:1", "-k", "/dev/null"];
+/** A key that root and the user whose programs some tests run can read, and nobody else. */
+const KEY = join(mkdtempSync(join(tmpdir(), "spiped-key-")), "key");
+beforeAll(() => {
+  writeFileSync(KEY, randomBytes(32), { mode: 0o600 });
+  chmodSync(dirname(KEY), 0o755);
+  if (process.getuid?.() === 0) chownSync(KEY, NOBODY, NOBODY);
+});
+afterAll(() => rmSync(dirname(KEY), { recursive: true }));
+const serving = (source: string) => ["-e", "-s", source, "-t", "[127.0.0.1]:1", "-k", KEY];
 const addressOf = (path: string) => ({ text: path, connect: { path } });
 
 /** Runs spiped to its end; it must fail. */
@@ -317,7 +328,7 @@ describeWith(
       writeFileSync(join(directory, name), `#!/bin/sh\necho ${name} >> ${traces}\n`, { mode: 0o755 });
     const echo = await startEcho();
     const [source, user] = [await freeAddress(), "nobody"];
-    const args = ["-F", "-e", "-s", source.text, "-t", echo.address.text, "-k", "/dev/null"];
+    const args = ["-F", "-e", "-s", source.text, "-t", echo.address.text, "-k", KEY];
     const daemon = start([...SPIPED, ...args, "-u", user, "--syslog", "-n", "1"], {
       env: { ...process.env, PATH: directory, NOTIFY_SOCKET: join(directory, "nowhere") },
     });
