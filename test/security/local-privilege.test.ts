@@ -152,7 +152,7 @@ describeWith("root")("--socket-owner", () => {
     const write = (more: string) =>
       writeFileSync(
         config,
-        `[tunnels.a]\nencrypt = true\nsource = "${path}"\ntarget = "[127.0.0.1]:1"\nkey = "/dev/null"\n${more}`,
+        `[tunnels.a]\nencrypt = true\nsource = "${path}"\ntarget = "[127.0.0.1]:1"\nkey = "${KEY}"\n${more}`,
       );
     write("");
     const daemon = start([...SPIPED, "-F", "--config", config, "--log-level", "info"]);
