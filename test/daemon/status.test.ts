@@ -184,7 +184,7 @@ describe("--metrics-host", () => {
     const args = ["-d", "-s", "/s", "-t", "/t", "-k", "/k", "--metrics", "/m", "--metrics-host", name];
     expect(await run([...commandOf("ours", "spiped"), ...args])).toMatchObject({
       status: 1,
-      stderr: `spiped: --metrics-host needs a host name without a port, not ${name}\n`,
+      stderr: `spiped: --metrics-host needs a host name without a port, not ${name || "an empty value"}\n`,
     });
   });
 });
