@@ -37,9 +37,7 @@ export class AddressList {
     const wellFormed =
       version !== 0 && rest.length === 0 && (prefix === undefined || /^\d{1,3}$/.test(prefix));
     if (!wellFormed || bits > longest) {
-      throw new AddressError(
-        `not an IP address, a range such as 192.0.2.0/24, or unix: ${entry || "an empty value"}`,
-      );
+      throw new AddressError(`not an IP address, a range such as 192.0.2.0/24, or unix: ${entry}`);
     }
     this.#ranges.addSubnet(address, bits, version === 6 ? "ipv6" : "ipv4");
   }
