@@ -137,16 +137,27 @@ export class SpipedSocket extends Duplex {
     this.#onWritten = callback;
     this.#wire.write(buffer.subarray(0, length), (error) => {
       giveBuffer(buffer);
-      if (this.#deaf) return;
-      this.#onWritten = undefined;
-      if (error || this.destroyed || piece.length === chunk.length) callback(error);
+      const done = error || this.destroyed || this.#deaf || piece.length === chunk.length;
+      if (done) this.#written(error);
       else this._write(chunk.subarray(piece.length), encoding, callback);
     });
   }
 
   override _final(callback: (error?: Error | null) => void): void {
-    if (this.#deaf) callback();
-    else this.#wire.end(callback);
+    if (this.#deaf) {
+      callback();
+      return;
+    }
+    this.#onWritten = callback;
+    this.#wire.end((error?: Error | null) => this.#written(error));
+  }
+
+  /** Ends a write. One that failed destroys the stream, but not before what has been received has been read. */
+  #written(error?: Error | null): void {
+    if (error) this.#fail(error);
+    const onWritten = this.#onWritten;
+    this.#onWritten = undefined;
+    onWritten?.(error);
   }
 
   /**
@@ -206,7 +217,7 @@ export class SpipedSocket extends Duplex {
 
   #deafen(): void {
     this.#deaf = true;
-    this.#onWritten?.();
+    this.#written();
   }
 
   #receive(chunk: Buffer): void {

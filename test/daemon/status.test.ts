@@ -298,7 +298,7 @@ describeWith(
       listening 8002; listening 9464
       # As kubelet and Prometheus ask, and as a web page would.
       curl -fsS http://192.0.2.7:9464/healthz
-      curl -fsS http://192.0.2.7:9464/metrics | grep -q '^# TYPE spiped_connections gauge'
+      grep -q '^# TYPE spiped_connections gauge' <<< "$(curl -fsS http://192.0.2.7:9464/metrics)"
       curl -sS -o /dev/null -w 'foreign host: %{http_code}\\n' --connect-to ::192.0.2.7: http://evil.example:9464/
       kill $pid; wait $pid
       cat open.log
@@ -306,7 +306,7 @@ describeWith(
       listening 8002; listening 9464
       curl -fsS http://192.0.2.7:9464/healthz
       curl -sS -o /dev/null -w 'no token: %{http_code}\\n' http://192.0.2.7:9464/metrics
-      curl -fsS -H 'Authorization: Bearer ${TOKEN}' http://192.0.2.7:9464/metrics | grep -q '^# TYPE'
+      grep -q '^# TYPE' <<< "$(curl -fsS -H 'Authorization: Bearer ${TOKEN}' http://192.0.2.7:9464/metrics)"
       cat closed.log
       echo all done
     `);
