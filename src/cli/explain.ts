@@ -1,7 +1,8 @@
 /** Why `spipe` has no connection, or none any more: what follows the original's line on standard error. */
-import { HandshakeError, type HandshakePart, PacketError } from "../protocol/errors.ts";
+import { HandshakeError, PacketError } from "../protocol/errors.ts";
 import { formatAddress, type ResolvedAddress } from "../tunnel/address.ts";
 import { ConnectError } from "../tunnel/errors.ts";
+import { explainClientHandshake } from "../tunnel/explain-handshake.ts";
 import { systemErrorText } from "../tunnel/system-error.ts";
 import { CommandError } from "./command-error.ts";
 
@@ -23,7 +24,7 @@ export function explainOpening(error: unknown, attempt: Attempt): CommandError {
     const isTimeout = error.code === "ERR_SPIPED_HANDSHAKE_TIMEOUT";
     return new CommandError(
       isTimeout ? "Connection error" : "Handshake failed",
-      explainHandshake(error, attempt),
+      explainClientHandshake(error, { ...attempt, timeout: attempt.timeout * 1000 }),
     );
   }
   const { address, failures, timeout } = attempt;
@@ -64,33 +65,4 @@ export function explainBreak(error: unknown): string {
   return code === "ECONNRESET" || code === "EPIPE"
     ? `the peer or something on the way reset the connection: ${systemErrorText(error)}`
     : systemErrorText(error);
-}
-
-function explainHandshake(error: HandshakeError, attempt: Attempt): string {
-  switch (error.code) {
-    case "ERR_SPIPED_HANDSHAKE_MAC":
-      return "the peer's proof is wrong: another key";
-    case "ERR_SPIPED_HANDSHAKE_RANGE":
-      return "the peer's Diffie-Hellman value is out of range: it is no correct spiped";
-    case "ERR_SPIPED_HANDSHAKE_WEAK":
-      return "the peer uses -f and -g forbids it";
-    case "ERR_SPIPED_HANDSHAKE_EOF":
-      return explainEnd(error.awaiting, attempt);
-    case "ERR_SPIPED_HANDSHAKE_TIMEOUT":
-      return error.awaiting === "nonce"
-        ? `the peer sent no nonce within ${attempt.timeout} s: is it a spiped -d?`
-        : `the peer sent no proof within ${attempt.timeout} s: its target does not answer, or the peer is overloaded`;
-  }
-}
-
-function explainEnd(awaiting: HandshakePart | undefined, { weak }: Attempt): string {
-  if (awaiting === "nonce") {
-    return "the peer closed the connection before sending its nonce: is it a spiped -d, and does it allow our address?";
-  }
-  const reasons = [
-    "another key",
-    ...(weak ? ["it uses -g, which forbids our -f"] : []),
-    "its target refuses",
-  ];
-  return `the peer closed the connection after our proof: most often ${reasons.join(", or ")}`;
 }

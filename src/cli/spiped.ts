@@ -4,6 +4,8 @@ import { availableParallelism } from "node:os";
 import type { Registry } from "prom-client";
 import { connectionLog } from "../daemon/connection-log.ts";
 import { daemonize, takeReadyReport } from "../daemon/daemonize.ts";
+import { logDrain } from "../daemon/drain-log.ts";
+import { failureLog } from "../daemon/failure-log.ts";
 import { keepHeapSmall } from "../daemon/heap.ts";
 import { Limits, makeAdmission } from "../daemon/limits.ts";
 import { bothLogs, type Log, warningsOnly } from "../daemon/log.ts";
@@ -18,8 +20,9 @@ import { stderrLog } from "../daemon/stderr-log.ts";
 import { Syslog } from "../daemon/syslog.ts";
 import { localTunnels, type TunnelFactory } from "../daemon/tunnel.ts";
 import { TunnelManager } from "../daemon/tunnel-manager.ts";
-import { BindError, checkSources, formatSource, Tunnels } from "../daemon/tunnels.ts";
+import { BindError, checkSources, Tunnels } from "../daemon/tunnels.ts";
 import { isWorker, runWorker } from "../daemon/workers/worker.ts";
+import { formatAddress } from "../tunnel/address.ts";
 import { systemErrorText } from "../tunnel/system-error.ts";
 import { CommandError } from "./command-error.ts";
 import { runProgram } from "./common-options.ts";
@@ -121,8 +124,9 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
     const ignored = new Set<string>();
     const syslog = settings.syslog ? new Syslog(PROGRAM, (reason) => stderr.warn(reason)) : undefined;
     const log = await chooseLog(settings, stderr, syslog);
+    log.info(`starting, version ${VERSION}`);
     const backend = await makeBackend(settings, log);
-    const tunnels = new Tunnels(backend.factory);
+    const tunnels = new Tunnels(backend.factory, log);
     const manager = new TunnelManager<TunnelSettings>({
       tunnels,
       makePlan: (tunnel, previous) =>
@@ -168,10 +172,14 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
     await ended;
     draining = true;
     void supervisor.notify("STOPPING=1");
+    log.info("stopping");
     manager.stop();
     backend.stop();
+    const stopDrainLog = logDrain(log, () => tunnels.countConnections());
     await tunnels.drain();
+    stopDrainLog();
     await backend.exited();
+    log.info("stopped");
     await syslog?.close();
     return 0;
 
@@ -197,6 +205,7 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
     async function reload(): Promise<void> {
       if (draining) return;
       await supervisor.notify("RELOADING=1");
+      log.info("reloading");
       try {
         const nextToken = await readStatusToken(settings, log);
         await manager.load(await readSettings(args));
@@ -254,7 +263,11 @@ async function makeBackend(settings: ProcessSettings, log: Log): Promise<Backend
   return {
     factory: localTunnels({
       log,
-      observer: allObservers(...(logConnections ? [connectionLog(log)] : []), ...(own ? [own.observer] : [])),
+      observer: allObservers(
+        failureLog(log),
+        ...(logConnections ? [connectionLog(log)] : []),
+        ...(own ? [own.observer] : []),
+      ),
       admission: makeAdmission(log, 1),
       slots: (plan, key, limit) => limits.get(plan.name, key?.name, limit),
     }),
@@ -293,7 +306,7 @@ function describeFailure(error: unknown): CommandError {
   return name === undefined
     ? new CommandError(`Error binding socket: ${error.message}`, ...hints)
     : new CommandError(
-        `${name}: Error binding socket ${formatSource(source)}: ${error.message}`,
+        `${name}: Error binding socket ${formatAddress(source)}: ${error.message}`,
         ...hints.map((line) => `${name}: ${line}`),
       );
 }

@@ -6,13 +6,13 @@ import type { ConnectionInfo, Observer } from "./observer.ts";
 export function connectionLog(log: Log): Observer {
   return {
     opened(connection) {
-      log.info(`${describe(connection)} opened`, { event: "opened", ...fieldsOf(connection) });
+      log.info(`${describeConnection(connection)} opened`, { event: "opened", ...fieldsOf(connection) });
     },
     closed(connection, reason) {
       const { sealed, opened } = connection.traffic;
       const seconds = (performance.now() - connection.acceptedAt) / 1000;
       log.info(
-        `${describe(connection)} ended after ${seconds.toFixed(3)} s, ` +
+        `${describeConnection(connection)} ended after ${seconds.toFixed(3)} s, ` +
           `${sealed} bytes encrypted, ${opened} bytes decrypted: ${reason}`,
         {
           event: "ended",
@@ -27,7 +27,15 @@ export function connectionLog(log: Log): Observer {
   };
 }
 
-function describe({ id, tunnel, peer, keyName, keyFingerprint, target }: ConnectionInfo): string {
+/** Names a connection in the log. */
+export function describeConnection({
+  id,
+  tunnel,
+  peer,
+  keyName,
+  keyFingerprint,
+  target,
+}: ConnectionInfo): string {
   const parts = [
     tunnel === undefined ? `connection ${id}` : `${tunnel}: connection ${id}`,
     `from ${peer}`,
@@ -37,6 +45,7 @@ function describe({ id, tunnel, peer, keyName, keyFingerprint, target }: Connect
   return parts.filter((part) => part !== "").join(" ");
 }
 
-function fieldsOf({ id, tunnel, peer, keyName, keyFingerprint, target }: ConnectionInfo): Fields {
+/** The same for logs with fields. */
+export function fieldsOf({ id, tunnel, peer, keyName, keyFingerprint, target }: ConnectionInfo): Fields {
   return { tunnel, connection: id, peer, key: keyName, fingerprint: keyFingerprint, target };
 }

@@ -1,6 +1,7 @@
 /** What Prometheus may ask (`--metrics`): connections, failures, bytes, times, and how busy the event loop is. */
 import { AggregatorRegistry, Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { ConnectionInfo, Observer } from "./observer.ts";
+import { reasonKind } from "./reason.ts";
 import type { WorkerStatus } from "./status-server.ts";
 
 /** Names that stand for "the only one", where Prometheus wants a value. */
@@ -111,7 +112,7 @@ export function makeMetrics(registry: Registry): Metrics {
         live.delete(connection);
         counted.delete(connection);
         const tunnel = connection.tunnel ?? DEFAULT;
-        const labels = { tunnel, reason: kindOf(reason) };
+        const labels = { tunnel, reason: reasonKind(reason) };
         if (connection.openedAt !== undefined) ended.inc(labels);
         else failures.inc(labels);
         if (reason.startsWith("handshake: ")) handshakeFailures.inc(labels);
@@ -128,11 +129,6 @@ export function makeMetrics(registry: Registry): Metrics {
 /** The label that tells a client's keys apart, where there is one. */
 function fingerprintOf({ keyFingerprint }: ConnectionInfo): { fingerprint?: string } {
   return keyFingerprint === undefined ? {} : { fingerprint: keyFingerprint };
-}
-
-/** A reason without its numbers, which would make a series of each. */
-function kindOf(reason: string): string {
-  return reason.replace(/ \d.*$/, "");
 }
 
 /** The metrics of one process, as they travel. */

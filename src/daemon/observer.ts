@@ -7,6 +7,8 @@ export interface ConnectionInfo {
   readonly id: number;
   /** Name of its tunnel, if tunnels have names. */
   readonly tunnel: string | undefined;
+  /** What limits count its client by: its IPv4 address, the /64 network of its IPv6 address, or `unix`. */
+  source: string;
   /** Who connected: `ADDRESS:PORT`, or `unix`; whom a load balancer says it is. */
   peer: string;
   /** When it was accepted, ms on the monotonic clock. */
@@ -20,7 +22,7 @@ export interface ConnectionInfo {
   keyName?: string | undefined;
   /** Fingerprint of the key that the client holds, if keys have names: a client may have several. */
   keyFingerprint?: string | undefined;
-  /** The target's address, once connected. */
+  /** The target that was tried last, as configured; its address, once connected. */
   target?: string;
   /** From accept to the other side's proof that it holds the key, ms. */
   handshakeTime?: number;
@@ -39,8 +41,10 @@ export interface Observer {
    * Over. A connection that never opened is reported here too.
    *
    * @param reason one line: `closed` for an orderly end, or what went wrong, such as `handshake: wrong key`.
+   * @param advice what an operator can check if the connection failed; undefined if it did not, or if the daemon closed
+   * it as configured.
    */
-  closed?(connection: ConnectionInfo, reason: string): void;
+  closed?(connection: ConnectionInfo, reason: string, advice: string | undefined): void;
   /** A look-up of one of the tunnel's targets failed; the last answer stays in force. */
   lookUpFailed?(tunnel: string | undefined): void;
 }
@@ -54,8 +58,8 @@ export function allObservers(...observers: readonly Observer[]): Observer {
     opened: (connection) => {
       for (const observer of observers) observer.opened?.(connection);
     },
-    closed: (connection, reason) => {
-      for (const observer of observers) observer.closed?.(connection, reason);
+    closed: (connection, reason, advice) => {
+      for (const observer of observers) observer.closed?.(connection, reason, advice);
     },
     lookUpFailed: (tunnel) => {
       for (const observer of observers) observer.lookUpFailed?.(tunnel);

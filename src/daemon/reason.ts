@@ -50,6 +50,11 @@ export function reasonFor(error: unknown): string {
   return describe(error);
 }
 
+/** A reason without its numbers, for counting. */
+export function reasonKind(reason: string): string {
+  return reason.replace(/ \d.*$/, "");
+}
+
 function describe(error: unknown): string {
   if (!(error instanceof Error)) return "closed without an end";
   const code = "code" in error ? String(error.code) : "";

@@ -25,6 +25,7 @@ import type { SlotCounter } from "../tunnel/slots.ts";
 import { systemErrorText } from "../tunnel/system-error.ts";
 import type { Target } from "../tunnel/target.ts";
 import type { Targets } from "../tunnel/targets.ts";
+import { adviceFor } from "./advice.ts";
 import { carryOver, type Key, type Keyring } from "./keyring.ts";
 import type { Log } from "./log.ts";
 import type { ConnectionInfo, Observer } from "./observer.ts";
@@ -108,6 +109,11 @@ export class TunnelServer {
 
   get options(): ServerOptions {
     return this.#options;
+  }
+
+  /** How many accepted connections are not closed yet. */
+  get connections(): number {
+    return this.#sockets.size;
   }
 
   /** True if the target could be reached when it was last tried; one that could not is tried now. */
@@ -213,36 +219,43 @@ export class TunnelServer {
    */
   #serve(socket: Socket): Promise<void> {
     const options = this.#options;
+    const pending = options.admission.accept(socket);
     const connection: ConnectionInfo = {
       id: ++this.#count,
       tunnel: options.name,
       peer: nameOf(socket.remoteAddress, socket.remotePort, options.source),
+      source: pending.source,
       acceptedAt: performance.now(),
       state: options.mode === "encrypt" ? "waiting" : "stranger",
       traffic: { sealed: 0, opened: 0 },
     };
     options.observer?.accepted?.(connection);
-    const ended = (reason: string) => {
+    const ended = (reason: string, advice?: string) => {
       connection.state = "closed";
-      options.observer?.closed?.(connection, reason);
+      options.observer?.closed?.(connection, reason, advice);
     };
-    return this.#open(socket, options, connection)
+    return this.#open({ socket, options, connection }, pending)
       .then((ends) => this.#pipe(ends, options, connection))
       .then(
         () => ended("closed"),
         (error) => {
           socket.destroy();
-          ended(this.#endReasons.get(socket) ?? reasonFor(error));
+          const ours = this.#endReasons.get(socket);
+          if (ours === undefined) ended(reasonFor(error), adviceFor(error, options));
+          else ended(ours);
         },
       );
   }
 
   /** All that comes before data can flow. */
-  async #open(socket: Socket, options: ServerOptions, connection: ConnectionInfo): Promise<Ends> {
-    const pending = options.admission.accept(socket);
-    const proxied = await letIn(socket, pending, options);
-    if (proxied !== undefined) connection.peer = nameOf(proxied.source.address, proxied.source.port);
-    const client: Client = { socket, proxied, options, connection };
+  async #open(accepted: Omit<Client, "proxied">, pending: PendingConnection): Promise<Ends> {
+    const { socket, options, connection } = accepted;
+    const client: Client = { ...accepted, proxied: await letIn(socket, pending, options) };
+    if (client.proxied !== undefined) {
+      const { address, port } = client.proxied.source;
+      connection.peer = nameOf(address, port);
+      connection.source = pending.source;
+    }
     return options.mode === "encrypt" ? this.#encrypt(client, pending) : this.#decrypt(client, pending);
   }
 
@@ -256,7 +269,7 @@ export class TunnelServer {
       options.targets.attempt((target) =>
         openWire({
           ...options,
-          ...dialing(target, gone.signal, options),
+          ...dialing(target, gone.signal, client),
           secret: this.#options.keyring.only,
           preamble: headerFor(client),
         }),
@@ -283,7 +296,7 @@ export class TunnelServer {
     // The connect is under way while the exponentiations are computed. Our message is sent when it has succeeded: so a
     // client learns of a target that refuses from a handshake that fails, as with the original.
     const connecting = (key.targets ?? options.targets).attempt((target) =>
-      dial({ ...options, ...dialing(target, gone.signal, options) }),
+      dial({ ...options, ...dialing(target, gone.signal, client) }),
     );
     connecting.then(
       (plain) => {
@@ -346,7 +359,10 @@ export class TunnelServer {
         stopWaiting();
         reject(new RefusedError("closed while waiting for a slot"));
       };
-      const dismiss = () => socket.destroy();
+      const dismiss = () => {
+        this.#endReasons.set(socket, "closed while waiting for a slot");
+        socket.destroy();
+      };
       socket.once("close", leave);
       this.#queue.add(dismiss);
       const stopWaiting = slots.take(() => {
@@ -412,13 +428,14 @@ function headerFor({ options, proxied, connection }: Client): Buffer | undefined
 function dialing(
   target: Target,
   signal: AbortSignal,
-  { log }: ServerOptions,
+  { options, connection }: Client,
 ): Pick<DialOptions, "addresses" | "signal" | "onAttemptFailed"> {
+  connection.target = target.address.text;
   return {
     addresses: target.addresses,
     signal,
     onAttemptFailed: (_address, error) => {
-      if (error.syscall === "bind") log.warn(`Error binding socket: ${systemErrorText(error)}`);
+      if (error.syscall === "bind") options.log.warn(`Error binding socket: ${systemErrorText(error)}`);
     },
   };
 }

@@ -21,6 +21,8 @@ export interface Tunnel {
   destroy(): void;
   /** True if the target can be reached; undefined if nobody answered. */
   reachable(): Promise<boolean | undefined>;
+  /** How many connections are open; those of a worker that does not respond are not counted. */
+  countConnections(): Promise<number>;
 }
 
 /** Makes tunnels: served by this process, or by workers. */
@@ -129,6 +131,12 @@ export class LocalTunnel implements Tunnel {
 
   async reachable(): Promise<boolean | undefined> {
     return this.#server?.reachable();
+  }
+
+  async countConnections(): Promise<number> {
+    let count = this.#server?.connections ?? 0;
+    for (const server of this.#replaced.keys()) count += server.connections;
+    return count;
   }
 }
 

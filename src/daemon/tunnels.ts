@@ -3,7 +3,9 @@ import { realpathSync } from "node:fs";
 import { SocketAddress } from "node:net";
 import { join, parse } from "node:path";
 import { SpipedError } from "../protocol/errors.ts";
+import { formatAddress } from "../tunnel/address.ts";
 import { systemErrorText } from "../tunnel/system-error.ts";
+import type { Log } from "./log.ts";
 import type { TunnelPlan } from "./plan.ts";
 import { PrivilegeError } from "./privileges.ts";
 import { applyPermissions, type Tunnel, type TunnelFactory } from "./tunnel.ts";
@@ -23,19 +25,23 @@ interface ActiveTunnel {
   readonly plan: TunnelPlan;
   /** Whether `tunnel` has been given the plan, whose keys are its own from then on. */
   isServed: boolean;
+  /** Whether it has been given a plan. */
+  isListening: boolean;
 }
 
 /** The tunnels of a daemon, by the addresses that they listen on. */
 export class Tunnels {
   readonly #factory: TunnelFactory;
+  readonly #log: Log;
   #active: readonly ActiveTunnel[] = [];
   /** Tunnels that a reload has removed, until their last connection has ended. */
   readonly #removed = new Map<Tunnel, Promise<void>>();
   #started = false;
   #draining = false;
 
-  constructor(factory: TunnelFactory) {
+  constructor(factory: TunnelFactory, log: Log) {
     this.#factory = factory;
+    this.#log = log;
   }
 
   /** Serves the tunnels that are open. To be called once, after privileges are dropped. */
@@ -62,9 +68,11 @@ export class Tunnels {
         const known = this.#active.find((other) => sourceId(other.plan) === sourceId(plan));
         if (known === undefined) opened.push(await this.#open(plan, inherited.get(plan)));
         else await attributeTo(plan, () => applyPermissions(plan, known.plan));
-        next.push(
-          known?.plan === plan ? known : { plan, tunnel: known?.tunnel ?? opened.at(-1)!, isServed: false },
-        );
+        if (known?.plan === plan) next.push(known);
+        else {
+          const { tunnel, isListening } = known ?? { tunnel: opened.at(-1)!, isListening: false };
+          next.push({ plan, tunnel, isListening, isServed: false });
+        }
       }
     } catch (error) {
       close();
@@ -76,11 +84,12 @@ export class Tunnels {
     }
     const previous = this.#active;
     this.#active = next;
-    for (const { tunnel } of previous) {
+    for (const active of previous) {
+      const { tunnel } = active;
       if (next.some((other) => other.tunnel === tunnel)) continue;
       this.#removed.set(
         tunnel,
-        tunnel.drain().then(() => void this.#removed.delete(tunnel)),
+        this.#drainOne(active).then(() => void this.#removed.delete(tunnel)),
       );
     }
     if (this.#started) await this.#serveAll();
@@ -89,7 +98,19 @@ export class Tunnels {
   /** Stops listening; resolves when no connection is left, of tunnels that a reload has removed either. */
   async drain(): Promise<void> {
     this.#draining = true;
-    await Promise.all([...this.#active.map(({ tunnel }) => tunnel.drain()), ...this.#removed.values()]);
+    await Promise.all([...this.#active.map((active) => this.#drainOne(active)), ...this.#removed.values()]);
+  }
+
+  /** How many connections are open, those of tunnels that a reload has removed included. */
+  async countConnections(): Promise<number> {
+    const tunnels = [...this.#active.map(({ tunnel }) => tunnel), ...this.#removed.keys()];
+    const counts = await Promise.all(tunnels.map((tunnel) => tunnel.countConnections()));
+    return counts.reduce((sum, count) => sum + count, 0);
+  }
+
+  #drainOne({ plan, tunnel, isListening }: ActiveTunnel): Promise<void> {
+    if (isListening) this.#log.info(`${prefixOf(plan)}stopped listening on ${formatAddress(plan.source)}`);
+    return tunnel.drain();
   }
 
   /** Ends everything now. */
@@ -119,6 +140,9 @@ export class Tunnels {
       // Set before the wait: with -D another call may come while this one waits.
       active.isServed = true;
       await attributeTo(plan, () => tunnel.serve(plan));
+      if (active.isListening) continue;
+      active.isListening = true;
+      this.#log.info(`${prefixOf(plan)}listening on ${formatAddress(plan.source)}, ${purposeOf(plan)}`);
     }
   }
 }
@@ -133,7 +157,7 @@ class SameSourceError extends SpipedError {
   constructor(names: readonly (string | undefined)[], { source }: TunnelPlan) {
     super(
       "ERR_SPIPED_SAME_SOURCE",
-      `tunnels ${names.join(" and ")} listen on the same address: ${formatSource(source)}`,
+      `tunnels ${names.join(" and ")} listen on the same address: ${formatAddress(source)}`,
     );
   }
 }
@@ -148,9 +172,14 @@ export function checkSources(plans: readonly TunnelPlan[]): void {
   }
 }
 
-/** An address as it is written for `-s`. */
-export function formatSource(source: TunnelPlan["source"]): string {
-  return source.kind === "unix" ? source.path : `[${source.host}]:${source.port}`;
+/** What messages about a tunnel begin with. */
+function prefixOf({ name }: TunnelPlan): string {
+  return name === undefined ? "" : `${name}: `;
+}
+
+function purposeOf({ mode, targets }: TunnelPlan): string {
+  const names = targets.map(({ address }) => address.text).join(", ");
+  return `${mode === "encrypt" ? "encrypting" : "decrypting"} to ${names}`;
 }
 
 /** The same for all ways to write an address. */

@@ -67,6 +67,8 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
   readonly #acceptor: Acceptor;
   readonly #admission = new Admission({ onShortage: (error) => this.emit("warning", error) });
   readonly #sockets = new Set<Socket>();
+  /** Resolves calls of `close()` when the last connection is closed. */
+  readonly #closing = new Set<() => void>();
 
   /** @internal Made by `createServer()`. */
   constructor(options: ServerOptions) {
@@ -124,17 +126,17 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
   /** Stops listening; resolves when the last connection is closed. */
   async close(): Promise<void> {
     await this.#listener.drain();
-    const closed = [...this.#sockets].map(
-      (socket) => new Promise((resolve) => socket.once("close", resolve)),
-    );
-    await Promise.all(closed);
+    if (this.#sockets.size > 0) await new Promise<void>((resolve) => this.#closing.add(resolve));
   }
 
   #accept(socket: Socket): void {
     const peer = { address: socket.remoteAddress, port: socket.remotePort };
     ignoreErrors(socket);
     this.#sockets.add(socket);
-    socket.once("close", () => this.#sockets.delete(socket));
+    socket.once("close", () => {
+      this.#sockets.delete(socket);
+      if (this.#sockets.size === 0) for (const resolve of this.#closing) resolve();
+    });
     const pending = this.#admission.accept(socket);
     this.#acceptor
       .authenticate(socket, pending)

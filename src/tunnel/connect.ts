@@ -10,6 +10,7 @@ import { arrivalDeadline } from "./deadline.ts";
 import { type DialOptions, dial } from "./dial.ts";
 import { type HandshakeStep, handshakeAsClient } from "./handshake.ts";
 import { ignoreErrors } from "./ignore-errors.ts";
+import { onAbort } from "./on-abort.ts";
 import { SpipedSocket } from "./spiped-socket.ts";
 
 /** What opening a connection needs. `timeout` holds for the connect and again for the handshake, ms. */
@@ -44,7 +45,7 @@ export async function openWire(options: OpenOptions): Promise<{ wire: Socket; se
       }),
     ),
   );
-  signal?.addEventListener("abort", abort);
+  const stopWatching = onAbort(signal, abort);
   onStep?.("connected");
   if (options.preamble !== undefined) wire.write(options.preamble);
   try {
@@ -55,7 +56,7 @@ export async function openWire(options: OpenOptions): Promise<{ wire: Socket; se
     throw error;
   } finally {
     cancelDeadline();
-    signal?.removeEventListener("abort", abort);
+    stopWatching();
   }
 }
 

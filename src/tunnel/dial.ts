@@ -4,6 +4,7 @@ import type { ResolvedAddress } from "./address.ts";
 import { arrivalDeadline } from "./deadline.ts";
 import { connectDirect } from "./direct-read.ts";
 import { ConnectError } from "./errors.ts";
+import { onAbort } from "./on-abort.ts";
 
 /** Where and how to connect. */
 export interface DialOptions {
@@ -33,7 +34,7 @@ export function dial(options: DialOptions): Promise<Socket> {
     let socket: Socket | undefined;
     const settle = (outcome: () => void) => {
       cancelDeadline();
-      signal?.removeEventListener("abort", abort);
+      stopWatching();
       outcome();
     };
     const giveUp = (error: unknown) => {
@@ -44,7 +45,7 @@ export function dial(options: DialOptions): Promise<Socket> {
     const cancelDeadline = arrivalDeadline(timeout, () =>
       giveUp(new ConnectError("ERR_SPIPED_CONNECT_TIMEOUT", `no connection within ${timeout / 1000} s`)),
     );
-    signal?.addEventListener("abort", abort);
+    const stopWatching = onAbort(signal, abort);
 
     const attempt = (index: number, cause?: Error) => {
       const address = addresses[index];

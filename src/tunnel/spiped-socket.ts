@@ -97,10 +97,12 @@ export class SpipedSocket extends Duplex {
     return this;
   }
 
-  /** As in `net.Socket`: emits 'timeout' after `milliseconds` without traffic. */
+  /** As in `net.Socket`: emits 'timeout' after `milliseconds` without traffic; 0 turns that off, for `callback` too. */
   setTimeout(milliseconds: number, callback?: () => void): this {
     this.#wire.setTimeout(milliseconds);
-    if (callback !== undefined) this.once("timeout", callback);
+    if (callback === undefined) return this;
+    if (milliseconds === 0) this.off("timeout", callback);
+    else this.once("timeout", callback);
     return this;
   }
 

@@ -226,7 +226,7 @@ describeWith("spiped", "spipe")("SIGHUP", () => {
   it("lets a client change its key, with two at a time, and then drops the old one only", async () => {
     const { keys, wire, daemon, client, reload } = await withConnection();
     writeFileSync(join(keys, "alice.2027.key"), randomBytes(32), { mode: 0o600 });
-    expect(await reload()).toBe("spiped: reloaded\n");
+    expect(await reload()).toBe("spiped: reloading\nspiped: reloaded\n");
     const next = start([...commandOf("c", "spipe"), "-t", wire.text, "-k", join(keys, "alice.2027.key")]);
     next.child.stdin!.write("new ");
     await until(() => next.stdout().toString() === "new ");
@@ -317,7 +317,8 @@ describeWith("spiped", "spipe")("SIGHUP", () => {
     const { keys, wire, reload } = await withConnection();
     writeFileSync(join(keys, "bob.toml"), "expires = soon\n");
     expect(await reload()).toBe(
-      `spiped: ${join(keys, "bob.toml")}:1: invalid value\n` +
+      "spiped: reloading\n" +
+        `spiped: ${join(keys, "bob.toml")}:1: invalid value\n` +
         "spiped: not reloaded: what was in force stays in force\n",
     );
     expect(await ask(wire, join(keys, "bob.key"))).toEqual({ status: 0, answer: "hello" });

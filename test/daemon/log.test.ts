@@ -1,7 +1,18 @@
 /** The log that answers "why was it dropped?". */
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
-import { commandOf, connectTo, freeAddress, keyFile, run, startSpiped, until } from "../support/programs.ts";
+import { VERSION } from "../../src/cli/version.ts";
+import { withoutCourse } from "../support/log-lines.ts";
+import {
+  commandOf,
+  connectTo,
+  freeAddress,
+  keyFile,
+  run,
+  start,
+  startSpiped,
+  until,
+} from "../support/programs.ts";
 import { rawHandshake, rawPacket } from "../support/raw-peer.ts";
 import { describeWith } from "../support/requirements.ts";
 import { exchange, startEcho } from "../support/servers.ts";
@@ -14,8 +25,9 @@ describeWith("spiped", "spipe")("--log-level info", () => {
     const daemon = await startSpiped("ours", "-d", wire, echo.address, key, "--log-level", "info", "-o", "1");
     const spipe = (file: string) => run([...commandOf("c", "spipe"), "-t", wire.text, "-k", file], "hello");
     await spipe(key);
-    await until(() => daemon.stderr().split("\n").length > 2);
-    const [opened, ended] = daemon.stderr().split("\n");
+    const log = () => withoutCourse(daemon.stderr());
+    await until(() => log().split("\n").length > 2);
+    const [opened, ended] = log().split("\n");
     const { text } = echo.address;
     const target = text.replace(/[[\]]/g, "");
     expect(opened).toMatch(
@@ -68,12 +80,14 @@ describeWith("spiped", "spipe")("--log-level info", () => {
     const server = await startSpiped("ours", "-d", wire, echo.address, key, ...options);
     await startSpiped("c", "-e", plain, wire, key);
     expect(String(await exchange(plain, "a secret message"))).toBe("a secret message");
-    await until(() => server.stderr().split("\n").length === 3);
-    const [opened, ended] = server
+    await until(() => server.stderr().split("\n").length === 5);
+    const [starting, listening, opened, ended] = server
       .stderr()
       .trim()
       .split("\n")
       .map((line) => JSON.parse(line));
+    expect(starting).toMatchObject({ name: "spiped", level: 30, msg: `starting, version ${VERSION}` });
+    expect(listening.msg).toBe(`listening on ${wire.text}, decrypting to ${echo.address.text}`);
     expect(opened).toMatchObject({ name: "spiped", level: 30, event: "opened", connection: 1 });
     expect(ended).toMatchObject({ event: "ended", encrypted: 16, decrypted: 16, reason: "closed" });
     expect(ended.peer).toMatch(/^127\.0\.0\.1:\d+$/);
@@ -81,14 +95,35 @@ describeWith("spiped", "spipe")("--log-level info", () => {
     expect(server.stderr()).not.toContain(readFileSync(key).toString("hex"));
   });
 
-  it("is quiet otherwise, as the original is", async () => {
+  it.each(["1", "2"])("reports what becomes of the daemon, with %s workers", async (workers) => {
     const key = keyFile();
+    const echo = await startEcho();
     const wire = await freeAddress();
-    const daemons = [
-      await startSpiped("ours", "-d", wire, "[127.0.0.1]:1", key),
-      await startSpiped("c", "-d", await freeAddress(), "[127.0.0.1]:1", key),
-    ];
-    await run([...commandOf("c", "spipe"), "-t", wire.text, "-k", keyFile()]);
-    for (const daemon of daemons) expect(daemon.stderr()).toBe("");
+    const options = ["--log-level", "info", "--workers", workers];
+    const daemon = await startSpiped("ours", "-d", wire, echo.address, key, ...options);
+    const lines = () =>
+      daemon
+        .stderr()
+        .split("\n")
+        .filter((line) => line !== "" && !line.includes("connection 1 from"));
+    const spipe = start([...commandOf("c", "spipe"), "-t", wire.text, "-k", key]);
+    spipe.child.stdin!.write("hello");
+    await until(() => spipe.stdout().length > 0);
+    daemon.child.kill("SIGHUP");
+    await until(() => lines().length === 4);
+    daemon.child.kill("SIGTERM");
+    await until(() => lines().length === 7);
+    spipe.child.stdin!.end();
+    await daemon.ended;
+    expect(lines()).toEqual([
+      `spiped: starting, version ${VERSION}`,
+      `spiped: listening on ${wire.text}, decrypting to ${echo.address.text}`,
+      "spiped: reloading",
+      "spiped: reloaded",
+      "spiped: stopping",
+      `spiped: stopped listening on ${wire.text}`,
+      "spiped: draining: 1 connection left",
+      "spiped: stopped",
+    ]);
   });
 });

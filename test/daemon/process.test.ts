@@ -16,6 +16,7 @@ import {
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { otherLines } from "../support/log-lines.ts";
 import {
   cleanUp,
   commandOf,
@@ -408,7 +409,7 @@ describeWith(
     await untilListening(daemon, source);
     await atLimit(source, messages);
     expect(withoutTime(messages())).toMatch(/^<12> ?spiped: Maximum number of connections \(1\) reached/);
-    expect(daemon.stderr()).toBe("spiped: Maximum number of connections (1) reached\n");
+    expect(otherLines(daemon.stderr())).toBe("spiped: Maximum number of connections (1) reached\n");
     await ends(daemon, "SIGTERM");
   });
 });
@@ -436,6 +437,6 @@ describe("many failures", () => {
     for (let i = 0; i < 20; i += 1) await exchange(source, "x").catch(() => {});
     expect(running(daemon.pid)).toBe(true);
     expect(await ends(daemon, "SIGTERM")).toEqual({ status: 0, signal: null });
-    expect(daemon.stderr()).toBe("");
+    expect(otherLines(daemon.stderr())).toBe("");
   });
 });

@@ -398,6 +398,7 @@ describe("a worker that does not respond", () => {
       id: 1,
       tunnel: 'with "quotes"',
       peer: "unix",
+      source: "unix",
       acceptedAt: 0,
       state: "stranger",
       traffic: { sealed: 0, opened: 0 },

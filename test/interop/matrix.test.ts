@@ -99,16 +99,17 @@ describeWith("spiped", "spipe")("each pairing with the original", () => {
       const command = [...commandOf(pair.clientMaker, "spipe"), "-t", middle.text, "-k", clientKey];
       const result = await run([...command, ...options(mode.client)], data);
       answer = result.stdout.toString();
-      expect(result).toMatchObject(
-        mode.refused
-          ? {
-              status: 1,
-              stderr: expect.stringMatching(
-                /^spipe: (Handshake failed|Connection error|Error (reading|writing): Connection reset by peer)\n/,
-              ),
-            }
-          : { status: 0, stderr: "" },
-      );
+      if (!mode.refused) {
+        expect(result).toMatchObject({ status: 0, stderr: "" });
+      } else if (pair.clientMaker === "c") {
+        // The original's threads race at its end: SIGPIPE may kill it, and its message may be damaged.
+        expect(result.status).not.toBe(0);
+      } else {
+        expect(result).toMatchObject({
+          status: 1,
+          stderr: expect.stringMatching(/^spipe: (Handshake failed|Connection error)\n/),
+        });
+      }
     }
 
     const sha256 = createHash("sha256").update(data).digest("hex");

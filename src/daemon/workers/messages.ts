@@ -26,6 +26,8 @@ export type ParentMessage =
   /** Answered when the tunnel's last connection has ended. */
   | ({ readonly type: "drain"; readonly tunnel: number } & Request)
   | ({ readonly type: "reachable"; readonly tunnel: number } & Request)
+  /** Answered with the number of the tunnel's open connections. */
+  | ({ readonly type: "connections"; readonly tunnel: number } & Request)
   | ({ readonly type: "metrics" } & Request)
   /** To be answered with "pong" at once. */
   | { readonly type: "ping" }

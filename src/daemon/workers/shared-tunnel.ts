@@ -71,11 +71,7 @@ export class SharedTunnel implements Tunnel {
 
   async drain(): Promise<void> {
     this.destroy();
-    await Promise.all(
-      this.#pool
-        .workers()
-        .map((worker) => worker.ask((request) => ({ type: "drain", tunnel: this.#id, request }))),
-    );
+    await this.#askAll("drain");
   }
 
   /** Closes the primary's copy of the listening socket; connections end with the workers. */
@@ -85,12 +81,20 @@ export class SharedTunnel implements Tunnel {
   }
 
   async reachable(): Promise<boolean | undefined> {
+    const answers = await this.#askAll("reachable");
+    return answers.length === 0 ? undefined : answers.every(Boolean);
+  }
+
+  async countConnections(): Promise<number> {
+    const counts = (await this.#askAll("connections")) as number[];
+    return counts.reduce((sum, count) => sum + count, 0);
+  }
+
+  /** Returns the answers of the workers that have given one. */
+  async #askAll(type: "drain" | "reachable" | "connections"): Promise<unknown[]> {
     const answers = await Promise.all(
-      this.#pool
-        .workers()
-        .map((worker) => worker.ask((request) => ({ type: "reachable", tunnel: this.#id, request }))),
+      this.#pool.workers().map((worker) => worker.ask((request) => ({ type, tunnel: this.#id, request }))),
     );
-    const given = answers.filter((answer) => answer !== undefined);
-    return given.length === 0 ? undefined : given.every(Boolean);
+    return answers.filter((answer) => answer !== undefined);
   }
 }

@@ -95,7 +95,8 @@ export class WorkerHandle {
   /** Answers for a silent worker what can't wait until it goes on. */
   giveUpQuestions(): void {
     for (const [request, { type }] of this.#questions) {
-      if (type === "reachable" || type === "metrics") this.answered(request, undefined);
+      if (type === "reachable" || type === "connections" || type === "metrics")
+        this.answered(request, undefined);
     }
   }
 

@@ -5,6 +5,7 @@
 import type { Registry } from "prom-client";
 import { BoundSocket, type SocketHandle } from "../../tunnel/bound-socket.ts";
 import { connectionLog } from "../connection-log.ts";
+import { failureLog } from "../failure-log.ts";
 import { limitId, makeAdmission } from "../limits.ts";
 import type { Log } from "../log.ts";
 import { allObservers, type Observer } from "../observer.ts";
@@ -40,7 +41,8 @@ export function runWorker(): Promise<number> {
   let registry: Registry | undefined;
 
   const setUp = async (message: Extract<ParentMessage, { type: "setup" }>) => {
-    const observers: Observer[] = message.logConnections ? [connectionLog(log)] : [];
+    const observers: Observer[] = [failureLog(log)];
+    if (message.logConnections) observers.push(connectionLog(log));
     if (message.collectMetrics) {
       const { makeMetrics, makeRegistry } = await import("../metrics.ts");
       const metrics = makeMetrics(makeRegistry());
@@ -69,6 +71,8 @@ export function runWorker(): Promise<number> {
         return true;
       case "reachable":
         return tunnels.get(message.tunnel)?.reachable();
+      case "connections":
+        return tunnels.get(message.tunnel)?.countConnections();
       case "metrics":
         return registry?.getMetricsAsJSON();
     }

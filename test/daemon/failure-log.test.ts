@@ -1,0 +1,188 @@
+/** What the log says at the default level of connections that failed. */
+import { describe, expect, it, vi } from "vitest";
+import { failureLog } from "../../src/daemon/failure-log.ts";
+import type { ConnectionInfo } from "../../src/daemon/observer.ts";
+import { commandOf, connectTo, freeAddress, keyFile, run, startSpiped, until } from "../support/programs.ts";
+import { rawHandshake, rawPacket } from "../support/raw-peer.ts";
+import { describeWith } from "../support/requirements.ts";
+import { serve, startEcho } from "../support/servers.ts";
+
+const spipe = (wire: { text: string }, key: string, ...options: string[]) =>
+  run([...commandOf("c", "spipe"), "-t", wire.text, "-k", key, ...options], "hello");
+
+/** Starts one of our daemons, and returns what it logs while `provoke` runs and until one line has come. */
+async function lineOf(daemon: { stderr(): string }, provoke: () => Promise<unknown>): Promise<string> {
+  const before = daemon.stderr().length;
+  await provoke();
+  const logged = () => daemon.stderr().slice(before);
+  await until(() => logged().endsWith("\n"));
+  return logged()
+    .replaceAll(/127\.0\.0\.1:\d+/g, "CLIENT")
+    .trimEnd();
+}
+
+describeWith("spiped", "spipe")("a connection that failed", () => {
+  it("is logged once with what to check, at spiped -d", async () => {
+    const key = keyFile();
+    const target = await startEcho();
+    const wire = await freeAddress();
+    const daemon = await startSpiped("ours", "-d", wire, target.address, key, "-g", "-o", "0.3");
+    const open = async () => {
+      const socket = await connectTo(wire);
+      return { socket, session: await rawHandshake(socket, key) };
+    };
+    const failed = "spiped: connection 1 from CLIENT failed:";
+    const next = (number: number) => failed.replace("1", String(number));
+    const to = (number: number) => next(number).replace(" failed", ` to CLIENT failed`);
+
+    expect(await lineOf(daemon, () => spipe(wire, keyFile()))).toBe(
+      `${failed} handshake: wrong key; compare the fingerprints that spiped --check-key FILE prints on both sides`,
+    );
+    expect(await lineOf(daemon, async () => (await connectTo(wire)).end())).toBe(
+      `${next(2)} handshake: peer closed; the client sent no handshake: a port scan, a health check, or a program that ` +
+        "connects without spiped -e or spipe",
+    );
+    expect(await lineOf(daemon, async () => (await connectTo(wire)).write(Buffer.alloc(32)))).toBe(
+      `${next(3)} handshake: timeout; the client did not finish its handshake: is its -o too short, or its machine overloaded?`,
+    );
+    expect(await lineOf(daemon, () => spipe(wire, key, "-f"))).toBe(
+      `${next(4)} handshake: peer offers no forward secrecy; the client uses -f and -g forbids it`,
+    );
+    expect(
+      await lineOf(daemon, async () => {
+        const { socket, session } = await open();
+        const packet = rawPacket(session!.up, 0, "damaged");
+        packet[7]! ^= 1;
+        socket.end(packet);
+      }),
+    ).toBe(`${to(5)} peer: bad MAC at packet 0; the stream was damaged or forged on the way`);
+    expect(
+      await lineOf(daemon, async () => {
+        const { socket, session } = await open();
+        socket.end(rawPacket(session!.up, 0, "cut").subarray(0, 100));
+      }),
+    ).toBe(
+      `${to(6)} peer: stream cut inside packet 0; data is missing: the peer crashed, or something on the way closed the connection`,
+    );
+    expect(
+      await lineOf(daemon, async () => {
+        const { socket } = await open();
+        socket.resetAndDestroy();
+      }),
+    ).toBe(`${to(7)} peer: reset; the client broke the connection off: its own log may tell why`);
+    await new Promise((closed) => target.server.close(closed));
+    expect(await lineOf(daemon, () => spipe(wire, key))).toMatch(
+      /^spiped: connection 8 from CLIENT to \[127\.0\.0\.1\]:\d+ failed: target: refused; does the target's service run, and does it listen on that address\?$/,
+    );
+
+    const before = daemon.stderr();
+    await spipe(wire, keyFile());
+    await spipe(wire, keyFile());
+    await spipe(wire, key);
+    expect(daemon.stderr()).toBe(before);
+  });
+
+  it("is logged with what to check, at spiped -e", async () => {
+    const key = keyFile();
+    const plain = await freeAddress();
+    const wire = await freeAddress();
+    const daemon = await startSpiped("ours", "-e", plain, wire, key);
+    const connect = async () => void (await connectTo(plain)).resume();
+    expect(await lineOf(daemon, connect)).toMatch(/ failed: target: refused; does the target's service run/);
+    const silent = await serve((socket) => void socket.end(), "IPv4");
+    const other = await freeAddress();
+    const toService = await startSpiped("ours", "-e", other, silent.address, key);
+    expect(await lineOf(toService, async () => void (await connectTo(other)).resume())).toMatch(
+      / failed: handshake: peer closed; the peer closed the connection before sending its nonce: is it a spiped -d, /,
+    );
+    await startSpiped("c", "-d", wire, silent.address, keyFile());
+    expect(await lineOf(daemon, connect)).toMatch(
+      / failed: handshake: peer closed; the peer closed the connection after our proof: most often another key, or its target refuses$/,
+    );
+  });
+
+  it("is the only thing that is logged: one that ended in order is not", async () => {
+    const key = keyFile();
+    const echo = await startEcho();
+    const wire = await freeAddress();
+    const daemon = await startSpiped("ours", "-d", wire, echo.address, key, "--idle-timeout", "0.2");
+    expect((await spipe(wire, key)).stdout.toString()).toBe("hello");
+    const idle = await connectTo(wire);
+    await rawHandshake(idle, key);
+    await new Promise((closed) => idle.resume().once("close", closed));
+    daemon.child.kill("SIGTERM");
+    await daemon.ended;
+    expect(daemon.stderr()).toBe("");
+  });
+});
+
+describe("the log of failures", () => {
+  const connection = (source: string): ConnectionInfo => ({
+    id: 1,
+    tunnel: "mail",
+    peer: `${source}:1`,
+    source,
+    acceptedAt: 0,
+    state: "closed",
+    traffic: { sealed: 0, opened: 0 },
+  });
+
+  function startLog() {
+    const lines: string[] = [];
+    const observer = failureLog({ warn: (line) => void lines.push(line), info: () => {} });
+    return {
+      lines,
+      fail: (source: string, reason = "handshake: wrong key") =>
+        observer.closed?.(connection(source), reason, "check the key"),
+    };
+  }
+
+  it("counts what it does not log, at growing intervals, and forgets", () => {
+    vi.useFakeTimers();
+    try {
+      const { lines, fail } = startLog();
+      for (let i = 0; i < 5; i += 1) fail("192.0.2.1");
+      fail("192.0.2.1", "peer: bad MAC at packet 3");
+      fail("192.0.2.1", "peer: bad MAC at packet 4");
+      fail("192.0.2.2");
+      const first = "mail: connection 1 from 192.0.2.1:1 failed: handshake: wrong key; check the key";
+      expect(lines).toEqual([
+        first,
+        "mail: connection 1 from 192.0.2.1:1 failed: peer: bad MAC at packet 3; check the key",
+        first.replace("2.1", "2.2"),
+      ]);
+      lines.length = 0;
+      vi.advanceTimersByTime(60_000);
+      expect(lines).toEqual([
+        `${first} (repeats in the last 1 min: 4)`,
+        "mail: connection 1 from 192.0.2.1:1 failed: peer: bad MAC at packet 4; check the key (repeats in the last 1 min: 1)",
+      ]);
+      lines.length = 0;
+      fail("192.0.2.1");
+      fail("192.0.2.2");
+      vi.advanceTimersByTime(119_000);
+      expect(lines).toEqual([first.replace("2.1", "2.2")]);
+      vi.advanceTimersByTime(1000);
+      expect(lines[1]).toBe(`${first} (repeats in the last 2 min: 1)`);
+      vi.advanceTimersByTime(240_000);
+      fail("192.0.2.1");
+      expect(lines.at(-1)).toBe(first);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  it("does not grow with the number of sources", () => {
+    vi.useFakeTimers();
+    try {
+      const { lines, fail } = startLog();
+      for (let i = 0; i < 10_000; i += 1) fail(`10.0.${i >> 8}.${i & 255}`);
+      expect(lines.length).toBe(129);
+      lines.length = 0;
+      vi.advanceTimersByTime(60_000);
+      expect(lines).toEqual([expect.stringMatching(/ \(repeats in the last 1 min: 9871\)$/)]);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+});
