@@ -168,6 +168,32 @@ describe("the cap on unauthenticated connections", () => {
     await Promise.all(floods);
   });
 
+  it.each([256, 1024])(
+    "serves everybody again after floods, with two workers at ulimit -n %i",
+    async (limit) => {
+      const key = keyFile();
+      const echo = await startEcho();
+      const wire = await freeAddress();
+      const options = ["-t", echo.address.text, "-k", key, "-o", "50", "--workers", "2"];
+      const daemon = await startLimited(limit, wire, ...options);
+      const serves = async () => {
+        const answers = await Promise.all(
+          Array.from({ length: 8 }, (_, i) => spipe(wire, key, `client ${i}`)),
+        );
+        expect(answers.map(({ stdout }) => stdout.toString())).toEqual(answers.map((_, i) => `client ${i}`));
+      };
+      for (const partOfHandshake of [0, 32, 100]) {
+        const sockets = await openSilent(wire, 3 * limit);
+        for (const socket of sockets) socket.write(Buffer.alloc(partOfHandshake));
+        // They stay open for now.
+        await serves();
+        for (const socket of sockets) socket.destroy();
+        await serves();
+      }
+      expect(daemon.stderr()).not.toContain("Worker");
+    },
+  );
+
   it("never closes a client that makes progress slowly", { timeout: 120_000 }, async () => {
     const echo = await startEcho();
     const wire = await freeAddress();
