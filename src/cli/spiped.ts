@@ -122,6 +122,12 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
     let token = await readStatusToken(settings, stderr);
     /** What was logged about files that are not keys, which is logged once. */
     const ignored = new Set<string>();
+    /** What was logged since the last reload: with -D, plans are made again and again. */
+    const warned = new Set<string>();
+    const warnOnce = (message: string, known: Set<string>) => {
+      if (!known.has(message)) log.warn(message);
+      known.add(message);
+    };
     const syslog = settings.syslog ? new Syslog(PROGRAM, (reason) => stderr.warn(reason)) : undefined;
     const log = await chooseLog(settings, stderr, syslog);
     log.info(`starting, version ${VERSION}`);
@@ -132,12 +138,9 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
       makePlan: (tunnel, previous) =>
         planTunnel(tunnel, {
           waitForDns: settings.waitForDns,
-          warn: (message) => log.warn(message),
-          refuse: (message) => log.warn(message),
-          ignore: (message) => {
-            if (!ignored.has(message)) log.warn(message);
-            ignored.add(message);
-          },
+          warn: (message) => warnOnce(message, warned),
+          refuse: (message) => warnOnce(message, warned),
+          ignore: (message) => warnOnce(message, ignored),
           previous,
         }),
       waitForDns: settings.waitForDns,
@@ -206,6 +209,7 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
       if (draining) return;
       await supervisor.notify("RELOADING=1");
       log.info("reloading");
+      warned.clear();
       try {
         const nextToken = await readStatusToken(settings, log);
         await manager.load(await readSettings(args));

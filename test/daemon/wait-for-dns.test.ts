@@ -52,6 +52,9 @@ describeWith(
       kill -HUP $daemon
       listening 8013; echo_through 8013
       curl -s --unix-socket m.sock http://localhost/readyz || true
+      # It is tried every second, and logged once for each load.
+      sleep 2
+      test $(grep -c 'late: Error looking up late.example.org' log) = 2
       echo '127.0.0.1 late.example.org' >> /etc/hosts
       listening 8011; echo_through 8011
       kill $daemon; wait $daemon
