@@ -9,6 +9,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
 const SPIPED = fileURLToPath(new URL("../dist/bin/spiped.cjs", import.meta.url));
@@ -56,10 +57,10 @@ async function freePort() {
   return port;
 }
 
-/** Starts a daemon in the foreground and waits until it accepts connections. */
+/** Starts a daemon in the foreground and waits until it accepts connections, as its log reports. */
 async function startSpiped(...args) {
-  const daemon = spawn(process.execPath, [SPIPED, "-F", ...args], {
-    stdio: ["ignore", "inherit", "inherit"],
+  const daemon = spawn(process.execPath, [SPIPED, "-F", "--log-level", "info", ...args], {
+    stdio: ["ignore", "inherit", "pipe"],
   });
   daemons.push(daemon);
   daemon.on("exit", (status) => {
@@ -68,17 +69,13 @@ async function startSpiped(...args) {
       process.exit(1);
     }
   });
-  const port = Number(args[args.indexOf("-s") + 1].split(":").pop());
-  for (;;) {
-    const probe = connect(port, "127.0.0.1");
-    const connected = await new Promise((resolve) => {
-      probe.once("connect", () => resolve(true));
-      probe.once("error", () => resolve(false));
+  const log = createInterface({ input: daemon.stderr });
+  await new Promise((resolve) => {
+    log.on("line", (line) => {
+      if (/^spiped: listening on /.test(line)) resolve();
+      else if (!/^spiped: (starting|connection .* (opened|ended))\b/.test(line)) say(line);
     });
-    probe.destroy();
-    if (connected) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
+  });
 }
 
 /** Sends `data`, half-closes, and returns what came back. */

@@ -39,6 +39,8 @@ export async function generateKey(path: string): Promise<number> {
  * @throws CommandError if it can't be read.
  */
 export async function checkKey(path: string): Promise<number> {
+  if (path !== "-" && (await stat(path).catch(() => undefined))?.isDirectory())
+    throw new CommandError(`${path} is a directory: spiped keys list ${path} shows the keys in it`);
   const secret = await readKey(path, (warning) => process.stderr.write(`spiped: ${warning}\n`));
   const { size, mode } = await stat(path);
   const permissions = (mode & 0o777).toString(8).padStart(4, "0");

@@ -3,7 +3,13 @@ import { randomBytes } from "node:crypto";
 import { link, open, stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { clientOf, type DirectoryKey, type KeyDirectory, readKeyDirectory } from "../config/key-directory.ts";
+import {
+  clientOf,
+  type DirectoryKey,
+  hasWrongSettings,
+  type KeyDirectory,
+  readKeyDirectory,
+} from "../config/key-directory.ts";
 import { KEY_BYTES } from "../config/key-file.ts";
 import type { KeySettings } from "../config/key-settings.ts";
 import { escapeUnprintable, isPrintable } from "../config/printable.ts";
@@ -50,7 +56,8 @@ export function keys(argv: readonly string[]): Promise<number> {
     if (given[0] !== undefined) throw new UsageError(`unexpected argument: ${given[0]}`);
     if (action !== "list" && operand === undefined)
       throw new UsageError(`keys ${action} needs ${action === "revoke" ? "a key" : "a name"}`);
-    const found = await asCommandError(readKeyDirectory(directory));
+    const found = await asCommandError(readKeyDirectory(directory, { keepGoing: true }));
+    for (const { kind, message } of found.problems) if (kind === "settings") printError(message);
     const output = await ACTIONS[action](directory, found, operand ?? "");
     process.stdout.write(values.json ? `${JSON.stringify(output.json, null, 2)}\n` : output.text);
     return 0;
@@ -91,7 +98,7 @@ function list(directory: string, found: KeyDirectory): Output {
 function show(directory: string, found: KeyDirectory, name: string): Output {
   const own = {
     keys: found.keys.filter((key) => key.name === name),
-    problems: found.problems.filter(({ file }) => clientOf(file) === name),
+    problems: found.problems.filter(({ file }) => clientOf(file) === name || file === `${name}.toml`),
   };
   if (own.keys.length === 0 && own.problems.length === 0) throw noKeyOf(name, directory);
   return describe(directory, found, own);
@@ -206,14 +213,20 @@ function checkName(name: string): void {
   }
 }
 
+function printError(message: string): void {
+  process.stderr.write(`spiped: ${escapeUnprintable(message)}\n`);
+}
+
 /** Keys, what is wrong with files, and the restrictions of the keys' clients. */
 function describe(
   directory: string,
-  { clients }: KeyDirectory,
+  found: KeyDirectory,
   { keys, problems }: Pick<KeyDirectory, "keys" | "problems">,
 ): Output {
-  for (const { message } of problems) process.stderr.write(`spiped: ${escapeUnprintable(message)}\n`);
-  const rows = keys.map((key) => row(key, clients.get(key.name) ?? {}));
+  for (const { kind, message } of problems) if (kind !== "settings") printError(message);
+  const rows = keys.map((key) =>
+    row(key, hasWrongSettings(found, key.name) ? "wrong" : found.clients.get(key.name)),
+  );
   const table = [["NAME", "FINGERPRINT", "AGE", "EXPIRES", "RESTRICTIONS", "FILE"], ...rows];
   const widths = table[0]!.map((_, column) => Math.max(...table.map((cells) => cells[column]!.length)));
   const lines = table.map((cells) =>
@@ -226,22 +239,22 @@ function describe(
     text: `${lines.join("\n")}\n`,
     json: {
       directory,
-      keys: keys.map((key) => jsonOf(key, clients.get(key.name) ?? {})),
+      keys: keys.map((key) => jsonOf(key, found.clients.get(key.name) ?? {})),
       problems: problems.map(({ file, kind, message }) => ({ file, kind, message })),
     },
   };
 }
 
-function row(key: DirectoryKey, settings: KeySettings): string[] {
+function row(key: DirectoryKey, settings: KeySettings | "wrong" = {}): string[] {
+  const common = [key.name, fingerprint(key.secret), ageOf(key.modified)];
+  if (settings === "wrong") return [...common, "unknown", "unknown", key.file];
   const { expires, maxConnections, targets } = settings;
   const restrictions = [
     ...(maxConnections === undefined ? [] : [`max-connections ${maxConnections}`]),
     ...(targets === undefined ? [] : [`target ${targets.join(" ")}`]),
   ];
   return [
-    key.name,
-    fingerprint(key.secret),
-    ageOf(key.modified),
+    ...common,
     expires === undefined ? "never" : isPast(expires) ? `${dateOf(expires)} (expired)` : dateOf(expires),
     escapeUnprintable(restrictions.join(", ")) || "none",
     key.file,

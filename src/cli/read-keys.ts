@@ -52,10 +52,7 @@ export async function readKeys(
     .flatMap((key) => key.path ?? [])
     .filter((file) => join(path, basename(file)) === file);
   const directory = await asCommandError(
-    readKeyDirectory(
-      path,
-      known.map((file) => basename(file)),
-    ),
+    readKeyDirectory(path, { known: known.map((file) => basename(file)) }),
   );
   const keys: NamedKey[] = directory.keys.map(({ name, file, secret }) => ({
     name,

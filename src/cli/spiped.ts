@@ -5,7 +5,7 @@ import type { Registry } from "prom-client";
 import { connectionLog } from "../daemon/connection-log.ts";
 import { daemonize, takeReadyReport } from "../daemon/daemonize.ts";
 import { logDrain } from "../daemon/drain-log.ts";
-import { failureLog } from "../daemon/failure-log.ts";
+import { FailureLog } from "../daemon/failure-log.ts";
 import { keepHeapSmall } from "../daemon/heap.ts";
 import { Limits, makeAdmission } from "../daemon/limits.ts";
 import { bothLogs, type Log, warningsOnly } from "../daemon/log.ts";
@@ -264,11 +264,12 @@ async function makeBackend(settings: ProcessSettings, log: Log): Promise<Backend
   }
   const own = metrics?.makeMetrics(metrics.makeRegistry());
   const limits = new Limits(log);
+  const failures = new FailureLog(log);
   return {
     factory: localTunnels({
       log,
       observer: allObservers(
-        failureLog(log),
+        failures,
         ...(logConnections ? [connectionLog(log)] : []),
         ...(own ? [own.observer] : []),
       ),
@@ -280,7 +281,7 @@ async function makeBackend(settings: ProcessSettings, log: Log): Promise<Backend
     workers: () => [],
     start: () => {},
     stop: () => {},
-    exited: async () => {},
+    exited: async () => failures.flush(),
     destroy: () => {},
   };
 }

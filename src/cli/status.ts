@@ -6,6 +6,7 @@ import { parseAddress } from "../tunnel/address.ts";
 import { systemErrorText } from "../tunnel/system-error.ts";
 import { CommandError } from "./command-error.ts";
 import { addressOf, firstAddress } from "./common-options.ts";
+import { bindHint } from "./hints.ts";
 import type { ProcessSettings } from "./spiped-arguments.ts";
 
 /** A shorter token could be guessed. */
@@ -33,7 +34,11 @@ export async function startStatus(
   const hosts = [...settings.metricsHosts, ...(address.kind === "name" ? [address.host] : [])];
   const stop = await serveStatus(where, source, { exposed: settings.metricsPublic, hosts, token }).catch(
     (error: Error) => {
-      throw new CommandError(`Cannot serve metrics on ${metrics}: ${systemErrorText(error)}`);
+      const hint = bindHint(where, error);
+      throw new CommandError(
+        `Cannot serve metrics on ${metrics}: ${systemErrorText(error)}`,
+        ...(hint === undefined ? [] : [hint]),
+      );
     },
   );
   if (isExposed(where) && token() === undefined) {

@@ -30,9 +30,9 @@ interface KeyProblem {
   readonly file: string;
   /**
    * `ignored`: it is not taken for a key; `refused`: its contents are no key; `unreadable`: nobody knows what they are;
-   * `warning`: it is used all the same.
+   * `warning`: it is used all the same; `settings`: a client's settings are wrong, and no daemon starts with them.
    */
-  readonly kind: "ignored" | "refused" | "unreadable" | "warning";
+  readonly kind: "ignored" | "refused" | "unreadable" | "warning" | "settings";
   /** One sentence that names the file. */
   readonly message: string;
 }
@@ -46,6 +46,19 @@ export interface KeyDirectory {
   readonly problems: readonly KeyProblem[];
 }
 
+/** How to read a directory. */
+export interface ReadOptions {
+  /** Files to look for even if the system does not list them: it may leave out what is being renamed. */
+  readonly known?: readonly string[];
+  /** Report wrong settings as a problem: their client is listed as one without any, so that it must not be served. */
+  readonly keepGoing?: boolean;
+}
+
+/** True if the settings of a client were found to be wrong. */
+export function hasWrongSettings({ problems }: KeyDirectory, name: string): boolean {
+  return problems.some(({ kind, file }) => kind === "settings" && file === name + SETTINGS);
+}
+
 /** The client that a key file belongs to; undefined if this is no name of a key file. */
 export function clientOf(file: string): string | undefined {
   return file.endsWith(KEY) && !file.startsWith(".") ? file.slice(0, file.indexOf(".")) : undefined;
@@ -54,12 +67,11 @@ export function clientOf(file: string): string | undefined {
 /**
  * Reads a directory. A file that vanishes in the meantime is not there.
  *
- * @param known files to look for even if the system does not list them: it may leave out what is being renamed.
- * @throws ConfigError if the directory or a client's settings cannot be read.
+ * @throws ConfigError if the directory cannot be read, or a client's settings unless `keepGoing` is set.
  */
 export async function readKeyDirectory(
   directory: string,
-  known: readonly string[] = [],
+  { known = [], keepGoing = false }: ReadOptions = {},
 ): Promise<KeyDirectory> {
   const listed = await readdir(directory).catch((error: Error) => {
     throw new ConfigError([`Cannot read ${directory}: ${systemErrorText(error)}`], { cause: error });
@@ -72,6 +84,15 @@ export async function readKeyDirectory(
     problems.push({ file, kind, message });
   const ignore = (file: string, why: string) =>
     report(file, "ignored", `${join(directory, file)} is ignored: ${why}`);
+  const settingsOf = async (name: string) => {
+    try {
+      return await readKeySettings(join(directory, name + SETTINGS));
+    } catch (error) {
+      if (!keepGoing || !(error instanceof ConfigError)) throw error;
+      for (const line of error.lines) report(name + SETTINGS, "settings", line);
+      return undefined;
+    }
+  };
 
   for (const file of files) {
     const name = clientOf(file);
@@ -85,7 +106,7 @@ export async function readKeyDirectory(
         ignore(file, "it is not a regular file");
         continue;
       }
-      if (!clients.has(name)) clients.set(name, await readKeySettings(join(directory, name + SETTINGS)));
+      if (!clients.has(name)) clients.set(name, await settingsOf(name));
       if (found instanceof Error) {
         report(file, "unreadable", `Cannot read ${path}: ${systemErrorText(found)}`);
       } else if (found.bytes < MIN_KEY_BYTES) {

@@ -1,20 +1,13 @@
 /** What an operator can check when a connection has failed. */
 import { HandshakeError, PacketError, SpipedError } from "../protocol/errors.ts";
-import { BrokenPipeError, ConnectError, IdleError } from "../tunnel/errors.ts";
+import { formatAddress } from "../tunnel/address.ts";
+import { BrokenPipeError, ConnectError, IdleError, QueueTimeoutError } from "../tunnel/errors.ts";
 import { explainClientHandshake } from "../tunnel/explain-handshake.ts";
+import { ProxyHeaderError } from "../tunnel/proxy-protocol.ts";
+import type { ServerOptions } from "./server.ts";
 
 /** How the tunnel was set up. */
-export interface TunnelSetup {
-  readonly mode: "encrypt" | "decrypt";
-  readonly weak?: boolean | undefined;
-  /** ms */
-  readonly timeout: number;
-}
-
-/** Errors that the log reports in another way: for a whole source, or for the whole process. */
-const REPORTED_ELSEWHERE = ["ERR_SPIPED_PENALIZED", "ERR_SPIPED_DESCRIPTORS"];
-
-const COMPARE_KEYS = "compare the fingerprints that spiped --check-key FILE prints on both sides";
+export type TunnelSetup = Pick<ServerOptions, "mode" | "source" | "weak" | "timeout" | "bind">;
 
 /** Causes of a failed connect, by the system's code. */
 const CONNECT: Record<string, string> = {
@@ -23,53 +16,61 @@ const CONNECT: Record<string, string> = {
   EACCES: "may this daemon's user open the target's socket?",
   EHOSTUNREACH: "is there a route to the target, and does a firewall reject us?",
   ENETUNREACH: "is there a route to the target?",
-  EADDRNOTAVAIL: "is the address of -b one of this machine, and are there free ports?",
   EMFILE: "raise the limit on file descriptors (ulimit -n, LimitNOFILE=)",
 };
+
+/** What the system reports if the network has failed, and not the program at its other end. */
+const NETWORK_FAILURES = ["ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN"];
 
 /**
  * Returns what to check, in one line.
  *
- * @returns undefined for a connection that the daemon closed as configured, and for failures that are reported elsewhere.
+ * @returns undefined for a connection that the daemon closed as configured.
  */
 export function adviceFor(error: unknown, setup: TunnelSetup): string | undefined {
   if (error instanceof IdleError) return undefined;
   if (error instanceof HandshakeError) {
     return setup.mode === "encrypt"
       ? explainClientHandshake(error, { weak: setup.weak === true, timeout: setup.timeout })
-      : explainServerHandshake(error);
+      : explainServerHandshake(error, setup);
   }
   if (error instanceof ConnectError) return explainConnect(error, setup);
   if (error instanceof PacketError) return explainPacket(error);
-  if (error instanceof BrokenPipeError) {
-    return `${endOf(error, setup)} broke the connection off: its own log may tell why`;
-  }
-  if (!(error instanceof SpipedError)) return "the connection broke before data could flow";
-  return REPORTED_ELSEWHERE.includes(error.code) ? undefined : explainRejection(error);
+  if (error instanceof BrokenPipeError) return explainBreak(error, setup);
+  if (error instanceof ProxyHeaderError)
+    return "does that address send the PROXY protocol? if not, take it off --accept-proxy";
+  if (error instanceof SpipedError) return explainRejection(error);
+  return "the connection broke before data could flow";
 }
 
-function explainServerHandshake({ code, awaiting }: HandshakeError): string {
+function explainServerHandshake({ code, awaiting }: HandshakeError, { source }: TunnelSetup): string {
   switch (code) {
     case "ERR_SPIPED_HANDSHAKE_MAC":
-      return COMPARE_KEYS;
+      return "the client has another key, or is no spiped: compare both sides' key files (spiped --check-key FILE, or sha256sum)";
     case "ERR_SPIPED_HANDSHAKE_RANGE":
       return "the client's Diffie-Hellman value is out of range: it is no correct spiped";
     case "ERR_SPIPED_HANDSHAKE_WEAK":
       return "the client uses -f and -g forbids it";
     case "ERR_SPIPED_HANDSHAKE_EOF":
     case "ERR_SPIPED_HANDSHAKE_TIMEOUT":
-      return awaiting === "nonce"
-        ? "the client sent no handshake: a port scan, a health check, or a program that connects without spiped -e or spipe"
-        : "the client did not finish its handshake: is its -o too short, or its machine overloaded?";
+      if (awaiting !== "nonce")
+        return "the client did not finish its handshake: it is no spiped, its -o is too short, or its machine is overloaded";
+      return source === "unix"
+        ? "the client sent no handshake: a health check, another spiped that was started for this socket, or a program that connects without spiped -e or spipe"
+        : "the client sent no handshake: a port scan, a health check, or a program that connects without spiped -e or spipe";
   }
 }
 
-function explainConnect({ code, cause }: ConnectError, { timeout }: TunnelSetup): string {
-  if (code === "ERR_SPIPED_CONNECT_TIMEOUT") {
+function explainConnect(error: ConnectError, { timeout, bind }: TunnelSetup): string {
+  if (error instanceof QueueTimeoutError)
+    return `no connection to the target came about within ${timeout / 1000} s: is it a spiped -d, and is it overloaded?`;
+  if (error.code === "ERR_SPIPED_CONNECT_TIMEOUT") {
     return `no answer within ${timeout / 1000} s: is the target's address right, and does a firewall let us through?`;
   }
-  const { code: systemCode = "" } = (cause ?? {}) as NodeJS.ErrnoException;
-  return CONNECT[systemCode] ?? "can this machine reach the target?";
+  const { code = "", syscall } = (error.cause ?? {}) as NodeJS.ErrnoException;
+  if (syscall === "bind" && bind !== undefined)
+    return `is ${formatAddress(bind)} (-b) an address of this machine, with a free port?`;
+  return CONNECT[code] ?? "can this machine reach the target?";
 }
 
 function explainPacket({ code }: PacketError): string {
@@ -82,14 +83,23 @@ function explainPacket({ code }: PacketError): string {
   }
 }
 
-/** The program at the far end of the socket that broke. */
-function endOf({ side }: BrokenPipeError, { mode }: TunnelSetup): string {
-  return (side === "wire") === (mode === "encrypt") ? "the target" : "the client";
+function explainBreak({ side, cause }: BrokenPipeError, { mode }: TunnelSetup): string {
+  const end = (side === "wire") === (mode === "encrypt") ? "target" : "client";
+  const { code = "" } = (cause ?? {}) as NodeJS.ErrnoException;
+  return NETWORK_FAILURES.includes(code)
+    ? `the network between here and the ${end} failed`
+    : `the ${end} broke the connection off: its own log may tell why`;
 }
 
 function explainRejection({ code, message }: SpipedError): string {
-  if (code === "ERR_SPIPED_EVICTED")
-    return "many clients connect without a handshake: a flood, or very slow clients";
+  switch (code) {
+    case "ERR_SPIPED_EVICTED":
+      return "many clients connect without a handshake: a flood, or very slow clients";
+    case "ERR_SPIPED_PENALIZED":
+      return "earlier handshakes from this address had a wrong key: wait 15 s, or exempt it with --penalty-exempt";
+    case "ERR_SPIPED_DESCRIPTORS":
+      return "raise the limit on file descriptors (ulimit -n, LimitNOFILE=)";
+  }
   switch (message) {
     case "address not allowed":
       return "add the client's address to --allow if it may connect";

@@ -2,7 +2,8 @@
  * A warning for each connection that failed: who it was, what happened, and what to check.
  *
  * Peers can cause as many failures as they like, so that the log must be bounded: of the failures of one kind, tunnel and
- * source, one is logged, then the number of the others, at growing intervals.
+ * source, one is logged, then the number of the others, at growing intervals. If there are many sources, a kind of failure
+ * of a tunnel is counted over all further ones.
  */
 import { deadline } from "../tunnel/deadline.ts";
 import { describeConnection, fieldsOf } from "./connection-log.ts";
@@ -14,57 +15,76 @@ import { reasonKind } from "./reason.ts";
 const MIN_INTERVAL_MS = 60_000;
 const MAX_INTERVAL_MS = 3_600_000;
 
-/** How many kinds, tunnels and sources are told apart per process; all others count as one. */
-const MAX_SERIES = 128;
+/** How many series with a source there are per process; after that, those of a tunnel and kind count as one. */
+const MAX_SOURCE_SERIES = 128;
 
-/** Failures of one kind, tunnel and source. */
+/** Failures of one kind and tunnel, from one source or from many. */
 interface Series {
   /** How many were not logged. */
   suppressed: number;
   /** Logs the last one. */
-  logLast: (count: string) => void;
+  logLast: (repeats: string) => void;
+  /** When the last message was logged, ms on the monotonic clock. */
+  loggedAt: number;
 }
 
 /** Logs failed connections at level `warn`. */
-export function failureLog(log: Log): Observer {
-  const all = new Map<string, Series>();
+export class FailureLog implements Observer {
+  readonly #log: Log;
+  readonly #series = new Map<string, Series>();
 
-  const add = (id: string, logOne: (count: string) => void) => {
-    const known = all.get(id);
+  constructor(log: Log) {
+    this.#log = log;
+  }
+
+  closed(connection: ConnectionInfo, reason: string, advice: string | undefined): void {
+    if (advice === undefined) return;
+    const { tunnel, source } = connection;
+    const kind = [tunnel, reasonKind(reason), advice];
+    const id = JSON.stringify([...kind, source]);
+    const hasOwn = this.#series.has(id) || this.#series.size < MAX_SOURCE_SERIES;
+    this.#add(hasOwn ? id : JSON.stringify(kind), (repeats) =>
+      this.#log.warn(`${describeConnection(connection)} failed: ${reason}; ${advice}${repeats}`, {
+        event: "failed",
+        ...fieldsOf(connection),
+        reason,
+      }),
+    );
+  }
+
+  /** Logs what was counted and not logged yet. */
+  flush(): void {
+    for (const series of this.#series.values()) logRepeats(series);
+  }
+
+  #add(id: string, log: (repeats: string) => void): void {
+    const known = this.#series.get(id);
     if (known !== undefined) {
       known.suppressed += 1;
-      known.logLast = logOne;
+      known.logLast = log;
       return;
     }
-    logOne("");
-    const series: Series = { suppressed: 0, logLast: logOne };
-    all.set(id, series);
+    log("");
+    const series: Series = { suppressed: 0, logLast: log, loggedAt: performance.now() };
+    this.#series.set(id, series);
     const wait = (interval: number) => {
       deadline(interval, () => {
         if (series.suppressed === 0) {
-          all.delete(id);
+          this.#series.delete(id);
           return;
         }
-        series.logLast(` (repeats in the last ${interval / 60_000} min: ${series.suppressed})`);
-        series.suppressed = 0;
+        logRepeats(series);
         wait(Math.min(2 * interval, MAX_INTERVAL_MS));
       });
     };
     wait(MIN_INTERVAL_MS);
-  };
+  }
+}
 
-  return {
-    closed(connection: ConnectionInfo, reason: string, advice: string | undefined) {
-      if (advice === undefined) return;
-      const id = JSON.stringify([connection.tunnel, connection.source, reasonKind(reason)]);
-      const isKnown = all.has(id) || all.size < MAX_SERIES;
-      add(isKnown ? id : "others", (count) =>
-        log.warn(`${describeConnection(connection)} failed: ${reason}; ${advice}${count}`, {
-          event: "failed",
-          ...fieldsOf(connection),
-          reason,
-        }),
-      );
-    },
-  };
+function logRepeats(series: Series): void {
+  if (series.suppressed === 0) return;
+  const seconds = Math.round((performance.now() - series.loggedAt) / 1000);
+  series.logLast(` (repeats in the last ${seconds} s: ${series.suppressed})`);
+  series.suppressed = 0;
+  series.loggedAt = performance.now();
 }

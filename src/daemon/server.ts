@@ -22,7 +22,6 @@ import { type ProxiedConnection, proxyHeaderV1, proxyHeaderV2 } from "../tunnel/
 import { readProxyHeader } from "../tunnel/read-proxy-header.ts";
 import { reset } from "../tunnel/reset.ts";
 import type { SlotCounter } from "../tunnel/slots.ts";
-import { systemErrorText } from "../tunnel/system-error.ts";
 import type { Target } from "../tunnel/target.ts";
 import type { Targets } from "../tunnel/targets.ts";
 import { adviceFor } from "./advice.ts";
@@ -33,6 +32,9 @@ import { RefusedError, reasonFor } from "./reason.ts";
 
 /** How many accepted connections may wait for a slot of `-n`, beyond which new ones are closed. */
 const QUEUE_CAPACITY = 1024;
+
+/** How long a client who comes during a drain may wait for a free slot, ms. */
+const MAX_GRANT_MS = 1000;
 
 /** How long a key that was removed is kept for the handshakes that are under way, ms, if they have no time limit. */
 const RETIREMENT = 60_000;
@@ -264,6 +266,7 @@ export class TunnelServer {
     const { socket: plain, options, connection } = client;
     pending.admit(1);
     await this.#slot(client, options.slots);
+    connection.target = options.targets.name;
     const gone = abortOnClose(plain);
     const { wire, session } = await this.#handshakes.run(options.timeout, gone.signal, () =>
       options.targets.attempt((target) =>
@@ -365,12 +368,19 @@ export class TunnelServer {
       };
       socket.once("close", leave);
       this.#queue.add(dismiss);
+      let hasSlot = false;
       const stopWaiting = slots.take(() => {
+        hasSlot = true;
         this.#queue.delete(dismiss);
         socket.off("close", leave);
         releaseOnClose(socket, slots);
         connection.state = "connecting";
         resolve();
+      });
+      if (this.#drained === undefined) return;
+      // The grant may come from another process.
+      deadline(MAX_GRANT_MS, () => {
+        if (!hasSlot) dismiss();
       });
     });
   }
@@ -428,16 +438,10 @@ function headerFor({ options, proxied, connection }: Client): Buffer | undefined
 function dialing(
   target: Target,
   signal: AbortSignal,
-  { options, connection }: Client,
-): Pick<DialOptions, "addresses" | "signal" | "onAttemptFailed"> {
+  { connection }: Client,
+): Pick<DialOptions, "addresses" | "signal"> {
   connection.target = target.address.text;
-  return {
-    addresses: target.addresses,
-    signal,
-    onAttemptFailed: (_address, error) => {
-      if (error.syscall === "bind") options.log.warn(`Error binding socket: ${systemErrorText(error)}`);
-    },
-  };
+  return { addresses: target.addresses, signal };
 }
 
 /** A signal that fires when a socket closes before `stop` is called. */

@@ -8,6 +8,7 @@ import type { AddressList } from "./address-list.ts";
 import type { Admission } from "./admission.ts";
 import { arrivalDeadline } from "./deadline.ts";
 import { feed } from "./feed.ts";
+import { handshakeEnd } from "./handshake.ts";
 import type { PendingConnection } from "./pending-handshakes.ts";
 import type { Priority } from "./verification-queue.ts";
 
@@ -122,7 +123,7 @@ async function receiveProof(
     if (!hadNonce && received >= NONCE_SIZE) pending.progress();
     return { consumed: progress.consumed };
   };
-  const { verified } = await feed(socket, receive, () => handshake.awaiting);
+  const { verified } = await feed(socket, receive, (cause) => handshakeEnd(handshake, cause));
   return verified;
 }
 

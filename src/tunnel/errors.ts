@@ -13,6 +13,14 @@ export class ConnectError extends SpipedError {
   }
 }
 
+/** A connection to a target was not tried: none of those before it came about within the time limit. */
+export class QueueTimeoutError extends ConnectError {
+  /** @param timeout ms */
+  constructor(timeout: number) {
+    super("ERR_SPIPED_CONNECT_TIMEOUT", `no connection within ${timeout / 1000} s`);
+  }
+}
+
 /** A socket broke while data was flowing; `cause` is the system's error. */
 export class BrokenPipeError extends SpipedError {
   /** Which of the two sockets it was: the encrypted one (`wire`) or the other (`plain`). */

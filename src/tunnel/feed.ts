@@ -1,6 +1,5 @@
 /** Reading from a socket what a state machine asks for, before the pumps take it over. */
 import type { Socket } from "node:net";
-import { HandshakeError, type HandshakePart } from "../protocol/errors.ts";
 
 /** What became of the bytes that a step was given. */
 export interface Step<Result> {
@@ -14,14 +13,14 @@ export interface Step<Result> {
  * Feeds what the socket receives to `step` until it returns a result. Bytes that `step` left are put back, and the
  * socket is left paused.
  *
- * @param awaiting what a handshake waits for, asked if the peer closes the connection.
- * @throws HandshakeError `ERR_SPIPED_HANDSHAKE_EOF` if the peer closes or resets the connection first (which of the two
- * is an accident of timing); what the socket was destroyed with; whatever `step` throws.
+ * @param endError makes the error for a peer that closes or resets the connection first (which of the two is an accident
+ * of timing).
+ * @throws what `endError` returns; what the socket was destroyed with; whatever `step` throws.
  */
 export function feed<Result>(
   socket: Socket,
   step: (bytes: Buffer) => Step<Result>,
-  awaiting?: () => HandshakePart | undefined,
+  endError: (cause: Error | null) => Error,
 ): Promise<Result> {
   return new Promise((resolve, reject) => {
     const stop = () => {
@@ -37,13 +36,7 @@ export function feed<Result>(
         reject(cause);
         return;
       }
-      reject(
-        new HandshakeError(
-          "ERR_SPIPED_HANDSHAKE_EOF",
-          "peer closed the connection during the handshake; it may hold another key",
-          { cause, awaiting: awaiting?.() },
-        ),
-      );
+      reject(endError(cause));
     };
     const onData = (chunk: Buffer) => {
       try {

@@ -4,7 +4,7 @@
  * on the round trip, so it is adjusted to the time that they take.
  */
 import { deadline } from "./deadline.ts";
-import { ConnectError } from "./errors.ts";
+import { QueueTimeoutError } from "./errors.ts";
 import { Slots } from "./slots.ts";
 
 /** Bounds. The upper one allows several hundred connections a second if a round trip takes 300 ms. */
@@ -24,7 +24,7 @@ export class HandshakeQueue {
    *
    * @param timeout ms.
    * @param signal ends the waiting with its reason.
-   * @throws ConnectError, the signal's reason, or what `open` throws.
+   * @throws QueueTimeoutError, the signal's reason, or what `open` throws.
    */
   async run<Result>(timeout: number, signal: AbortSignal, open: () => Promise<Result>): Promise<Result> {
     signal.throwIfAborted();
@@ -74,7 +74,7 @@ export class HandshakeQueue {
           }
           leave();
           stop();
-          reject(new ConnectError("ERR_SPIPED_CONNECT_TIMEOUT", `no connection within ${timeout / 1000} s`));
+          reject(new QueueTimeoutError(timeout));
         });
       };
       wait(this.#opened);

@@ -1,5 +1,6 @@
 /** Drives a client's handshake over a socket. */
 import type { Socket } from "node:net";
+import { HandshakeError } from "../protocol/errors.ts";
 import type { ClientHandshake } from "../protocol/handshake.ts";
 import type { SessionKeys } from "../protocol/key-schedule.ts";
 import { feed } from "./feed.ts";
@@ -7,11 +8,20 @@ import { feed } from "./feed.ts";
 /** What a client's handshake has done. */
 export type HandshakeStep = "nonce sent" | "nonce received" | "proof sent" | "complete";
 
+/** The error of a handshake whose peer has closed or reset the connection. */
+export function handshakeEnd(
+  { awaiting }: Pick<ClientHandshake, "awaiting">,
+  cause: Error | null,
+): HandshakeError {
+  const message = "peer closed the connection during the handshake; it may hold another key";
+  return new HandshakeError("ERR_SPIPED_HANDSHAKE_EOF", message, { cause, awaiting });
+}
+
 /**
  * Handshakes as the side that opened the connection.
  *
  * @param onStep called after each step.
- * @throws as `feed`.
+ * @throws HandshakeError, or what the socket was destroyed with.
  */
 export async function handshakeAsClient(
   socket: Socket,
@@ -31,7 +41,7 @@ export async function handshakeAsClient(
       if (session !== undefined) onStep("complete");
       return { consumed, result: session };
     };
-    return await feed(socket, receive, () => handshake.awaiting);
+    return await feed(socket, receive, (cause) => handshakeEnd(handshake, cause));
   } finally {
     handshake.destroy();
   }

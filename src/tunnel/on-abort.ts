@@ -3,7 +3,12 @@
  * eleventh listener on: so a signal gets one listener, which calls all others.
  */
 
-const actionsOf = new WeakMap<AbortSignal, Set<() => void>>();
+interface Watched {
+  readonly actions: Set<() => void>;
+  readonly listener: () => void;
+}
+
+const watched = new WeakMap<AbortSignal, Watched>();
 
 /**
  * Calls `action` when `signal` is aborted, unless the returned function is called first. It is not called for a signal
@@ -11,19 +16,24 @@ const actionsOf = new WeakMap<AbortSignal, Set<() => void>>();
  */
 export function onAbort(signal: AbortSignal | undefined, action: () => void): () => void {
   if (signal === undefined) return () => {};
-  let actions = actionsOf.get(signal);
-  if (actions === undefined) {
-    actions = new Set();
-    actionsOf.set(signal, actions);
-    const all = actions;
-    signal.addEventListener(
-      "abort",
-      () => {
-        for (const each of all) each();
-      },
-      { once: true },
-    );
-  }
+  const { actions, listener } = watched.get(signal) ?? watch(signal);
   actions.add(action);
-  return () => void actions.delete(action);
+  return () => {
+    actions.delete(action);
+    if (actions.size > 0) return;
+    // Node keeps a composite signal, or one with a timeout, for as long as it has a listener.
+    signal.removeEventListener("abort", listener);
+    watched.delete(signal);
+  };
+}
+
+function watch(signal: AbortSignal): Watched {
+  const actions = new Set<() => void>();
+  const listener = () => {
+    for (const action of actions) action();
+  };
+  signal.addEventListener("abort", listener);
+  const entry = { actions, listener };
+  watched.set(signal, entry);
+  return entry;
 }

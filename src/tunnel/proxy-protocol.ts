@@ -91,8 +91,8 @@ export interface ProxyHeader {
   readonly connection?: ProxiedConnection;
 }
 
-/** What was received instead of a header. */
-class ProxyHeaderError extends SpipedError {
+/** No header came, or something else did. */
+export class ProxyHeaderError extends SpipedError {
   constructor(message: string) {
     super("ERR_SPIPED_PROXY_HEADER", message);
   }

@@ -23,13 +23,16 @@ const PIECE = Math.floor(POOLED_SIZE / PACKET_SIZE) * PACKET_DATA;
 /** How long a stream that is disposed of waits for the peer to end its side, ms. */
 const LONGEST_DISPOSAL = 5000;
 
+/** How long a broken stream waits until somebody reads on, ms, before it is destroyed. */
+const MAX_UNREAD_MS = 60_000;
+
 /**
  * One end of a spiped connection, after its handshake. Both directions end by themselves, as with a `net.Socket`
  * that allows half-open: `end()` sends what was written and then half-closes; 'end' says that the peer did so.
  *
  * It is destroyed with a PacketError when the peer's stream is forged, damaged or cut inside a packet, and with the
- * system's error when the connection breaks, but not before what was received until then has been read, if it is read
- * at all. An end between two packets can't be told from a true one.
+ * system's error when the connection breaks, but not before what was received until then has been read, unless nothing
+ * is read for a minute. An end between two packets can't be told from a true one.
  *
  * `await using` ends it: see `[Symbol.asyncDispose]()`.
  */
@@ -42,6 +45,9 @@ export class SpipedSocket extends Duplex {
   /** Whether what is written can't reach the peer any more. */
   #deaf = false;
   #onWritten: ((error?: Error | null) => void) | undefined;
+  /** When the stream was last read, ms on the monotonic clock. */
+  #readAt = 0;
+  #stopWatchingReader = () => {};
   /** The client's name, which its key has; undefined if the server has only one key, and at the client. */
   readonly keyName: string | undefined;
   /** The fingerprint of the client's key, which tells several keys of one name apart; undefined where `keyName` is. */
@@ -124,6 +130,7 @@ export class SpipedSocket extends Duplex {
 
   override read(size?: number): unknown {
     const data = super.read(size);
+    if (data !== null) this.#readAt = performance.now();
     if (this.#failure !== undefined && this.readableLength === 0) this.destroy(this.#failure);
     return data;
   }
@@ -146,12 +153,12 @@ export class SpipedSocket extends Duplex {
   }
 
   override _final(callback: (error?: Error | null) => void): void {
-    if (this.#deaf) {
-      callback();
-      return;
-    }
-    this.#onWritten = callback;
-    this.#wire.end((error?: Error | null) => this.#written(error));
+    // A deaf stream has lost what was written: it never finishes, it is destroyed with its failure.
+    if (this.#deaf) return;
+    this.#wire.end((error?: Error | null) => {
+      if (error) this.#fail(error);
+      if (!this.#deaf) callback(error);
+    });
   }
 
   /** Ends a write. One that failed destroys the stream, but not before what has been received has been read. */
@@ -188,6 +195,7 @@ export class SpipedSocket extends Duplex {
   }
 
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    this.#stopWatchingReader();
     this.#wire.removeAllListeners("data");
     if (error === null) this.#wire.destroy();
     else reset(this.#wire);
@@ -218,8 +226,20 @@ export class SpipedSocket extends Duplex {
   }
 
   #deafen(): void {
+    if (this.#deaf) return;
     this.#deaf = true;
     this.#written();
+    this.#readAt = performance.now();
+    this.#watchReader(MAX_UNREAD_MS);
+  }
+
+  /** Destroys the stream if nobody reads it: who waits for the end of a write must not wait for ever. */
+  #watchReader(delay: number): void {
+    this.#stopWatchingReader = deadline(delay, () => {
+      const left = this.#readAt + MAX_UNREAD_MS - performance.now();
+      if (left > 0) this.#watchReader(left);
+      else this.destroy(this.#failure ?? (this.#wire as DirectSocket).writeError);
+    });
   }
 
   #receive(chunk: Buffer): void {

@@ -27,6 +27,11 @@ export class Targets {
     this.#targets = targets;
   }
 
+  /** The target that is preferred, as it was written. */
+  get name(): string {
+    return this.#targets[0]!.address.text;
+  }
+
   /**
    * Finds out whether a target can be reached, by connecting if the last attempt failed: who asks may be the one who
    * sends no client as long as the answer is no. It comes within half a second: a target that takes longer is not

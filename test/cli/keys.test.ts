@@ -175,6 +175,21 @@ describe("spiped keys", () => {
     );
   });
 
+  it("goes on if the settings of a client are wrong, and reports them", async () => {
+    const directory = directoryWith("alice.key", "bob.key");
+    writeFileSync(join(directory, "alice.toml"), "max_connections = 3\n");
+    const complaint = `spiped: ${join(directory, "alice.toml")}:1: max_connections: there is no such field\n`;
+    const listed = await keys("list", directory);
+    expect(listed).toMatchObject({ status: 0, stderr: complaint });
+    expect(listed.stdout).toMatch(/^alice .* unknown +unknown +alice\.key\nbob .* never +none +bob\.key\n$/m);
+    expect((await json("list", directory)).problems).toEqual([
+      { file: "alice.toml", kind: "settings", message: expect.stringContaining("max_connections") },
+    ]);
+    expect((await json("show", directory, "alice")).problems).toHaveLength(1);
+    expect(await keys("revoke", directory, "bob")).toMatchObject({ status: 0, stderr: complaint });
+    expect(readdirSync(directory).sort()).toEqual(["alice.key", "alice.toml"]);
+  });
+
   it("leaves no part of a key behind when none can be written, and none to be read at any time", async () => {
     const directory = directoryWith();
     const missing = join(directory, "missing");

@@ -1,6 +1,6 @@
 /** What the log says at the default level of connections that failed. */
 import { describe, expect, it, vi } from "vitest";
-import { failureLog } from "../../src/daemon/failure-log.ts";
+import { FailureLog } from "../../src/daemon/failure-log.ts";
 import type { ConnectionInfo } from "../../src/daemon/observer.ts";
 import { commandOf, connectTo, freeAddress, keyFile, run, startSpiped, until } from "../support/programs.ts";
 import { rawHandshake, rawPacket } from "../support/raw-peer.ts";
@@ -36,14 +36,14 @@ describeWith("spiped", "spipe")("a connection that failed", () => {
     const to = (number: number) => next(number).replace(" failed", ` to CLIENT failed`);
 
     expect(await lineOf(daemon, () => spipe(wire, keyFile()))).toBe(
-      `${failed} handshake: wrong key; compare the fingerprints that spiped --check-key FILE prints on both sides`,
+      `${failed} handshake: wrong key; the client has another key, or is no spiped: compare both sides' key files (spiped --check-key FILE, or sha256sum)`,
     );
     expect(await lineOf(daemon, async () => (await connectTo(wire)).end())).toBe(
       `${next(2)} handshake: peer closed; the client sent no handshake: a port scan, a health check, or a program that ` +
         "connects without spiped -e or spipe",
     );
     expect(await lineOf(daemon, async () => (await connectTo(wire)).write(Buffer.alloc(32)))).toBe(
-      `${next(3)} handshake: timeout; the client did not finish its handshake: is its -o too short, or its machine overloaded?`,
+      `${next(3)} handshake: timeout; the client did not finish its handshake: it is no spiped, its -o is too short, or its machine is overloaded`,
     );
     expect(await lineOf(daemon, () => spipe(wire, key, "-f"))).toBe(
       `${next(4)} handshake: peer offers no forward secrecy; the client uses -f and -g forbids it`,
@@ -80,6 +80,11 @@ describeWith("spiped", "spipe")("a connection that failed", () => {
     await spipe(wire, keyFile());
     await spipe(wire, key);
     expect(daemon.stderr()).toBe(before);
+    daemon.child.kill("SIGTERM");
+    await daemon.ended;
+    expect(daemon.stderr().slice(before.length)).toMatch(
+      /^spiped: connection 10 .*: handshake: wrong key; .* \(repeats in the last \d+ s: 2\)\nspiped: connection 11 .*: target: refused; .*: 1\)\n$/,
+    );
   });
 
   it("is logged with what to check, at spiped -e", async () => {
@@ -98,6 +103,33 @@ describeWith("spiped", "spipe")("a connection that failed", () => {
     await startSpiped("c", "-d", wire, silent.address, keyFile());
     expect(await lineOf(daemon, connect)).toMatch(
       / failed: handshake: peer closed; the peer closed the connection after our proof: most often another key, or its target refuses$/,
+    );
+  });
+
+  it("is logged as one without a PROXY protocol header", async () => {
+    const [source, target] = [await freeAddress(), await serve((socket) => void socket.resume())];
+    const options = ["--accept-proxy", "127.0.0.0/8", "-o", "0.3"];
+    const daemon = await startSpiped("ours", "-e", source, target.address, keyFile(), ...options);
+    const advice = "does that address send the PROXY protocol? if not, take it off --accept-proxy";
+    for (const [reason, provoke] of [
+      ["PROXY header: timeout", () => connectTo(source)],
+      ["PROXY header: peer closed", async () => (await connectTo(source)).end()],
+      ["no PROXY protocol header", async () => (await connectTo(source)).write("GET / HTTP/1.1\r\n")],
+    ] as const) {
+      expect(await lineOf(daemon, provoke)).toMatch(
+        new RegExp(
+          `^spiped: connection \\d from CLIENT failed: ${reason}; ${advice.replaceAll("?", "\\?")}$`,
+        ),
+      );
+    }
+    expect(target.sockets).toEqual([]);
+  });
+
+  it("is logged with the address of -b that is wrong", async () => {
+    const source = await freeAddress();
+    const daemon = await startSpiped("ours", "-e", source, "[127.0.0.1]:1", keyFile(), "-b", "192.0.2.9");
+    expect(await lineOf(daemon, () => connectTo(source))).toMatch(
+      / failed: target: Cannot assign requested address; is \[192\.0\.2\.9\]:0 \(-b\) an address of this machine, with a free port\?$/,
     );
   });
 
@@ -129,11 +161,12 @@ describe("the log of failures", () => {
 
   function startLog() {
     const lines: string[] = [];
-    const observer = failureLog({ warn: (line) => void lines.push(line), info: () => {} });
+    const log = new FailureLog({ warn: (line) => void lines.push(line), info: () => {} });
     return {
       lines,
+      flush: () => log.flush(),
       fail: (source: string, reason = "handshake: wrong key") =>
-        observer.closed?.(connection(source), reason, "check the key"),
+        log.closed(connection(source), reason, "check the key"),
     };
   }
 
@@ -154,8 +187,8 @@ describe("the log of failures", () => {
       lines.length = 0;
       vi.advanceTimersByTime(60_000);
       expect(lines).toEqual([
-        `${first} (repeats in the last 1 min: 4)`,
-        "mail: connection 1 from 192.0.2.1:1 failed: peer: bad MAC at packet 4; check the key (repeats in the last 1 min: 1)",
+        `${first} (repeats in the last 60 s: 4)`,
+        "mail: connection 1 from 192.0.2.1:1 failed: peer: bad MAC at packet 4; check the key (repeats in the last 60 s: 1)",
       ]);
       lines.length = 0;
       fail("192.0.2.1");
@@ -163,7 +196,7 @@ describe("the log of failures", () => {
       vi.advanceTimersByTime(119_000);
       expect(lines).toEqual([first.replace("2.1", "2.2")]);
       vi.advanceTimersByTime(1000);
-      expect(lines[1]).toBe(`${first} (repeats in the last 2 min: 1)`);
+      expect(lines[1]).toBe(`${first} (repeats in the last 120 s: 1)`);
       vi.advanceTimersByTime(240_000);
       fail("192.0.2.1");
       expect(lines.at(-1)).toBe(first);
@@ -172,17 +205,30 @@ describe("the log of failures", () => {
     }
   });
 
-  it("does not grow with the number of sources", () => {
+  it("does not grow with the number of sources, which hide no failure of another kind or tunnel", () => {
     vi.useFakeTimers();
     try {
       const { lines, fail } = startLog();
       for (let i = 0; i < 10_000; i += 1) fail(`10.0.${i >> 8}.${i & 255}`);
       expect(lines.length).toBe(129);
       lines.length = 0;
+      fail("10.9.9.9", "target: refused");
+      expect(lines).toEqual(["mail: connection 1 from 10.9.9.9:1 failed: target: refused; check the key"]);
       vi.advanceTimersByTime(60_000);
-      expect(lines).toEqual([expect.stringMatching(/ \(repeats in the last 1 min: 9871\)$/)]);
+      expect(lines.slice(1)).toEqual([expect.stringMatching(/ \(repeats in the last 60 s: 9871\)$/)]);
     } finally {
       vi.useRealTimers();
     }
+  });
+
+  it("logs what it has counted when the daemon stops", () => {
+    const { lines, fail, flush } = startLog();
+    for (let i = 0; i < 3; i += 1) fail("192.0.2.1");
+    lines.length = 0;
+    flush();
+    flush();
+    expect(lines).toEqual([
+      "mail: connection 1 from 192.0.2.1:1 failed: handshake: wrong key; check the key (repeats in the last 0 s: 2)",
+    ]);
   });
 });

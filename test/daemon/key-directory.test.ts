@@ -117,7 +117,7 @@ describe("a directory of keys", () => {
       }
     })();
     for (let i = 0; i < 20; i += 1) {
-      const { keys: found, problems } = await readKeyDirectory(keys, ["alice.key"]);
+      const { keys: found, problems } = await readKeyDirectory(keys, { known: ["alice.key"] });
       expect(found.filter(({ name }) => name.startsWith("client"))).toHaveLength(20);
       expect(found.some(({ file }) => file === "alice.key")).toBe(true);
       expect(problems).toEqual([]);

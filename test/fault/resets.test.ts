@@ -127,12 +127,10 @@ describeWith(
       const key = keyFile();
       const wire = await freeAddress(family);
       await startSpiped("ours", "-d", wire, target.address, key);
-      for (const maker of ["ours", "c"] as const) {
-        const command = [...commandOf(maker, "spipe"), "-t", wire.text, "-k", key];
-        const spipe = start(["bash", "-c", '"$@" </dev/zero | (sleep 0.3; cat)', "-", ...command]);
-        await spipe.ended;
-        if (maker === "ours") expect(spipe.stdout().length).toBe(ANSWER.length);
-      }
+      const command = [...commandOf("ours", "spipe"), "-t", wire.text, "-k", key];
+      const spipe = start(["bash", "-c", '"$@" </dev/zero | (sleep 0.3; cat)', "-", ...command]);
+      await spipe.ended;
+      expect(spipe.stdout().equals(ANSWER)).toBe(true);
     });
   }
 });

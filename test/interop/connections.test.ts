@@ -397,6 +397,27 @@ describe("more clients than may wait for a slot", () => {
   });
 });
 
+describe("a client who proves its key during a drain", () => {
+  it.each(["1", "2"])("gets a free slot, and waits for none, with %s workers", async (workers) => {
+    const echo = await startEcho();
+    const key = keyFile();
+    const wire = await freeAddress();
+    const options = ["-n", "2", "-o", "60", "--workers", workers];
+    const daemon = await startSpiped("ours", "-d", wire, echo.address, key, ...options);
+    const held = await connectTo(wire);
+    expect(await rawHandshake(held, key)).toBeDefined();
+    const late = [await connectTo(wire), await connectTo(wire)];
+    // The daemon has accepted them when it has sent its nonce.
+    await Promise.all(late.map((socket) => once(socket, "readable")));
+    process.kill(daemon.pid, "SIGTERM");
+    await until(() => !isListening(wire));
+    const sessions = await Promise.all(late.map((socket) => rawHandshake(socket, key)));
+    expect(sessions.filter((session) => session !== undefined)).toHaveLength(1);
+    for (const socket of [held, ...late]) socket.destroy();
+    expect(await daemon.ended).toEqual({ status: 0, signal: null });
+  });
+});
+
 describe("a reset at an awkward moment", () => {
   /** A daemon that is stopped while both of its peers act, so that it sees all of it at once. */
   async function withTarget(...options: string[]) {

@@ -5,8 +5,10 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer, get } from "node:http";
 import { connect as connectNet, createServer as createNetServer } from "node:net";
 import { join } from "node:path";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { inspect } from "node:util";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import {
   type ConnectOptions,
   connect,
@@ -593,4 +595,56 @@ describeWith("spiped")("a stream whose peer resets it behind data", () => {
     await expect(read()).rejects.toThrow();
     expect(length).toBe(200_000);
   });
+
+  it.each(["is read on", "is not read for a minute"])(
+    "never finishes what it has lost: it fails when it %s",
+    async (when) => {
+      vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
+      cleanUp(() => void vi.useRealTimers());
+      const turnsUntil = async (condition: () => boolean) => {
+        for (let turns = 0; !condition(); turns += 1) {
+          if (turns === 100_000) throw new Error("never became true");
+          await new Promise((next) => setImmediate(next));
+        }
+      };
+      const key = await loadKey(keyFile());
+      const accepted: SpipedSocket[] = [];
+      const server = createServer({ key }, (socket) => {
+        accepted.push(socket);
+        // It has data to read, and nobody reads.
+        socket.pause().read(0);
+      });
+      await server.listen({ port: 0, host: "127.0.0.1" });
+      const { port } = server.address() as { port: number };
+      const client = await connect({ host: "127.0.0.1", port, key });
+      client.on("error", () => {});
+      client.write(Buffer.alloc(100_000));
+      await turnsUntil(() => (accepted[0]?.readableLength ?? 0) > 0);
+      const [socket] = accepted as [SpipedSocket];
+      let outcome = "";
+      let written = 0;
+      const source = Readable.from(
+        (function* () {
+          for (; written < 200; written += 1) yield Buffer.alloc(10_000);
+        })(),
+      );
+      pipeline(source, socket).then(
+        () => {
+          outcome = "finished";
+        },
+        () => {
+          outcome = "failed";
+        },
+      );
+      client.destroy(new Error("gone"));
+      await turnsUntil(() => written === 200);
+      for (let i = 0; i < 20; i += 1) await new Promise((next) => setImmediate(next));
+      expect(outcome).toBe("");
+      if (when === "is read on") socket.resume();
+      else vi.advanceTimersByTime(60_000);
+      await turnsUntil(() => outcome !== "");
+      expect(outcome).toBe("failed");
+      await server.close();
+    },
+  );
 });

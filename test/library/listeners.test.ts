@@ -1,4 +1,5 @@
 /** Node warns of a leak from the eleventh listener for one event on; a correct program must not cause it. */
+import { getEventListeners } from "node:events";
 import { expect, it } from "vitest";
 import { connect, createServer, loadKey, type SpipedSocket } from "../../src/index.ts";
 import { cleanUp, keyFile, until } from "../support/programs.ts";
@@ -33,6 +34,9 @@ it("does not come of one signal for many connections", async () => {
     expect(await attempts).toEqual(Array(MANY).fill({ status: "rejected", reason }));
   });
   expect(warnings).toEqual([]);
+  const other = new AbortController();
+  await expect(connect({ port: 1, key, signal: other.signal })).rejects.toThrow("ECONNREFUSED");
+  for (const { signal } of [controller, other]) expect(getEventListeners(signal, "abort")).toEqual([]);
 });
 
 it("does not come of setTimeout() again and again, nor of close()", async () => {

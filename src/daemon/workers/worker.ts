@@ -5,7 +5,7 @@
 import type { Registry } from "prom-client";
 import { BoundSocket, type SocketHandle } from "../../tunnel/bound-socket.ts";
 import { connectionLog } from "../connection-log.ts";
-import { failureLog } from "../failure-log.ts";
+import { FailureLog } from "../failure-log.ts";
 import { limitId, makeAdmission } from "../limits.ts";
 import type { Log } from "../log.ts";
 import { allObservers, type Observer } from "../observer.ts";
@@ -35,13 +35,14 @@ export function runWorker(): Promise<number> {
     warn: (message, fields) => send({ type: "log", level: "warn", message, ...(fields && { fields }) }),
     info: (message, fields) => send({ type: "log", level: "info", message, ...(fields && { fields }) }),
   };
+  const failures = new FailureLog(log);
   const limits = new RemoteLimits(send);
   const tunnels = new Map<number, LocalTunnel>();
   let surroundings: Surroundings;
   let registry: Registry | undefined;
 
   const setUp = async (message: Extract<ParentMessage, { type: "setup" }>) => {
-    const observers: Observer[] = [failureLog(log)];
+    const observers: Observer[] = [failures];
     if (message.logConnections) observers.push(connectionLog(log));
     if (message.collectMetrics) {
       const { makeMetrics, makeRegistry } = await import("../metrics.ts");
@@ -68,6 +69,7 @@ export function runWorker(): Promise<number> {
       case "drain":
         await tunnels.get(message.tunnel)?.drain();
         tunnels.delete(message.tunnel);
+        failures.flush();
         return true;
       case "reachable":
         return tunnels.get(message.tunnel)?.reachable();
