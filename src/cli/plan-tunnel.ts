@@ -20,6 +20,8 @@ export interface PlanningOptions {
   /** Do not fail for a name that can't be looked up now: a target is left without addresses. */
   readonly waitForDns: boolean;
   readonly warn: (message: string) => void;
+  /** Called if the tunnel must wait for a name, as the original reports it: at each attempt. */
+  readonly unresolved: (message: string) => void;
   /** Called for a key that is not accepted while the others are. */
   readonly refuse: (message: string) => void;
   /** Called for a file of a key directory that is no key, at each reading. */
@@ -42,11 +44,16 @@ export async function planTunnel(
   const inTunnel = (line: string) => (name === undefined ? line : `${name}: ${line}`);
   const named = (tell: (message: string) => void) => (message: string) => tell(inTunnel(message));
   try {
-    return await plan(settings, { ...options, warn: named(options.warn), refuse: named(options.refuse) });
+    return await plan(settings, {
+      ...options,
+      warn: named(options.warn),
+      unresolved: named(options.unresolved),
+      refuse: named(options.refuse),
+    });
   } catch (error) {
     const failure = error instanceof UnresolvedError ? error.failure : error;
     if (error instanceof UnresolvedError && options.waitForDns) {
-      for (const line of error.lines) options.warn(inTunnel(line));
+      for (const line of error.lines) options.unresolved(inTunnel(line));
       return undefined;
     }
     if (name === undefined || !isUsersMistake(failure)) throw failure;
@@ -113,7 +120,7 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
         } catch (error) {
           const known = substitute(target);
           if (known === undefined || !(error instanceof UnresolvedError)) throw error;
-          for (const line of error.lines) warn(line);
+          for (const line of error.lines) options.unresolved(line);
           return known;
         }
       }),

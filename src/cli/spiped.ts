@@ -79,7 +79,7 @@ async function checkConfig(path: string): Promise<number> {
     refused = true;
     warn(message);
   };
-  const options = { waitForDns: false, warn, refuse, ignore: warn };
+  const options = { waitForDns: false, warn, unresolved: warn, refuse, ignore: warn };
   const plans = [];
   for (const settings of await readTunnels(path)) plans.push(await planTunnel(settings, options));
   try {
@@ -139,6 +139,7 @@ async function serve(args: ServeArguments, reportReady: (() => void) | undefined
         planTunnel(tunnel, {
           waitForDns: settings.waitForDns,
           warn: (message) => warnOnce(message, warned),
+          unresolved: (message) => log.warn(message),
           refuse: (message) => warnOnce(message, warned),
           ignore: (message) => warnOnce(message, ignored),
           previous,

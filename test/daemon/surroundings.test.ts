@@ -181,7 +181,7 @@ describeWith("spiped")("a client that leaves", () => {
       socket.end();
     };
     await leave("127.0.0.2");
-    await says(daemon, "handshake: peer closed");
+    await says(daemon, "PROXY header: peer closed");
     expect(daemon.child.exitCode).toBeNull();
   });
 });
