@@ -3,7 +3,7 @@ import type { Traffic } from "../tunnel/pipe.ts";
 
 /** A connection, from accept to close. */
 export interface ConnectionInfo {
-  /** Counted from 1 in each process. */
+  /** Counted from 1 for each tunnel in each process. */
   readonly id: number;
   /** Name of its tunnel, if tunnels have names. */
   readonly tunnel: string | undefined;

@@ -54,7 +54,10 @@ class KeyExpiredError extends SpipedError {
 export interface SpipedServerEvents {
   /** A client has proved that it holds the key. */
   connection: [socket: SpipedSocket];
-  /** A peer was turned away, with the reason; nothing was sent to it. Without a listener this is silent. */
+  /**
+   * A connection was closed before its peer was authenticated: wrong key, timeout, end, eviction or penalty. The peer got
+   * at most the server's nonce. Without a listener this is silent.
+   */
   refused: [error: Error, peer: { address: string | undefined; port: number | undefined }];
   /** Accepting failed, or connections were closed for lack of file descriptors; the server goes on. */
   warning: [error: Error];

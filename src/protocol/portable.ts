@@ -1,5 +1,5 @@
 /**
- * The portable engine: @noble's AES and SHA-256, packet by packet. It needs nothing of Node's, and it is the second
+ * The portable engine: @noble's AES and SHA-256, packet by packet. It needs no cipher or hash of Node's, and it is the second
  * implementation that tests compare the native engine with.
  */
 import { timingSafeEqual } from "node:crypto";
