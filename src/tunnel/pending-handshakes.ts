@@ -149,19 +149,20 @@ export class PendingHandshakes {
 
   /** Closes a connection that is without progress for long enough, if there is one. */
   #evictStalled(): boolean {
-    const now = performance.now();
-    for (const stage of ["silent", "started"] as const) {
-      const [oldest] = this.#pending[stage];
-      if (oldest === undefined || now - oldest.progressAt < PATIENCE_MS[stage]) continue;
-      this.#evict(oldest);
-      return true;
-    }
-    return false;
+    const [silent] = this.#pending.silent;
+    const [started] = this.#pending.started;
+    const oldest = leastPatience(silent, started);
+    if (oldest === undefined || patienceUsed(oldest) < 1) return false;
+    this.#evict(oldest);
+    return true;
   }
 
-  /** Closes a connection, unless none had a chance to make progress. */
+  /**
+   * Closes a connection, unless none had a chance to make progress. Both stages are measured by what is normal in them, so
+   * that a new client is not closed in favor of those who have stopped in the middle of a handshake.
+   */
   #evictOne(): boolean {
-    const chosen = this.#candidateOf("silent") ?? this.#candidateOf("started");
+    const chosen = leastPatience(this.#candidateOf("silent"), this.#candidateOf("started"));
     if (chosen === undefined) return false;
     this.#evict(chosen);
     if (this.#fewDescriptors) this.#budget.reportShortage();
@@ -199,6 +200,17 @@ export class PendingHandshakes {
       if (this.#size > this.#limits.lower) this.#trimLater();
     }, TRIM_INTERVAL_MS).unref();
   }
+}
+
+/** How long a connection is without progress, as a part of what is normal in its stage. */
+function patienceUsed({ stage, progressAt }: Connection): number {
+  return (performance.now() - progressAt) / PATIENCE_MS[stage];
+}
+
+/** Returns the connection of two that is longer without progress, by what is normal in its stage. */
+function leastPatience(one: Connection | undefined, other: Connection | undefined): Connection | undefined {
+  if (one === undefined || other === undefined) return one ?? other;
+  return patienceUsed(one) < patienceUsed(other) ? other : one;
 }
 
 class Connection implements PendingConnection {

@@ -8,6 +8,7 @@ import {
   freeAddress,
   keyFile,
   type Program,
+  readableCommandOf,
   run,
   temporaryDirectory,
 } from "../support/programs.ts";
@@ -279,7 +280,7 @@ describeWith("setpriv")("a port that needs privileges", () => {
     const user =
       process.geteuid!() === 0 ? ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] : [];
     const args = ["-F", "-d", "-s", "[127.0.0.1]:7", "-t", "[127.0.0.1]:1", "-k", key];
-    const { status, stderr } = await run([...user, ...commandOf("ours", "spiped"), ...args]);
+    const { status, stderr } = await run([...user, ...readableCommandOf("spiped"), ...args]);
     expect(status).toBe(1);
     expect(stderr).toContain(
       "spiped: Error binding socket: Permission denied\nspiped: [127.0.0.1]:7 is below port 1024, which needs privileges: ",

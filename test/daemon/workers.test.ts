@@ -12,11 +12,13 @@ import {
   isListening,
   keyFile,
   type Running,
+  readableCommandOf,
   run,
   start,
   startSpiped,
   temporaryDirectory,
   until,
+  untilListening,
 } from "../support/programs.ts";
 import { describeWith } from "../support/requirements.ts";
 import { exchange, startEcho } from "../support/servers.ts";
@@ -287,7 +289,12 @@ describe("--workers", () => {
 
 describeWith("root", "setpriv")("after -u, a worker", () => {
   it("can't be read by others of its user, nor can one that replaces it", async () => {
-    const { daemon, plain } = await withWorkers("-u", "nobody");
+    const [key, echo, wire, plain] = [keyFile(), await startEcho(), await freeAddress(), await freeAddress()];
+    const tunnel = ["-d", "-s", wire.text, "-t", echo.address.text, "-k", key];
+    const daemon = start([...readableCommandOf("spiped"), "-F", ...tunnel, "--workers", "2", "-u", "nobody"]);
+    await untilListening(daemon, wire);
+    await until(() => workersOf(daemon).length === 2);
+    await startSpiped("c", "-e", plain, wire, key);
     const isPrivate = async (pid: number) => {
       await until(() => /^Uid:\s+65534\s+65534/m.test(readFileSync(`/proc/${pid}/status`, "latin1")));
       const asNobody = ["setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"];

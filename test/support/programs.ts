@@ -2,7 +2,7 @@
 import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
 import { randomBytes, randomInt } from "node:crypto";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -15,6 +15,15 @@ export type Program = "spiped" | "spipe";
 /** The command that runs a program. */
 export function commandOf(maker: Maker, program: Program): readonly [string, ...string[]] {
   return maker === "c" ? [program] : [process.execPath, resolve(`dist/bin/${program}.cjs`)];
+}
+
+/** Our program in a directory that other users can read: the repository may be below one of root's. */
+export function readableCommandOf(program: Program): readonly [string, ...string[]] {
+  const directory = temporaryDirectory();
+  chmodSync(directory, 0o755);
+  const path = join(directory, `${program}.cjs`);
+  copyFileSync(`dist/bin/${program}.cjs`, path);
+  return [process.execPath, path];
 }
 
 const cleanups: (() => void | Promise<void>)[] = [];

@@ -59,6 +59,20 @@ describe("too many pending connections", () => {
     expect(closed(connections)).toEqual([false, true, false, false, false]);
   });
 
+  it("at the upper limit, closes those who stopped in the middle before clients that have just come", () => {
+    const accept = make(4, 4);
+    const connections = ["flood", "flood", "flood"].map(accept);
+    for (const { pending } of connections) pending.progress();
+    vi.advanceTimersByTime(600);
+    connections.push(accept("honest"));
+    turn();
+    connections.push(accept("honest"));
+    expect(closed(connections)).toEqual([true, false, false, false, false]);
+    vi.advanceTimersByTime(300);
+    connections.push(accept("honest"));
+    expect(closed(connections)).toEqual([true, false, false, true, false, false]);
+  });
+
   it("at the upper limit, closes the new one if the others had no chance to send anything", () => {
     const accept = make(2, 4);
     const connections = ["a", "a", "a", "a", "a"].map(accept);
