@@ -1,5 +1,5 @@
-import "../src/daemon/no-debugger.ts";
+import "../src/daemon/process/no-debugger.ts";
 import { spipe } from "../src/cli/spipe.ts";
-import { endProcess } from "../src/daemon/end-process.ts";
+import { endProcess } from "../src/daemon/process/end-process.ts";
 
 void spipe(process.argv.slice(2)).then(endProcess);

@@ -1,12 +1,12 @@
 /**
- * Assembles src/protocol/kernel.wat and writes its bytes, in base64, to src/protocol/kernel-bytes.ts, which is
+ * Assembles src/protocol/engine/kernel.wat and writes its bytes, in base64, to src/protocol/engine/kernel-bytes.ts, which is
  * committed so that neither build nor tests depend on an assembler. `--check` only compares.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import wabt from "wabt";
 
-const source = new URL("../src/protocol/kernel.wat", import.meta.url);
-const target = new URL("../src/protocol/kernel-bytes.ts", import.meta.url);
+const source = new URL("../src/protocol/engine/kernel.wat", import.meta.url);
+const target = new URL("../src/protocol/engine/kernel-bytes.ts", import.meta.url);
 
 const { parseWat } = await wabt();
 const parsed = parseWat("kernel.wat", readFileSync(source, "utf8"), { simd: true, bulk_memory: true });

@@ -3,7 +3,7 @@
  *
  * `process.exit` joins V8's threads. One that compiles and runs out of room waits for the main thread to collect
  * garbage, and the main thread waits for it (nodejs/node#54918). A busy machine and many tries are what it takes: before
- * src/daemon/end-process.ts, one of 20 to 40 transfers of 10 to 20 MiB hung on Node 24 and 26, and one of 100 of more.
+ * src/daemon/process/end-process.ts, one of 20 to 40 transfers of 10 to 20 MiB hung on Node 24 and 26, and one of 100 of more.
  *
  *     npm run build
  *     node scripts/exit-hang.mjs --node /usr/bin/node --runs 1000

@@ -12,21 +12,22 @@
  *
  * @module
  */
-export { type ConnectOptions, connect } from "./library/client.ts";
+
+export { SpipedError } from "./errors.ts";
+export { type ConnectOptions, connect } from "./library/connect.ts";
+export { createServer, type Key, type ServerOptions, type SpipedServer } from "./library/create-server.ts";
 export { httpAgent } from "./library/http-agent.ts";
 export { type LoadKeysOptions, loadKey, loadKeys } from "./library/load-keys.ts";
 export { type RedisConnector, redisConnector } from "./library/redis-connector.ts";
-export { createServer, type Key, type ServerOptions, type SpipedServer } from "./library/server.ts";
+export { ConnectError, type ConnectErrorCode } from "./net/connect-error.ts";
+export { ResolveError } from "./net/resolve.ts";
+export { fingerprint } from "./protocol/fingerprint.ts";
 export {
   HandshakeError,
   type HandshakeErrorCode,
   type HandshakePart,
   PacketError,
   type PacketErrorCode,
-  SpipedError,
-} from "./protocol/errors.ts";
-export { fingerprint } from "./protocol/fingerprint.ts";
+} from "./protocol/protocol-error.ts";
 export { Secret } from "./protocol/secret.ts";
-export { ConnectError, type ConnectErrorCode } from "./tunnel/errors.ts";
-export { ResolveError } from "./tunnel/resolve.ts";
 export type { SpipedSocket } from "./tunnel/spiped-socket.ts";

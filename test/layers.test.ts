@@ -1,17 +1,19 @@
 /** The one idea of the layout: imports point down, and the protocol never touches a socket. */
 import { readdirSync, readFileSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { describe, expect, it } from "vitest";
 
 /** What each directory of src/ may import from, besides itself. */
 const BELOW: Record<string, readonly string[]> = {
-  protocol: [],
-  tunnel: ["protocol"],
-  config: ["protocol", "tunnel"],
-  library: ["protocol", "tunnel", "config"],
-  daemon: ["protocol", "tunnel", "config"],
-  cli: ["protocol", "tunnel", "config", "daemon"],
-  "index.ts": ["protocol", "tunnel", "library"],
+  "errors.ts": [],
+  protocol: ["errors.ts"],
+  net: ["errors.ts"],
+  tunnel: ["net", "protocol", "errors.ts"],
+  config: ["net", "protocol", "errors.ts"],
+  library: ["config", "tunnel", "net", "protocol", "errors.ts"],
+  daemon: ["config", "tunnel", "net", "protocol", "errors.ts"],
+  cli: ["daemon", "config", "tunnel", "net", "protocol", "errors.ts"],
+  "index.ts": ["library", "tunnel", "net", "protocol", "errors.ts"],
 };
 
 /** What the protocol may use of Node: computing, nothing that reads, writes, waits or knows the time. */
@@ -29,6 +31,11 @@ function importsOf(file: string): string[] {
 }
 
 describe("the layers", () => {
+  it("have no two files of the same name", () => {
+    const names = files.map((file) => basename(file));
+    expect(names.filter((name, index) => names.indexOf(name) !== index)).toEqual([]);
+  });
+
   it.each(files)("%s imports from below only", (file) => {
     const layer = file.split("/")[0]!;
     for (const name of importsOf(file)) {

@@ -1,10 +1,11 @@
 /** Why `spipe` has no connection, or none any more: what follows the original's line on standard error. */
-import { HandshakeError, PacketError } from "../protocol/errors.ts";
-import { formatAddress, type ResolvedAddress } from "../tunnel/address.ts";
-import { ConnectError } from "../tunnel/errors.ts";
+
+import { formatAddress, type ResolvedAddress } from "../net/address.ts";
+import { ConnectError } from "../net/connect-error.ts";
+import { systemErrorText } from "../net/system-error.ts";
+import { HandshakeError, PacketError } from "../protocol/protocol-error.ts";
 import { explainClientHandshake } from "../tunnel/explain-handshake.ts";
-import { systemErrorText } from "../tunnel/system-error.ts";
-import { CommandError } from "./command-error.ts";
+import { ConnectionFailure } from "./connection-failure.ts";
 
 /** What is known of an attempt to connect. */
 export interface Attempt {
@@ -19,24 +20,25 @@ export interface Attempt {
 }
 
 /** Tells why a connection could not be opened: the original's line, then the cause as far as it is known. */
-export function explainOpening(error: unknown, attempt: Attempt): CommandError {
+export function explainOpening(error: unknown, attempt: Attempt): ConnectionFailure {
   if (error instanceof HandshakeError) {
     const isTimeout = error.code === "ERR_SPIPED_HANDSHAKE_TIMEOUT";
-    return new CommandError(
+    return new ConnectionFailure([
       isTimeout ? "Connection error" : "Handshake failed",
       explainClientHandshake(error, { ...attempt, timeout: attempt.timeout * 1000 }),
-    );
+    ]);
   }
   const { address, failures, timeout } = attempt;
   const to = address === undefined ? "" : ` from ${formatAddress(address)}`;
-  if (!(error instanceof ConnectError)) return new CommandError("Connection error", explainBreak(error));
+  if (!(error instanceof ConnectError))
+    return new ConnectionFailure(["Connection error", explainBreak(error)]);
   return error.code === "ERR_SPIPED_CONNECT"
-    ? new CommandError("Could not connect", ...failures)
-    : new CommandError(
+    ? new ConnectionFailure(["Could not connect", ...failures])
+    : new ConnectionFailure([
         "Connection error",
         ...failures,
         `no answer${to} within ${timeout} s: is the address right, and does a firewall let us through?`,
-      );
+      ]);
 }
 
 /** Tells why an address could not be connected to. */

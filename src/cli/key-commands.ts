@@ -1,17 +1,17 @@
 /** `--generate-key` and `--check-key`: making a key, and seeing that two machines hold the same one. */
 import { randomBytes } from "node:crypto";
 import { open, stat } from "node:fs/promises";
+import { ConfigError } from "../config/config-error.ts";
 import { KEY_BYTES } from "../config/key-file.ts";
+import { readKey } from "../config/read-key.ts";
+import { systemErrorText } from "../net/system-error.ts";
 import { fingerprint } from "../protocol/fingerprint.ts";
 import { Secret } from "../protocol/secret.ts";
-import { systemErrorText } from "../tunnel/system-error.ts";
-import { CommandError } from "./command-error.ts";
-import { readKey } from "./read-key.ts";
 
 /**
  * Writes a new random key to a file that only its owner can read.
  *
- * @throws CommandError if the file exists or can't be written.
+ * @throws ConfigError if the file exists or can't be written.
  */
 export async function generateKey(path: string): Promise<number> {
   const key = randomBytes(KEY_BYTES);
@@ -24,7 +24,7 @@ export async function generateKey(path: string): Promise<number> {
       await file.close();
     }
   } catch (error) {
-    throw new CommandError(`Cannot write a key to ${path}: ${systemErrorText(error)}`);
+    throw new ConfigError([`Cannot write a key to ${path}: ${systemErrorText(error)}`]);
   }
   const secret = Secret.fromKeyFile(key);
   key.fill(0);
@@ -36,11 +36,11 @@ export async function generateKey(path: string): Promise<number> {
 /**
  * Shows a key's size, permissions and fingerprint.
  *
- * @throws CommandError if it can't be read.
+ * @throws ConfigError if it can't be read.
  */
 export async function checkKey(path: string): Promise<number> {
   if (path !== "-" && (await stat(path).catch(() => undefined))?.isDirectory())
-    throw new CommandError(`${path} is a directory: spiped keys list ${path} shows the keys in it`);
+    throw new ConfigError([`${path} is a directory: spiped keys list ${path} shows the keys in it`]);
   const secret = await readKey(path, (warning) => process.stderr.write(`spiped: ${warning}\n`));
   const { size, mode } = await stat(path);
   const permissions = (mode & 0o777).toString(8).padStart(4, "0");

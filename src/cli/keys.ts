@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { link, open, stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { ConfigError, UsageError } from "../config/config-error.ts";
 import {
   clientOf,
   type DirectoryKey,
@@ -13,12 +14,10 @@ import {
 import { KEY_BYTES } from "../config/key-file.ts";
 import type { KeySettings } from "../config/key-settings.ts";
 import { escapeUnprintable, isPrintable } from "../config/printable.ts";
+import { systemErrorText } from "../net/system-error.ts";
 import { fingerprint } from "../protocol/fingerprint.ts";
 import { Secret } from "../protocol/secret.ts";
-import { systemErrorText } from "../tunnel/system-error.ts";
-import { asCommandError, CommandError } from "./command-error.ts";
-import { runProgram } from "./common-options.ts";
-import { UsageError } from "./grammar.ts";
+import { runProgram } from "./run-program.ts";
 
 const USAGE = `usage: spiped keys list <directory> [--json]
        spiped keys show <directory> <name> [--json]
@@ -56,7 +55,7 @@ export function keys(argv: readonly string[]): Promise<number> {
     if (given[0] !== undefined) throw new UsageError(`unexpected argument: ${given[0]}`);
     if (action !== "list" && operand === undefined)
       throw new UsageError(`keys ${action} needs ${action === "revoke" ? "a key" : "a name"}`);
-    const found = await asCommandError(readKeyDirectory(directory, { keepGoing: true }));
+    const found = await readKeyDirectory(directory, { keepGoing: true });
     for (const { kind, message } of found.problems) if (kind === "settings") printError(message);
     const output = await ACTIONS[action](directory, found, operand ?? "");
     process.stdout.write(values.json ? `${JSON.stringify(output.json, null, 2)}\n` : output.text);
@@ -94,7 +93,7 @@ function list(directory: string, found: KeyDirectory): Output {
   return describe(directory, found, found);
 }
 
-/** @throws CommandError if there is no such client. */
+/** @throws ConfigError if there is no such client. */
 function show(directory: string, found: KeyDirectory, name: string): Output {
   const own = {
     keys: found.keys.filter((key) => key.name === name),
@@ -104,25 +103,25 @@ function show(directory: string, found: KeyDirectory, name: string): Output {
   return describe(directory, found, own);
 }
 
-/** @throws CommandError if the client has a key, or none can be written. */
+/** @throws ConfigError if the client has a key, or none can be written. */
 async function add(directory: string, found: KeyDirectory, name: string): Promise<Output> {
   checkName(name);
   if (found.clients.has(name)) {
-    throw new CommandError(
+    throw new ConfigError([
       `There is a key of ${name} in ${directory}`,
       `For another one: spiped keys rotate ${shellWord(directory)} ${shellWord(name)}`,
-    );
+    ]);
   }
   const file = `${name}.key`;
   const made = await makeKey(directory, file, found);
-  if (made === undefined) throw new CommandError(`${join(directory, file)} exists`);
+  if (made === undefined) throw new ConfigError([`${join(directory, file)} exists`]);
   return madeOutput(directory, name, file, made, [
     `Copy ${join(directory, file)} to ${name} by a way you trust.`,
     `${RELOAD}: it accepts the key then.`,
   ]);
 }
 
-/** @throws CommandError if the client has no key, or none can be written. */
+/** @throws ConfigError if the client has no key, or none can be written. */
 async function rotate(directory: string, found: KeyDirectory, name: string): Promise<Output> {
   checkName(name);
   if (!found.clients.has(name)) throw noKeyOf(name, directory);
@@ -142,7 +141,7 @@ async function rotate(directory: string, found: KeyDirectory, name: string): Pro
   ]);
 }
 
-/** @throws CommandError if there is no such key, if it could be one of several, or if it cannot be removed. */
+/** @throws ConfigError if there is no such key, if it could be one of several, or if it cannot be removed. */
 async function revoke(directory: string, found: KeyDirectory, operand: string): Promise<Output> {
   const all = candidates(found);
   const matching = [
@@ -151,22 +150,22 @@ async function revoke(directory: string, found: KeyDirectory, operand: string): 
     all.filter((key) => key.fingerprint === operand),
   ].find((keys) => keys.length > 0);
   if (matching === undefined)
-    throw new CommandError(
+    throw new ConfigError([
       `There is no key ${operand} in ${directory}: name a client, a file or a fingerprint`,
-    );
+    ]);
   const [key, ...others] = matching;
   if (key === undefined || others.length > 0) {
-    throw new CommandError(
+    throw new ConfigError([
       `${operand} may be any of ${matching.length} keys: name one`,
       ...matching.map(
         ({ file, fingerprint }) => `${revokeCommand(directory, file)}   (${fingerprint ?? "no key"})`,
       ),
-    );
+    ]);
   }
   const { file, name } = key;
   const path = join(directory, file);
   await unlink(path).catch((error) => {
-    throw new CommandError(`Cannot remove ${path}: ${systemErrorText(error)}`);
+    throw new ConfigError([`Cannot remove ${path}: ${systemErrorText(error)}`]);
   });
   await sync(directory);
   const next = [`${RELOAD}: it ends the connections that this key has opened.`];
@@ -197,8 +196,8 @@ function candidates({ keys, problems }: KeyDirectory): Candidate[] {
   ];
 }
 
-function noKeyOf(name: string, directory: string): CommandError {
-  return new CommandError(`There is no key of ${name} in ${directory}`);
+function noKeyOf(name: string, directory: string): ConfigError {
+  return new ConfigError([`There is no key of ${name} in ${directory}`]);
 }
 
 function revokeCommand(directory: string, file: string): string {
@@ -207,9 +206,9 @@ function revokeCommand(directory: string, file: string): string {
 
 function checkName(name: string): void {
   if (name === "" || /^-|[./]/.test(name) || !isPrintable(name)) {
-    throw new CommandError(
+    throw new ConfigError([
       `${JSON.stringify(name)} is no name of a client: it must have no dot, no slash and no control character, and not begin with a dash`,
-    );
+    ]);
   }
 }
 
@@ -319,7 +318,7 @@ function numbered(steps: readonly string[]): string {
  * Writes a new key, whole or not at all: to a file that readers of the directory skip, which then gets its name.
  *
  * @returns undefined if there is a file of this name, which stays as it is.
- * @throws CommandError
+ * @throws ConfigError
  */
 async function makeKey(directory: string, file: string, found: KeyDirectory): Promise<MadeKey | undefined> {
   const path = join(directory, file);
@@ -338,7 +337,7 @@ async function makeKey(directory: string, file: string, found: KeyDirectory): Pr
     await link(temporary, path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "EEXIST") return undefined;
-    throw new CommandError(`Cannot write a key to ${path}: ${systemErrorText(error)}`);
+    throw new ConfigError([`Cannot write a key to ${path}: ${systemErrorText(error)}`]);
   } finally {
     contents.fill(0);
     await unlink(temporary).catch(() => {});

@@ -1,25 +1,22 @@
 /** `spipe`: standard input and output through an encrypted connection. */
 
 import { constants, fstatSync, readFileSync, statSync } from "node:fs";
-import { PacketError } from "../protocol/errors.ts";
-import { formatAddress, parseAddress, parseBindAddress, type ResolvedAddress } from "../tunnel/address.ts";
-import { type ConnectAddressesOptions, connectAddresses } from "../tunnel/connect.ts";
+import { addressOf, firstAddress } from "../config/addresses.ts";
+import { ConfigError, UsageError } from "../config/config-error.ts";
+import type { OptionSpec } from "../config/option-spec.ts";
+import { secondsOf } from "../config/option-value.ts";
+import { DEFAULT_TIMEOUT, SHARED_OPTIONS } from "../config/options.ts";
+import { readKey } from "../config/read-key.ts";
+import { showProcessAs } from "../daemon/process/process-title.ts";
+import { formatAddress, parseAddress, parseBindAddress, type ResolvedAddress } from "../net/address.ts";
+import { systemErrorText } from "../net/system-error.ts";
+import { PacketError } from "../protocol/protocol-error.ts";
+import { type ConnectAddressesOptions, connectAddresses } from "../tunnel/open-connection.ts";
 import type { SpipedSocket } from "../tunnel/spiped-socket.ts";
-import { systemErrorText } from "../tunnel/system-error.ts";
-import { CommandError } from "./command-error.ts";
-import {
-  addressOf,
-  DEFAULT_TIMEOUT,
-  Exit,
-  firstAddress,
-  runProgram,
-  SHARED_OPTIONS,
-  secondsOf,
-} from "./common-options.ts";
+import { ConnectionFailure } from "./connection-failure.ts";
 import { type Attempt, explainAttempt, explainBreak, explainOpening } from "./explain.ts";
-import { describeOptions, type OptionSpec, readOptions, UsageError } from "./grammar.ts";
-import { showProcessAs } from "./process-name.ts";
-import { readKey } from "./read-key.ts";
+import { describeOptions, readOptions } from "./getopt.ts";
+import { Exit, runProgram } from "./run-program.ts";
 import { VERSION } from "./version.ts";
 
 const PROGRAM = "spipe";
@@ -180,7 +177,7 @@ async function bindAddress(text: string): Promise<ResolvedAddress> {
     const { addresses } = await addressOf(text, "-b", parseBindAddress);
     return firstAddress(addresses, text, tell);
   } catch (error) {
-    if (error instanceof CommandError) throw new CommandError(...error.lines, "Failed to get bind address");
+    if (error instanceof ConfigError) throw new ConfigError([...error.lines, "Failed to get bind address"]);
     throw error;
   }
 }
@@ -235,7 +232,7 @@ async function open(
 async function transfer(socket: SpipedSocket, fragile: boolean): Promise<number> {
   const { stdin, stdout } = process;
   // Node takes what it does not know for an empty input.
-  if (fstatSync(0).isDirectory()) throw new CommandError("Error reading: Is a directory");
+  if (fstatSync(0).isDirectory()) throw new ConnectionFailure(["Error reading: Is a directory"]);
   const sent = new Promise<void>((resolve) => {
     socket.once("finish", resolve);
   });
@@ -246,16 +243,18 @@ async function transfer(socket: SpipedSocket, fragile: boolean): Promise<number>
     });
   });
   const failed = new Promise<never>((_resolve, reject) => {
-    stdin.once("error", (error) => reject(new CommandError(`Error reading: ${systemErrorText(error)}`)));
+    stdin.once("error", (error) =>
+      reject(new ConnectionFailure([`Error reading: ${systemErrorText(error)}`])),
+    );
     stdout.once("error", (error: NodeJS.ErrnoException) => {
       if (error.code === "EPIPE") dieOfBrokenPipe();
-      reject(new CommandError(`Error writing: ${systemErrorText(error)}`));
+      reject(new ConnectionFailure([`Error writing: ${systemErrorText(error)}`]));
     });
     socket.once("error", (error) => {
       const cut = error instanceof PacketError && error.code === "ERR_SPIPED_TRUNCATED";
       const failure = cut
-        ? new CommandError("The stream ended inside a packet: data is missing", "Connection error")
-        : new CommandError("Connection error", explainBreak(error));
+        ? new ConnectionFailure(["The stream ended inside a packet: data is missing", "Connection error"])
+        : new ConnectionFailure(["Connection error", explainBreak(error)]);
       // What came before goes out first.
       stdout.write("", () => reject(failure));
     });

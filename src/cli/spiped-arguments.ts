@@ -1,135 +1,24 @@
 /** The command line of `spiped`. */
-import { AddressList } from "../tunnel/address-list.ts";
-import { CommandError } from "./command-error.ts";
+
+import { ConfigError, UsageError } from "../config/config-error.ts";
+import { parseCount } from "../config/numbers.ts";
+import type { Met, OptionSpec } from "../config/option-spec.ts";
+import { numberOf, secondsOf, wrongArgument } from "../config/option-value.ts";
+import { DEFAULT_TIMEOUT, PROCESS_OPTIONS, PROGRAM, TUNNEL_OPTIONS } from "../config/options.ts";
+import type { ProcessSettings } from "../config/process-settings.ts";
 import {
-  DEFAULT_TIMEOUT,
-  Exit,
-  numberOf,
-  SHARED_OPTIONS,
-  secondsOf,
-  wrongArgument,
-} from "./common-options.ts";
-import { describeOptions, type Met, type OptionSpec, readOptions, UsageError } from "./grammar.ts";
-import { parseCount } from "./numbers.ts";
-import { DEFAULT_LIMIT, DEFAULT_RESOLVE_INTERVAL, parseMode, type TunnelSettings } from "./settings.ts";
+  DEFAULT_LIMIT,
+  DEFAULT_RESOLVE_INTERVAL,
+  parseMode,
+  type TunnelSettings,
+} from "../config/tunnel-settings.ts";
+import type { DaemonSettings } from "../daemon/daemon.ts";
+import { AddressList } from "../net/cidr-list.ts";
+import { describeOptions, readOptions } from "./getopt.ts";
+import { Exit } from "./run-program.ts";
 import { VERSION } from "./version.ts";
 
-/** The program's name in messages. */
-export const PROGRAM = "spiped";
-
-/** Options that describe a tunnel. */
-const TUNNEL = {
-  encrypt: { short: "e", long: "encrypt", help: "accept plain connections, connect to the target encrypted" },
-  decrypt: { short: "d", long: "decrypt", help: "accept encrypted connections, connect to the target plain" },
-  source: {
-    short: "s",
-    long: "source",
-    value: "ADDR",
-    help: "where to listen: [IP]:PORT, NAME:PORT or /PATH",
-  },
-  target: SHARED_OPTIONS.target,
-  key: {
-    ...SHARED_OPTIONS.key,
-    help: "file with the shared key; - for standard input;\nwith -d also a directory of keys, one for each peer",
-  },
-  bind: SHARED_OPTIONS.bind,
-  weak: SHARED_OPTIONS.weak,
-  strict: SHARED_OPTIONS.strict,
-  noKeepAlive: SHARED_OPTIONS.noKeepAlive,
-  limit: {
-    short: "n",
-    long: "max-connections",
-    value: "N",
-    help: "simultaneous connections; 0 for no limit (100)",
-  },
-  timeout: SHARED_OPTIONS.timeout,
-  interval: {
-    short: "r",
-    long: "resolve-interval",
-    value: "SECONDS",
-    help: "look the target up this often (60)",
-  },
-  noResolve: { short: "R", long: "no-resolve", help: "look the target up only once" },
-  failover: {
-    long: "failover-target",
-    value: "ADDR",
-    repeatable: true,
-    help: "where connections go when the target fails; repeatable",
-  },
-  idle: { long: "idle-timeout", value: "SECONDS", help: "end connections without traffic" },
-  allow: {
-    long: "allow",
-    value: "CIDR",
-    repeatable: true,
-    help: "serve clients from these addresses only; repeatable",
-  },
-  acceptProxy: {
-    long: "accept-proxy",
-    value: "CIDR",
-    repeatable: true,
-    help: "expect a PROXY protocol header from these addresses; repeatable",
-  },
-  sendProxy: {
-    long: "send-proxy",
-    value: "VERSION",
-    help: "send the target a PROXY protocol header, v1 or v2",
-  },
-  penaltyExempt: {
-    long: "penalty-exempt",
-    value: "CIDR",
-    repeatable: true,
-    help: "never penalize these addresses for failed handshakes; repeatable",
-  },
-  socketMode: { long: "socket-mode", value: "MODE", help: "permissions of a UNIX source, such as 0660" },
-  socketOwner: { long: "socket-owner", value: "SPEC", help: "owner of a UNIX source, as for -u" },
-} as const satisfies Record<string, OptionSpec>;
-
-/** Options that describe the process. */
-const PROCESS = {
-  config: { long: "config", value: "FILE", help: "read tunnels from a file instead" },
-  checkConfig: { long: "check-config", help: "check that file, and what it names, and exit" },
-  wait: { short: "D", long: "wait-for-dns", help: "start at once and wait until the names can be looked up" },
-  foreground: { short: "F", long: "foreground", help: "stay in the foreground; no pid file" },
-  pidFile: { short: "p", long: "pid-file", value: "FILE", help: "pid file (the source address and .pid)" },
-  user: { short: "u", long: "user", value: "SPEC", help: "run as user, :group or user:group" },
-  workers: { long: "workers", value: "N", help: "processes that share the work; auto for one a core (1)" },
-  syslog: { long: "syslog", help: "messages go to syslog" },
-  logLevel: { long: "log-level", value: "LEVEL", help: "warn, or info to tell of each connection (warn)" },
-  logFormat: { long: "log-format", value: "FORMAT", help: "text or json (text)" },
-  metrics: {
-    long: "metrics",
-    value: "ADDR",
-    help: "serve metrics, health and a status page on loopback or /PATH",
-  },
-  metricsPublic: {
-    long: "metrics-public",
-    help: "let --metrics take an address that other machines can reach",
-  },
-  metricsToken: {
-    long: "metrics-token-file",
-    value: "FILE",
-    help: "require the bearer token in this file for metrics and status page",
-  },
-  metricsHost: {
-    long: "metrics-host",
-    value: "NAME",
-    repeatable: true,
-    help: "answer requests for this host name too; repeatable",
-  },
-  generateKey: { long: "generate-key", value: "FILE", help: "make a new key, and exit" },
-  checkKey: {
-    long: "check-key",
-    value: "FILE",
-    help: "show size, permissions and fingerprint of a key, and exit",
-  },
-  version: SHARED_OPTIONS.version,
-  help: SHARED_OPTIONS.help,
-} as const satisfies Record<string, OptionSpec>;
-
-const OPTIONS = { ...TUNNEL, ...PROCESS };
-
-/** The options that no configuration file sets. */
-export const PROCESS_OPTIONS: readonly OptionSpec[] = Object.values(PROCESS);
+const OPTIONS = { ...TUNNEL_OPTIONS, ...PROCESS_OPTIONS };
 
 /** The usage text. */
 export const USAGE = `usage: spiped {-e | -d} -s <source socket> -t <target socket> -k <key file>
@@ -152,30 +41,9 @@ function workersOf(met: Met): number {
   return count;
 }
 
-/** What the command line says of the process. */
-export interface ProcessSettings {
-  readonly waitForDns: boolean;
-  readonly foreground: boolean;
-  readonly pidFile: string;
-  readonly user: string | undefined;
-  /** `auto`: one for each core. */
-  readonly workers: number | "auto";
-  readonly syslog: boolean;
-  readonly logLevel: "warn" | "info";
-  readonly logFormat: "text" | "json";
-  readonly metrics: string | undefined;
-  /** Allow an address of `metrics` that other machines can reach. */
-  readonly metricsPublic: boolean;
-  /** File with the bearer token that metrics require. */
-  readonly metricsToken: string | undefined;
-  /** Host names that metrics are asked for under. */
-  readonly metricsHosts: readonly string[];
-}
-
 /** What `spiped` is asked to do. */
 export type SpipedArguments =
-  | { readonly action: "serve"; readonly process: ProcessSettings; readonly tunnel: TunnelSettings }
-  | { readonly action: "serve"; readonly process: ProcessSettings; readonly config: string }
+  | ({ readonly action: "serve" } & DaemonSettings)
   | { readonly action: "check-config"; readonly config: string }
   | { readonly action: "generate-key"; readonly file: string }
   | { readonly action: "check-key"; readonly file: string };
@@ -183,7 +51,7 @@ export type SpipedArguments =
 /**
  * Reads the command line.
  *
- * @throws UsageError, CommandError; Exit after `-v` or `-h`.
+ * @throws UsageError, ConfigError; Exit after `-v` or `-h`.
  */
 export function readArguments(argv: readonly string[]): SpipedArguments {
   const given = new Map<OptionSpec, string[]>();
@@ -234,21 +102,21 @@ export function readArguments(argv: readonly string[]): SpipedArguments {
         break;
       case OPTIONS.socketMode:
         if (parseMode(met.value) === undefined)
-          throw new CommandError(
+          throw new ConfigError([
             `${met.typed} needs permissions such as 0660, not ${met.value || "an empty value"}`,
-          );
+          ]);
         break;
       case OPTIONS.metricsHost:
         if (!/^[\w-]+(\.[\w-]+)*\.?$/.test(met.value))
-          throw new CommandError(
+          throw new ConfigError([
             `${met.typed} needs a host name without a port, not ${met.value || "an empty value"}`,
-          );
+          ]);
         break;
       case OPTIONS.config:
       case OPTIONS.metricsToken:
       case OPTIONS.generateKey:
       case OPTIONS.checkKey:
-        if (met.value === "") throw new CommandError(`${met.typed} has an empty value: name a file`);
+        if (met.value === "") throw new ConfigError([`${met.typed} has an empty value: name a file`]);
         break;
       case OPTIONS.version:
         process.stderr.write(`${PROGRAM} ${VERSION}\n`);
@@ -290,7 +158,7 @@ export function readArguments(argv: readonly string[]): SpipedArguments {
   );
   if (withoutMetrics !== undefined) throw new UsageError(`--${withoutMetrics.long} needs --metrics`);
   if (config !== undefined) {
-    const stray = Object.values<OptionSpec>(TUNNEL).find((spec) => given.has(spec));
+    const stray = Object.values<OptionSpec>(TUNNEL_OPTIONS).find((spec) => given.has(spec));
     if (stray !== undefined) throw new UsageError(`--${stray.long} belongs into the file of --config`);
     if (given.has(OPTIONS.checkConfig)) return { action: "check-config", config };
     return { action: "serve", process: settings(`${config}.pid`), config };
@@ -339,13 +207,15 @@ export function readArguments(argv: readonly string[]): SpipedArguments {
 
 function oneOf(met: Met, values: readonly string[]): void {
   if (!values.includes(met.value))
-    throw new CommandError(`${met.typed} needs ${values.join(" or ")}, not ${met.value || "an empty value"}`);
+    throw new ConfigError([
+      `${met.typed} needs ${values.join(" or ")}, not ${met.value || "an empty value"}`,
+    ]);
 }
 
 function checkValue(met: Met, check: () => void): void {
   try {
     check();
   } catch (error) {
-    throw new CommandError(`${met.typed}: ${(error as Error).message}`);
+    throw new ConfigError([`${met.typed}: ${(error as Error).message}`]);
   }
 }

@@ -6,8 +6,8 @@
 import { constants } from "node:fs";
 import { open, readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { systemErrorText } from "../net/system-error.ts";
 import { Secret } from "../protocol/secret.ts";
-import { systemErrorText } from "../tunnel/system-error.ts";
 import { ConfigError } from "./config-error.ts";
 import { type KeyFacts, MIN_KEY_BYTES, warningsFor } from "./key-file.ts";
 import { type KeySettings, readKeySettings } from "./key-settings.ts";

@@ -1,6 +1,6 @@
 /** The restrictions of one client: `NAME.toml` in a key directory, or `[tunnels.TUNNEL.keys.NAME]`. */
 import { readFile } from "node:fs/promises";
-import { systemErrorText } from "../tunnel/system-error.ts";
+import { systemErrorText } from "../net/system-error.ts";
 import { ConfigError } from "./config-error.ts";
 import { asProblem, parseToml } from "./toml.ts";
 

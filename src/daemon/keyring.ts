@@ -1,7 +1,7 @@
 /** The keys that a daemon accepts, each known by its client's name. */
 import { Secret } from "../protocol/secret.ts";
 import type { SlotCounter } from "../tunnel/slots.ts";
-import type { Targets } from "../tunnel/targets.ts";
+import type { Targets } from "./targets.ts";
 
 /** A key and what holds for its clients. */
 export interface Key {

@@ -1,7 +1,7 @@
 /** The limits on connections: simultaneous ones, of tunnels and of keys, and unauthenticated ones. */
 import { Admission } from "../tunnel/admission.ts";
 import { Slots } from "../tunnel/slots.ts";
-import type { Log } from "./log.ts";
+import type { Log } from "./observe/log.ts";
 
 /** Keeps the count of each limit, over changes of the limit. */
 export class Limits {

@@ -3,8 +3,8 @@
  * names of a tunnel that had to wait can be looked up.
  */
 import { setTimeout as sleep } from "node:timers/promises";
-import { destroySecrets, type TunnelPlan } from "./plan.ts";
-import type { TunnelReadiness } from "./status-server.ts";
+import { destroySecrets, type TunnelPlan } from "../config/plan.ts";
+import type { TunnelReadiness } from "./observe/status-server.ts";
 import { checkSources, isResolved, type Tunnels } from "./tunnels.ts";
 
 /** How long to wait between two attempts to look up the names of a tunnel, and for those that take longer, ms. */

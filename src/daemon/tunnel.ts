@@ -1,10 +1,12 @@
 /** A tunnel of a running daemon: its listening socket, and the servers of the connections that it accepts. */
-import { BoundSocket, canBindOnly } from "../tunnel/bound-socket.ts";
-import { Listener } from "../tunnel/listener.ts";
-import { changeSocketFile, type SocketFileOptions } from "../tunnel/socket-file.ts";
-import { type Surroundings, serverOptions, type TunnelPlan } from "./plan.ts";
-import { ownerIds } from "./privileges.ts";
-import { TunnelServer } from "./server.ts";
+
+import type { TunnelPlan } from "../config/plan.ts";
+import { BoundSocket, canBindOnly } from "../net/bound-socket.ts";
+import { Listener } from "../net/listener.ts";
+import { changeSocketFile, type SocketFileOptions } from "../net/socket-file.ts";
+import { ownerIds } from "./process/privileges.ts";
+import { type Surroundings, serverOptions } from "./tunnel-options.ts";
+import { TunnelServer } from "./tunnel-server.ts";
 
 /** A tunnel whose address is bound. */
 export interface Tunnel {

@@ -2,12 +2,12 @@
 import { realpathSync } from "node:fs";
 import { SocketAddress } from "node:net";
 import { join, parse } from "node:path";
-import { SpipedError } from "../protocol/errors.ts";
-import { formatAddress } from "../tunnel/address.ts";
-import { systemErrorText } from "../tunnel/system-error.ts";
-import type { Log } from "./log.ts";
-import type { TunnelPlan } from "./plan.ts";
-import { PrivilegeError } from "./privileges.ts";
+import type { TunnelPlan } from "../config/plan.ts";
+import { SpipedError } from "../errors.ts";
+import { formatAddress } from "../net/address.ts";
+import { systemErrorText } from "../net/system-error.ts";
+import type { Log } from "./observe/log.ts";
+import { PrivilegeError } from "./process/privileges.ts";
 import { applyPermissions, type Tunnel, type TunnelFactory } from "./tunnel.ts";
 
 /** A tunnel's address could not be opened; `cause` is the system's error. */

@@ -1,7 +1,7 @@
 /** HTTP through an encrypted connection, with the pooling of Node's own agent. */
 import { Agent, type AgentOptions, type ClientRequestArgs } from "node:http";
 import type { Duplex } from "node:stream";
-import { type ConnectOptions, connect } from "./client.ts";
+import { type ConnectOptions, connect } from "./connect.ts";
 
 class SpipedAgent extends Agent {
   readonly #target: ConnectOptions;

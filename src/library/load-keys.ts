@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { ConfigError } from "../config/config-error.ts";
 import { readKeyDirectory } from "../config/key-directory.ts";
 import { Secret } from "../protocol/secret.ts";
-import type { Key } from "./server.ts";
+import type { Key } from "./create-server.ts";
 
 /**
  * Reads a key file. All its bytes count, as with `spiped -k`.

@@ -1,6 +1,6 @@
 /** An encrypted connection for ioredis, made anew whenever ioredis reconnects. */
 import type { SpipedSocket } from "../tunnel/spiped-socket.ts";
-import { type ConnectOptions, connect } from "./client.ts";
+import { type ConnectOptions, connect } from "./connect.ts";
 
 /** What ioredis asks of a class in its `Connector` option. */
 export interface RedisConnector {

@@ -12,7 +12,6 @@
  */
 import { randomBytes, timingSafeEqual } from "node:crypto";
 import { EXPONENT_RANDOM_SIZE, Exponent, inRange, ONE, sameValue, VALUE_SIZE } from "./diffie-hellman.ts";
-import { HandshakeError, type HandshakePart } from "./errors.ts";
 import {
   authenticateValue,
   deriveSessionKeys,
@@ -22,6 +21,7 @@ import {
   type Side,
 } from "./key-schedule.ts";
 import { PACKET_TAG } from "./packet.ts";
+import { HandshakeError, type HandshakePart } from "./protocol-error.ts";
 import type { Secret } from "./secret.ts";
 
 const MESSAGE_SIZE = VALUE_SIZE + PACKET_TAG;

@@ -8,7 +8,7 @@ import { createHmac, hash } from "node:crypto";
 import { pbkdf2 } from "@noble/hashes/pbkdf2.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { concatBytes } from "@noble/hashes/utils.js";
-import type { DirectionKeys } from "./engine.ts";
+import type { DirectionKeys } from "./engine/engine.ts";
 import { Secret } from "./secret.ts";
 
 /** Bytes of a nonce. */

@@ -1,8 +1,8 @@
 /** Turns a stream of packets, cut anywhere, back into data (section 1.8; the other half of `proto_crypt`). */
-import type { DirectionKeys, Engine, PacketCipher, Workspace } from "./engine.ts";
-import { PacketError } from "./errors.ts";
+import type { DirectionKeys, Engine, PacketCipher, Workspace } from "./engine/engine.ts";
 import { BATCH_PACKETS, openedSize, PACKET_SIZE } from "./packet.ts";
 import { PacketNumber } from "./packet-number.ts";
+import { PacketError } from "./protocol-error.ts";
 
 const BATCH_SIZE = BATCH_PACKETS * PACKET_SIZE;
 

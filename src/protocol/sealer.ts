@@ -1,5 +1,5 @@
 /** Turns data into packets (section 1.8 of the protocol; one half of Tarsnap's `proto_crypt`). */
-import type { DirectionKeys, Engine, PacketCipher, Workspace } from "./engine.ts";
+import type { DirectionKeys, Engine, PacketCipher, Workspace } from "./engine/engine.ts";
 import { BATCH_PACKETS, PACKET_DATA, PACKET_SIZE, sealedSize } from "./packet.ts";
 import { PacketNumber } from "./packet-number.ts";
 

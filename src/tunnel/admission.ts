@@ -1,6 +1,6 @@
 /** What a process remembers of its clients in order to decide which of them it serves, over all tunnels and reloads. */
 import type { Socket } from "node:net";
-import { DescriptorBudget } from "./descriptors.ts";
+import { DescriptorBudget } from "../net/descriptors.ts";
 import { Penalties } from "./penalties.ts";
 import {
   MAX_PENDING,

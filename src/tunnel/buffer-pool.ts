@@ -5,8 +5,9 @@
  * They come in two sizes: for short reads, which are all that a connection does whose sink may be stuck, and for long
  * ones.
  */
+
+import { LONGEST_READ, SHORT_READ } from "../net/fairness.ts";
 import { sealedSize } from "../protocol/packet.ts";
-import { LONGEST_READ, SHORT_READ } from "./turn.ts";
 
 /** Bytes of the largest buffer: what one read of a socket gives fits, sealed or opened. */
 export const POOLED_SIZE = sealedSize(LONGEST_READ);

@@ -1,5 +1,5 @@
 /** Explains failed handshakes to the operator of the client's side, as far as the cause can be known. */
-import type { HandshakeError, HandshakePart } from "../protocol/errors.ts";
+import type { HandshakeError, HandshakePart } from "../protocol/protocol-error.ts";
 
 /** How the client was set up. */
 export interface ClientSetup {

@@ -3,9 +3,9 @@
  * would all be slow, and all run into the time limit. How many at a time come about within it depends on the machines and
  * on the round trip, so it is adjusted to the time that they take.
  */
-import { deadline } from "./deadline.ts";
-import { QueueTimeoutError } from "./errors.ts";
+import { deadline } from "../net/timers.ts";
 import { Slots } from "./slots.ts";
+import { QueueTimeoutError } from "./tunnel-error.ts";
 
 /** Bounds. The upper one allows several hundred connections a second if a round trip takes 300 ms. */
 const MIN_IN_FLIGHT = 32;

@@ -8,9 +8,9 @@
  * it. At the upper one a connection is closed for each new one, from a source that has many.
  */
 import type { Socket } from "node:net";
-import { SpipedError } from "../protocol/errors.ts";
-import { sourceOf } from "./client-source.ts";
-import type { DescriptorBudget } from "./descriptors.ts";
+import { SpipedError } from "../errors.ts";
+import { sourceOf } from "../net/client-source.ts";
+import type { DescriptorBudget } from "../net/descriptors.ts";
 
 /** The lower limit, of a process that shares it with no other. */
 export const MAX_PENDING = 1024;

@@ -6,16 +6,16 @@
  * not take a broken stream for a complete one.
  */
 import type { Socket } from "node:net";
-import type { Engine } from "../protocol/engine.ts";
+import { DirectSocket } from "../net/direct-read.ts";
+import { resetWhenDelivered } from "../net/linger.ts";
+import { reset } from "../net/reset.ts";
+import { deadline } from "../net/timers.ts";
+import type { Engine } from "../protocol/engine/engine.ts";
 import type { SessionKeys } from "../protocol/key-schedule.ts";
 import { Opener } from "../protocol/opener.ts";
 import { Sealer } from "../protocol/sealer.ts";
-import { deadline } from "./deadline.ts";
-import { DirectSocket } from "./direct-read.ts";
-import { BrokenPipeError, IdleError } from "./errors.ts";
-import { resetWhenDelivered } from "./linger.ts";
 import { type Converter, pump } from "./pump.ts";
-import { reset } from "./reset.ts";
+import { BrokenPipeError, IdleError } from "./tunnel-error.ts";
 
 /** How much went through a pipe, bytes of data. */
 export interface Traffic {

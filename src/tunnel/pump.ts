@@ -6,10 +6,10 @@
  * known that their sink is read at all.
  */
 import type { Socket } from "node:net";
+import { confirmEnd } from "../net/confirm-end.ts";
+import { DirectSocket, takeReads } from "../net/direct-read.ts";
+import { nextTurn, Turn } from "../net/fairness.ts";
 import { giveBuffer, takeBuffer } from "./buffer-pool.ts";
-import { confirmEnd } from "./confirm-end.ts";
-import { DirectSocket, takeReads } from "./direct-read.ts";
-import { nextTurn, Turn } from "./turn.ts";
 
 /** How bytes change on their way. */
 export interface Converter {

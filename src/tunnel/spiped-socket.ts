@@ -4,7 +4,11 @@
 import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
 import { finished } from "node:stream/promises";
-import type { Engine } from "../protocol/engine.ts";
+import { confirmEnd } from "../net/confirm-end.ts";
+import { DirectSocket } from "../net/direct-read.ts";
+import { reset } from "../net/reset.ts";
+import { deadline } from "../net/timers.ts";
+import type { Engine } from "../protocol/engine/engine.ts";
 import { fingerprint } from "../protocol/fingerprint.ts";
 import type { SessionKeys } from "../protocol/key-schedule.ts";
 import { Opener } from "../protocol/opener.ts";
@@ -12,10 +16,6 @@ import { openedSize, PACKET_DATA, PACKET_SIZE } from "../protocol/packet.ts";
 import { Sealer } from "../protocol/sealer.ts";
 import type { Secret } from "../protocol/secret.ts";
 import { giveBuffer, POOLED_SIZE, takeBuffer } from "./buffer-pool.ts";
-import { confirmEnd } from "./confirm-end.ts";
-import { deadline } from "./deadline.ts";
-import { DirectSocket } from "./direct-read.ts";
-import { reset } from "./reset.ts";
 
 /** Bytes of data whose packets fill a pooled buffer. */
 const PIECE = Math.floor(POOLED_SIZE / PACKET_SIZE) * PACKET_DATA;

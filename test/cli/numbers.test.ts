@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parseCount, parseSeconds } from "../../src/cli/numbers.ts";
+import { parseCount, parseSeconds } from "../../src/config/numbers.ts";
 
 const NONE = Number.POSITIVE_INFINITY;
 

@@ -1,7 +1,7 @@
 /** What the log says at the default level of connections that failed. */
 import { describe, expect, it, vi } from "vitest";
-import { FailureLog } from "../../src/daemon/failure-log.ts";
-import type { ConnectionInfo } from "../../src/daemon/observer.ts";
+import type { ConnectionInfo } from "../../src/daemon/observe/events.ts";
+import { FailureLog } from "../../src/daemon/observe/failure-log.ts";
 import { commandOf, connectTo, freeAddress, keyFile, run, startSpiped, until } from "../support/programs.ts";
 import { rawHandshake, rawPacket } from "../support/raw-peer.ts";
 import { describeWith } from "../support/requirements.ts";

@@ -143,7 +143,7 @@ describe("a directory of keys", () => {
 
   it("keeps a key whose file cannot be read any more, and goes on without one that never could", async () => {
     const secret = Secret.fromKeyFile(randomBytes(32));
-    const { readKeys } = await import("../../src/cli/read-keys.ts");
+    const { readKeys } = await import("../../src/config/read-keys.ts");
     const keys = temporaryDirectory();
     write(join(keys, "bob.key"), randomBytes(32));
     // A link to itself: not even root can read it.

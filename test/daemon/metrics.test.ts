@@ -158,7 +158,7 @@ describeWith("w3m", "spiped")("the status page", () => {
 
 describe("the status page", () => {
   it("draws the rates it has seen, and shows no tunnel name as markup", async () => {
-    const { StatusPage } = await import("../../src/daemon/status-page.ts");
+    const { StatusPage } = await import("../../src/daemon/observe/status-page.ts");
     const page = new StatusPage(1000);
     const samples = (bytes: number) =>
       new Map([

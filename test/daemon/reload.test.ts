@@ -6,10 +6,11 @@ import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from "n
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
-import { serverOptions, type TunnelPlan } from "../../src/daemon/plan.ts";
-import { TunnelServer } from "../../src/daemon/server.ts";
+import type { TunnelPlan } from "../../src/config/plan.ts";
+import { serverOptions } from "../../src/daemon/tunnel-options.ts";
+import { TunnelServer } from "../../src/daemon/tunnel-server.ts";
+import { parseAddress } from "../../src/net/address.ts";
 import { Secret } from "../../src/protocol/secret.ts";
-import { parseAddress } from "../../src/tunnel/address.ts";
 import { Admission } from "../../src/tunnel/admission.ts";
 import { Slots } from "../../src/tunnel/slots.ts";
 import {

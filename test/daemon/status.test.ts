@@ -4,14 +4,14 @@ import { chmodSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { Counter } from "prom-client";
 import { describe, expect, it } from "vitest";
-import { joinMetrics, makeMetrics, makeRegistry } from "../../src/daemon/metrics.ts";
-import { BearerToken } from "../../src/daemon/status-access.ts";
+import { joinMetrics, makeMetrics, makeRegistry } from "../../src/daemon/observe/metrics.ts";
+import { BearerToken } from "../../src/daemon/observe/status-access.ts";
 import {
   type StatusAccess,
   type StatusSource,
   serveStatus,
   type WorkerStatus,
-} from "../../src/daemon/status-server.ts";
+} from "../../src/daemon/observe/status-server.ts";
 import { readExposition } from "../support/exposition.ts";
 import { ask, askRaw } from "../support/http.ts";
 import {

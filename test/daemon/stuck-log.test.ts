@@ -6,7 +6,7 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { describe, expect, it } from "vitest";
-import { LineWriter } from "../../src/daemon/line-writer.ts";
+import { LineWriter } from "../../src/daemon/observe/line-writer.ts";
 import {
   cleanUp,
   commandOf,

@@ -236,7 +236,7 @@ describe("the container file", () => {
 
 describe("the Grafana dashboard", () => {
   it("asks for metrics that there are", async () => {
-    const { makeMetrics, makeRegistry } = await import("../../src/daemon/metrics.ts");
+    const { makeMetrics, makeRegistry } = await import("../../src/daemon/observe/metrics.ts");
     const { registry } = makeMetrics(makeRegistry());
     const known = (await registry.getMetricsAsJSON()).map(({ name }) => name);
     const dashboard = JSON.parse(readFileSync("deploy/grafana/spiped.json", "utf8"));

@@ -2,10 +2,10 @@
 import { execFileSync } from "node:child_process";
 import { statSync } from "node:fs";
 import { expect, it } from "vitest";
-import { AddressList } from "../../src/tunnel/address-list.ts";
-import { ConnectError } from "../../src/tunnel/errors.ts";
-import { Target } from "../../src/tunnel/target.ts";
-import { Targets } from "../../src/tunnel/targets.ts";
+import { Target } from "../../src/daemon/target.ts";
+import { Targets } from "../../src/daemon/targets.ts";
+import { AddressList } from "../../src/net/cidr-list.ts";
+import { ConnectError } from "../../src/net/connect-error.ts";
 import { commandOf, connectTo, freeAddress, keyFile, run, startSpiped, until } from "../support/programs.ts";
 import { onOwnMachine } from "../support/recipes.ts";
 import { describeWith } from "../support/requirements.ts";

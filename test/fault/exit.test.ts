@@ -1,6 +1,6 @@
 /**
  * How our programs exit: with all output delivered, with their status, and without `process.exit`, which may hang
- * (src/daemon/end-process.ts).
+ * (src/daemon/process/end-process.ts).
  *
  * EXIT_RUNS sets how many transfers are tried on a busy machine. scripts/exit-hang.mjs tries any number.
  */

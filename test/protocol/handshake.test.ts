@@ -1,9 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { PRIME } from "../../src/protocol/diffie-hellman.ts";
-import { HandshakeError } from "../../src/protocol/errors.ts";
 import { ClientHandshake, HANDSHAKE_SIZE, ServerHandshake } from "../../src/protocol/handshake.ts";
 import { authenticateValue, type SessionKeys } from "../../src/protocol/key-schedule.ts";
+import { HandshakeError } from "../../src/protocol/protocol-error.ts";
 import { Secret } from "../../src/protocol/secret.ts";
 import { hex, modes, type PartyVector, vectors } from "../vectors/vectors.ts";
 

@@ -1,12 +1,12 @@
 /** The vector kit: every case whole and byte by byte, and on both engines where packets are concerned. */
 import { describe, expect, it } from "vitest";
-import { HandshakeError } from "../../src/protocol/errors.ts";
+import { createNativeEngine } from "../../src/protocol/engine/native.ts";
+import { portableEngine } from "../../src/protocol/engine/portable.ts";
 import { ClientHandshake, ServerHandshake } from "../../src/protocol/handshake.ts";
 import type { SessionKeys } from "../../src/protocol/key-schedule.ts";
-import { createNativeEngine } from "../../src/protocol/native.ts";
 import { Opener } from "../../src/protocol/opener.ts";
 import { openedSize } from "../../src/protocol/packet.ts";
-import { portableEngine } from "../../src/protocol/portable.ts";
+import { HandshakeError } from "../../src/protocol/protocol-error.ts";
 import { Secret } from "../../src/protocol/secret.ts";
 import handshakes from "../vectors/kit/handshakes.json" with { type: "json" };
 import keyFiles from "../vectors/kit/key-files.json" with { type: "json" };

@@ -2,10 +2,10 @@ import { execFileSync } from "node:child_process";
 import { createCipheriv, createHmac, randomBytes } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { createNativeEngine } from "../../src/protocol/native.ts";
+import { createNativeEngine } from "../../src/protocol/engine/native.ts";
+import { portableEngine } from "../../src/protocol/engine/portable.ts";
 import { Opener } from "../../src/protocol/opener.ts";
 import { openedSize, PACKET_SIZE, sealedSize } from "../../src/protocol/packet.ts";
-import { portableEngine } from "../../src/protocol/portable.ts";
 import { Sealer } from "../../src/protocol/sealer.ts";
 import { hex, modes, vectors } from "../vectors/vectors.ts";
 

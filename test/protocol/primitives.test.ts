@@ -4,9 +4,9 @@ import { hmac } from "@noble/hashes/hmac.js";
 import { sha256 } from "@noble/hashes/sha2.js";
 import { describe, expect, it } from "vitest";
 import { PRIME } from "../../src/protocol/diffie-hellman.ts";
-import { createNativeEngine } from "../../src/protocol/native.ts";
+import { createNativeEngine } from "../../src/protocol/engine/native.ts";
+import { portableEngine } from "../../src/protocol/engine/portable.ts";
 import { PacketNumber } from "../../src/protocol/packet-number.ts";
-import { portableEngine } from "../../src/protocol/portable.ts";
 
 const bytes = (text: string) => Buffer.from(text, "hex");
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { sourceOf } from "../../src/tunnel/client-source.ts";
+import { sourceOf } from "../../src/net/client-source.ts";
 
 describe("the source of a client", () => {
   it.each([

@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
 import { expect, it } from "vitest";
-import { confirmEnd } from "../../src/tunnel/confirm-end.ts";
+import { confirmEnd } from "../../src/net/confirm-end.ts";
 import { cleanUp } from "../support/programs.ts";
 
 /** An accepted socket whose peer has half-closed and does not read, so that what is written to it waits. */

@@ -2,7 +2,7 @@
 import { EventEmitter } from "node:events";
 import type { Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { DescriptorBudget } from "../../src/tunnel/descriptors.ts";
+import { DescriptorBudget } from "../../src/net/descriptors.ts";
 import { type PendingConnection, PendingHandshakes } from "../../src/tunnel/pending-handshakes.ts";
 
 beforeEach(() => void vi.useFakeTimers({ toFake: ["performance", "setTimeout", "setImmediate"] }));

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parseProxyHeader, proxyHeaderV1, proxyHeaderV2 } from "../../src/tunnel/proxy-protocol.ts";
+import { parseProxyHeader, proxyHeaderV1, proxyHeaderV2 } from "../../src/net/proxy-protocol.ts";
 
 const v4 = { source: { address: "192.0.2.7", port: 51234 }, destination: { address: "127.0.0.1", port: 25 } };
 const v6 = { source: { address: "2001:db8::7", port: 51234 }, destination: { address: "::1", port: 25 } };

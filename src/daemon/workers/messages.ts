@@ -1,6 +1,6 @@
 /** What the primary and its workers send each other. Nothing else crosses the border between the processes. */
-import type { Fields } from "../log.ts";
-import type { PortablePlan } from "../plan.ts";
+import type { Fields } from "../observe/log.ts";
+import type { PortablePlan } from "./portable-plan.ts";
 
 /** Marks a process as a worker. A process that has no channel to its parent ignores it. */
 export const WORKER_VARIABLE = "SPIPED_WORKER";

@@ -5,14 +5,14 @@
  * connections that it served are lost.
  */
 import { type ChildProcess, fork } from "node:child_process";
-import { deadline } from "../../tunnel/deadline.ts";
-import { systemErrorText } from "../../tunnel/system-error.ts";
+import type { TunnelPlan } from "../../config/plan.ts";
+import { systemErrorText } from "../../net/system-error.ts";
+import { deadline } from "../../net/timers.ts";
 import { Limits } from "../limits.ts";
-import type { Log } from "../log.ts";
-import type { MetricsOfProcess } from "../metrics.ts";
-import { childNodeOptions } from "../no-debugger.ts";
-import type { TunnelPlan } from "../plan.ts";
-import type { WorkerStatus } from "../status-server.ts";
+import type { Log } from "../observe/log.ts";
+import type { MetricsOfProcess } from "../observe/metrics.ts";
+import type { WorkerStatus } from "../observe/status-server.ts";
+import { childNodeOptions } from "../process/no-debugger.ts";
 import { bindSource, type Tunnel, type TunnelFactory } from "../tunnel.ts";
 import { WORKER_VARIABLE, type WorkerMessage } from "./messages.ts";
 import { SharedTunnel } from "./shared-tunnel.ts";

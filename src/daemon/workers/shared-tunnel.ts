@@ -1,9 +1,11 @@
 /** A tunnel that the workers serve, as the primary sees it. */
-import type { BoundSocket } from "../../tunnel/bound-socket.ts";
-import type { Log } from "../log.ts";
-import { packPlan, type TunnelPlan } from "../plan.ts";
+
+import type { TunnelPlan } from "../../config/plan.ts";
+import type { BoundSocket } from "../../net/bound-socket.ts";
+import type { Log } from "../observe/log.ts";
 import type { Tunnel } from "../tunnel.ts";
 import type { SocketError } from "./messages.ts";
+import { packPlan } from "./portable-plan.ts";
 import type { WorkerHandle } from "./worker-handle.ts";
 
 /** What a tunnel needs of the pool that it belongs to. */

@@ -2,9 +2,9 @@
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import type { BoundSocket } from "../../tunnel/bound-socket.ts";
-import { deadline } from "../../tunnel/deadline.ts";
-import type { MetricsOfProcess } from "../metrics.ts";
+import type { BoundSocket } from "../../net/bound-socket.ts";
+import { deadline } from "../../net/timers.ts";
+import type { MetricsOfProcess } from "../observe/metrics.ts";
 import type { ParentMessage } from "./messages.ts";
 
 /** A question that a worker has not answered. */

@@ -3,15 +3,17 @@
  * the primary is gone, or has no more work for it.
  */
 import type { Registry } from "prom-client";
-import { BoundSocket, type SocketHandle } from "../../tunnel/bound-socket.ts";
-import { connectionLog } from "../connection-log.ts";
-import { FailureLog } from "../failure-log.ts";
+import { destroySecrets, type TunnelPlan } from "../../config/plan.ts";
+import { BoundSocket, type SocketHandle } from "../../net/bound-socket.ts";
 import { limitId, makeAdmission } from "../limits.ts";
-import type { Log } from "../log.ts";
-import { allObservers, type Observer } from "../observer.ts";
-import { destroySecrets, type Surroundings, type TunnelPlan, unpackPlan } from "../plan.ts";
+import { connectionLog } from "../observe/connection-log.ts";
+import { allObservers, type Observer } from "../observe/events.ts";
+import { FailureLog } from "../observe/failure-log.ts";
+import type { Log } from "../observe/log.ts";
 import { LocalTunnel } from "../tunnel.ts";
+import type { Surroundings } from "../tunnel-options.ts";
 import { type ParentMessage, type SocketError, WORKER_VARIABLE, type WorkerMessage } from "./messages.ts";
+import { unpackPlan } from "./portable-plan.ts";
 import { RemoteLimits } from "./remote-limits.ts";
 
 /** True in a process that was started by a WorkerPool. To be called once, at the start. */
@@ -45,7 +47,7 @@ export function runWorker(): Promise<number> {
     const observers: Observer[] = [failures];
     if (message.logConnections) observers.push(connectionLog(log));
     if (message.collectMetrics) {
-      const { makeMetrics, makeRegistry } = await import("../metrics.ts");
+      const { makeMetrics, makeRegistry } = await import("../observe/metrics.ts");
       const metrics = makeMetrics(makeRegistry());
       registry = metrics.registry;
       observers.push(metrics.observer);

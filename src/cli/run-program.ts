@@ -1,0 +1,47 @@
+/** What the command lines of both programs share. */
+
+import { ConfigError, UsageError } from "../config/config-error.ts";
+import { escapeUnprintable } from "../config/printable.ts";
+import { flushStandardError } from "../daemon/observe/line-writer.ts";
+import { ConnectionFailure } from "./connection-failure.ts";
+
+/** Ends `main` before its time, with an exit status. */
+export class Exit extends Error {
+  readonly status: number;
+
+  constructor(status: number) {
+    super(`exit status ${status}`);
+    this.status = status;
+  }
+}
+
+/**
+ * Runs a program's main function and turns its errors into lines on standard error.
+ *
+ * @param usage the usage text.
+ * @returns the exit status.
+ */
+export async function runProgram(
+  program: string,
+  usage: string,
+  main: () => Promise<number>,
+): Promise<number> {
+  process.stderr.on("error", () => {});
+  const tell = (line: string) => process.stderr.write(`${program}: ${escapeUnprintable(line)}\n`);
+  try {
+    return await main();
+  } catch (error) {
+    if (error instanceof Exit) return error.status;
+    if (error instanceof UsageError) {
+      if (error.complaint !== undefined) tell(error.complaint);
+      process.stderr.write(usage);
+      tell(error.message);
+      return 1;
+    }
+    if (!(error instanceof ConfigError || error instanceof ConnectionFailure)) throw error;
+    for (const line of error.lines) tell(line);
+    return 1;
+  } finally {
+    await flushStandardError();
+  }
+}

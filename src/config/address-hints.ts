@@ -1,0 +1,66 @@
+/** What to do about a wrong address: the line after the original's, which names neither the address nor the remedy. */
+import { isIP } from "node:net";
+import { dirname, resolve } from "node:path";
+import { formatAddress, type ResolvedAddress } from "../net/address.ts";
+
+/** The highest port that needs privileges, unless the system is set up otherwise. */
+const LAST_PRIVILEGED_PORT = 1023;
+
+/**
+ * What to do about an address that can't be listened on.
+ *
+ * @param error the system's error.
+ * @returns undefined if the error is not one of binding.
+ */
+export function bindHint(address: ResolvedAddress, error: unknown): string | undefined {
+  const { code, syscall } = error as NodeJS.ErrnoException;
+  if (syscall === undefined) return undefined;
+  const where = formatAddress(address);
+  if (address.kind === "unix") {
+    switch (code) {
+      case "EADDRINUSE":
+        return `${where} is the socket of a running process, or a file of another kind: stop the process, or choose another path`;
+      case "ENOENT":
+        return `create the directory ${dirname(where)} first`;
+      case "EACCES":
+        return `this user may not create ${where}: choose a directory that it can write to`;
+    }
+    return `the path is ${where}`;
+  }
+  switch (code) {
+    case "EADDRINUSE":
+      return `${where} is in use (ss -ltnp shows by which process): stop that process, or choose another port`;
+    case "EADDRNOTAVAIL":
+      return `no interface of this machine has the address ${address.host}: listen on one that ip address shows, or on all with ${anyAddress(address)}`;
+    case "EACCES":
+      if (address.port > LAST_PRIVILEGED_PORT) break;
+      return `${where} is below port ${LAST_PRIVILEGED_PORT + 1}, which needs privileges: start as root with -u USER, or choose a higher port`;
+  }
+  return `the address is ${where}`;
+}
+
+function anyAddress({ family, port }: { family: 4 | 6; port: number }): string {
+  return `[${family === 6 ? "::" : "0.0.0.0"}]:${port}`;
+}
+
+/**
+ * What to write instead of an address that can't be read or looked up.
+ *
+ * @param option the option that it belongs to, such as `-s`.
+ * @returns undefined if the failure speaks for itself.
+ */
+export function addressHint(text: string, option: string): string | undefined {
+  const port = /^:?(\d+)$/.exec(text)?.[1];
+  if (port !== undefined && option === "--metrics") return `write [127.0.0.1]:${port}`;
+  if (port !== undefined && option !== "-b") {
+    return option === "-s"
+      ? `write [127.0.0.1]:${port} to listen on this machine only, [0.0.0.0]:${port} to listen on all its IPv4 addresses`
+      : `write HOST:${port}, such as [127.0.0.1]:${port}`;
+  }
+  const ip = text.replace(/^\[(.*)\]$/, "$1");
+  if (isIP(ip) !== 0) return `write ${option === "-b" ? `[${ip}]` : `[${ip}]:PORT`}`;
+  if (text.includes("/") && !text.startsWith("/")) {
+    return `the path of a UNIX socket must be absolute: ${resolve(text)}`;
+  }
+  return undefined;
+}

@@ -1,0 +1,47 @@
+/** Addresses that a user has written: read and looked up. */
+import { type Address, AddressError, EmptyAddressError, type ResolvedAddress } from "../net/address.ts";
+import { ResolveError, resolveAddress } from "../net/resolve.ts";
+import { addressHint } from "./address-hints.ts";
+import { ConfigError, UsageError } from "./config-error.ts";
+
+/**
+ * Reads and looks up an address.
+ *
+ * @param typed the option it belongs to.
+ * @param place what it is, where it was not found on the command line: "the target of key bob".
+ * @throws ConfigError, UsageError
+ */
+export async function addressOf(
+  text: string,
+  typed: string,
+  parse: (text: string) => Address,
+  place?: string,
+): Promise<{ address: Address; addresses: ResolvedAddress[] }> {
+  try {
+    const address = parse(text);
+    const addresses = await resolveAddress(address);
+    if (addresses.length === 0) throw new ConfigError([`No addresses found for ${text}`]);
+    return { address, addresses };
+  } catch (error) {
+    const hint = addressHint(text, typed);
+    if (error instanceof EmptyAddressError)
+      throw new UsageError(`${place ?? typed} needs an address${hint ? `: ${hint}` : ""}`, error.message);
+    if (!(error instanceof AddressError || error instanceof ResolveError)) throw error;
+    const where = place === undefined ? "" : ` for ${place}`;
+    throw new ConfigError([
+      error.message,
+      `Error resolving socket address${where}: ${text}`,
+      ...(hint ? [hint] : []),
+    ]);
+  }
+}
+
+/** The first of several addresses, for a socket that can be bound to one only. */
+export function firstAddress(
+  addresses: readonly ResolvedAddress[],
+  text: string,
+  warn: (message: string) => void,
+): ResolvedAddress {
+  if (addresses.length > 1) warn(`Using the first of multiple addresses found for ${text}`);
+  return addresses[0]!;
+}

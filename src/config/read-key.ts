@@ -1,0 +1,60 @@
+/** Reading the key file named on the command line (`-k`). */
+import { open } from "node:fs/promises";
+import { ConfigError } from "../config/config-error.ts";
+import { warningsFor } from "../config/key-file.ts";
+import { systemErrorText } from "../net/system-error.ts";
+import { Secret } from "../protocol/secret.ts";
+
+const ONE_KEY = "Who connects holds one key: -k takes a directory of keys with spiped -d only";
+
+/**
+ * Reads a key file whole; `-` is standard input, read to its end.
+ *
+ * @param warn told if everyone can read the file, or if it is short.
+ * @throws ConfigError with the original's lines, or if the key is empty, which everybody knows.
+ */
+export async function readKey(path: string, warn: (message: string) => void): Promise<Secret> {
+  const isStdin = path === "-";
+  const { contents, mode } = isStdin ? { contents: await readStdin(), mode: 0 } : await readWhole(path);
+  const where = isStdin ? "standard input" : path;
+  if (contents.length === 0) {
+    throw unreadable(`No key in ${where}: it is empty`, "Make a key with spiped --generate-key");
+  }
+  for (const warning of warningsFor(where, { bytes: contents.length, mode })) warn(warning);
+  const secret = Secret.fromKeyFile(contents);
+  contents.fill(0);
+  return secret;
+}
+
+async function readWhole(path: string): Promise<{ contents: Buffer; mode: number }> {
+  const file = await open(path).catch((error: Error) => {
+    const hints = path === "" ? ["The name of the key file is empty: name one with -k"] : [];
+    throw unreadable(`Cannot open file: ${path}: ${systemErrorText(error)}`, ...hints);
+  });
+  try {
+    const status = await file.stat();
+    return { contents: await file.readFile(), mode: status.isFile() ? status.mode : 0 };
+  } catch (error) {
+    const reason = `Error reading file: ${path}: ${systemErrorText(error)}`;
+    const isDirectory = (error as NodeJS.ErrnoException).code === "EISDIR";
+    throw unreadable(reason, ...(isDirectory ? [ONE_KEY] : []));
+  } finally {
+    await file.close();
+  }
+}
+
+async function readStdin(): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  try {
+    for await (const chunk of process.stdin) chunks.push(chunk);
+  } catch (error) {
+    throw unreadable(`Error reading from stdin: ${systemErrorText(error)}`);
+  }
+  const whole = Buffer.concat(chunks);
+  for (const chunk of chunks) chunk.fill(0);
+  return whole;
+}
+
+function unreadable(reason: string, ...hints: string[]): ConfigError {
+  return new ConfigError([reason, "Error reading shared secret", ...hints]);
+}
