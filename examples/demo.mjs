@@ -1,6 +1,6 @@
 /**
- * The main job on one machine, as `npm start` runs it: a service, a decrypting daemon in front of it, an encrypting
- * daemon in front of that, and data through all three. It stays up until Ctrl-C.
+ * Demo on one machine, run by `npm start`: starts a service, a decrypting daemon in front of it and an encrypting
+ * daemon in front of that, and sends data through all three. Runs until Ctrl-C.
  */
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -24,12 +24,12 @@ process.on("exit", () => {
 });
 for (const signal of ["SIGINT", "SIGTERM"]) {
   process.on(signal, () => {
-    say("\nStopped: the daemons are ended and the key is deleted.");
+    say("\nStopped: daemons terminated, key deleted.");
     process.exit(0);
   });
 }
 
-/** The service to protect: it sends back what it gets, and answers HTTP so that curl has something to show. */
+/** Starts the service to protect: it echoes data, and answers HTTP requests so that curl shows a page. */
 function startService() {
   const service = createServer({ allowHalfOpen: true }, (socket) => {
     socket.on("error", () => {});
@@ -48,7 +48,7 @@ function startService() {
   return once(service.listen(0, "127.0.0.1"), "listening").then(() => service.address().port);
 }
 
-/** A port that nobody uses at the moment. */
+/** Returns a port that is currently unused. */
 async function freePort() {
   const probe = createServer().listen(0, "127.0.0.1");
   await once(probe, "listening");
@@ -57,7 +57,7 @@ async function freePort() {
   return port;
 }
 
-/** Starts a daemon in the foreground and waits until it accepts connections, as its log reports. */
+/** Starts a daemon in the foreground; resolves when its log reports that it is listening. */
 async function startSpiped(...args) {
   const daemon = spawn(process.execPath, [SPIPED, "-F", "--log-level", "info", ...args], {
     stdio: ["ignore", "inherit", "pipe"],
@@ -78,7 +78,7 @@ async function startSpiped(...args) {
   });
 }
 
-/** Sends `data`, half-closes, and returns what came back. */
+/** Sends `data`, half-closes, and returns the response. */
 async function roundTrip(port, data) {
   const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
   const received = [];
@@ -88,7 +88,7 @@ async function roundTrip(port, data) {
   return Buffer.concat(received);
 }
 
-/** Listens between the two daemons once, to show what an eavesdropper sees. */
+/** Records the data that a client sends to `target` during `send`, to show what an eavesdropper sees. */
 async function eavesdrop(target, send) {
   const seen = [];
   const tap = createServer((client) => {

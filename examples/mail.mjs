@@ -1,5 +1,5 @@
 /**
- * Mail through an encrypted pipe, with nodemailer and without a daemon on this side.
+ * Sends mail through an encrypted pipe with nodemailer, without a local daemon.
  *
  *     node examples/mail.mjs server.example.org:8025 spiped.key you@example.org
  *
@@ -17,7 +17,7 @@ if (port === undefined) {
 const key = await loadKey(keyFile);
 
 const transport = createTransport({
-  // The pipe already encrypts: STARTTLS inside it would check a certificate against the name below.
+  // The pipe already encrypts; STARTTLS inside it would check a certificate against the host name below.
   ignoreTLS: true,
   host,
   getSocket(_options, callback) {

@@ -1,5 +1,5 @@
 /**
- * Redis through an encrypted pipe, with ioredis and without a daemon on this side.
+ * Uses Redis through an encrypted pipe with ioredis, without a local daemon.
  *
  *     node examples/redis.mjs server.example.org:16379 spiped.key
  *
@@ -16,7 +16,7 @@ if (port === undefined) {
 }
 
 const redis = new Redis({
-  // Called whenever ioredis connects, after a lost connection too.
+  // ioredis calls the connector for each connection, including reconnects.
   Connector: redisConnector({ host, port: Number(port), key: await loadKey(keyFile) }),
 });
 await redis.set("greeting", "hello through the pipe");

@@ -1,6 +1,4 @@
-/** The base class of this package's errors. */
-
-/** Base class of every error this package throws on purpose. */
+/** Base class of every error that this package throws intentionally. */
 export class SpipedError extends Error {
   /** Stable, machine-readable reason, such as `ERR_SPIPED_BAD_MAC`. */
   readonly code: string;

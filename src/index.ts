@@ -1,5 +1,5 @@
 /**
- * The library: the same encrypted pipe that `spiped` and `spipe` speak, inside a Node program.
+ * The library: connections encrypted with the protocol of `spiped` and `spipe`, for use in Node programs.
  *
  * @example
  * ```ts

@@ -4,14 +4,14 @@ import { join, resolve } from "node:path";
 import { expect, it } from "vitest";
 import { run, temporaryDirectory } from "./support/programs.ts";
 
-it("installs commands that run and their man pages", { timeout: 60_000 }, async () => {
+it("installs working commands and their man pages", { timeout: 60_000 }, async () => {
   const directory = temporaryDirectory();
   const npm = (...args: string[]) => run(["npm", ...args], "", { cwd: directory });
   expect(await npm("pack", "--ignore-scripts", resolve("."))).toMatchObject({ status: 0 });
   const archive = readdirSync(directory).find((name) => name.endsWith(".tgz"))!;
   const installed = await npm("install", "--global", "--prefix", directory, "--prefer-offline", archive);
   expect(installed.status).toBe(0);
-  // npm 11 warns of a package that has a script to run when it is installed.
+  // npm 11 warns about a package with an install script.
   expect(installed.stderr).not.toContain("script");
   for (const program of ["spiped", "spipe"]) {
     const { status, stdout, stderr } = await run([join(directory, "bin", program), "-h"]);

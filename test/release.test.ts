@@ -1,4 +1,4 @@
-/** What a release is made of: the workflows' own commands, run here, and what the lock file lets in. */
+/** Releases: the commands of the workflows, run here, and the dependencies in the lock file. */
 import { copyFileSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -16,7 +16,7 @@ interface Step {
 interface LockedPackage {
   readonly version?: string;
   readonly dev?: boolean;
-  /** For development, or optional for a package that is needed at run time. */
+  /** True for a development dependency that is also optional for a run-time dependency. */
   readonly devOptional?: boolean;
   readonly integrity?: string;
   readonly hasInstallScript?: boolean;
@@ -34,7 +34,7 @@ function stepsOf(workflow: string): Step[] {
   return Object.values(jobs).flatMap(({ steps }) => steps);
 }
 
-/** Runs a step of publish.yml, by its name, as GitHub does, in a directory with copies of the package's files. */
+/** Runs a step of publish.yml by name, as GitHub does, in a directory with copies of the package's files. */
 async function runStep(name: string): Promise<string> {
   const directory = temporaryDirectory();
   for (const file of ["package.json", "package-lock.json"]) copyFileSync(file, join(directory, file));
@@ -55,7 +55,7 @@ async function runStep(name: string): Promise<string> {
 }
 
 describe("publishing", () => {
-  it("names the repository in which it runs, as npm's provenance demands", async () => {
+  it("sets the repository to the one in which it runs, as npm provenance requires", async () => {
     const directory = await runStep("Name the repository");
     const published = JSON.parse(readFileSync(join(directory, "package.json"), "utf8"));
     expect(published).toEqual({
@@ -66,7 +66,7 @@ describe("publishing", () => {
     });
   });
 
-  it("lists all that the package depends on at run time in a CycloneDX SBOM, with hashes", async () => {
+  it("lists all run-time dependencies in a CycloneDX SBOM, with hashes", async () => {
     const directory = await runStep("Write the SBOM");
     const sbom = JSON.parse(readFileSync(join(directory, "spiped.cdx.json"), "utf8"));
     expect(sbom).toMatchObject({ bomFormat: "CycloneDX", specVersion: expect.stringMatching(/^1\./) });
@@ -79,14 +79,14 @@ describe("publishing", () => {
       `${name}@${version} ${integrity}`;
     const needed = dependencies.filter(({ dev, devOptional }) => !dev && !devOptional).map(line);
     expect(needed.length).toBeGreaterThan(Object.keys(manifest.dependencies).length);
-    // npm 10 also lists what is optional for a package.
+    // npm 10 also lists optional dependencies of packages.
     const optional = dependencies.filter(({ devOptional }) => devOptional).map(line);
     expect(listed.filter((one: string) => !optional.includes(one)).sort()).toEqual(needed.sort());
   });
 });
 
 describe("the workflows", () => {
-  it.each(WORKFLOWS)("%s takes actions by commit, not by a name that can move", (workflow) => {
+  it.each(WORKFLOWS)("%s pins actions to commits", (workflow) => {
     const actions = stepsOf(workflow).flatMap(({ uses }) => uses ?? []);
     expect(actions.length).toBeGreaterThan(0);
     for (const action of actions) expect(action).toMatch(/^[\w./-]+@[0-9a-f]{40}$/);
@@ -99,8 +99,8 @@ describe("the workflows", () => {
 });
 
 describe("the install scripts of dependencies", () => {
-  // npm 11 warns of an install script that package.json neither allows nor denies; a later one does not run it.
-  it("are all denied, and a user's packages have none", () => {
+  // npm 11 warns about an install script that package.json neither allows nor denies; later versions do not run it.
+  it("are all denied, and run-time dependencies have none", () => {
     const scripted = dependencies.filter(({ hasInstallScript }) => hasInstallScript);
     expect(scripted.filter(({ dev }) => dev !== true)).toEqual([]);
     expect(manifest.allowScripts).toEqual(Object.fromEntries(scripted.map(({ name }) => [name, false])));

@@ -1,16 +1,16 @@
-/** What happens to tests on a machine that lacks programs, and how `npm test` installs them. */
+/** Tests that are skipped because programs are missing, and the installation of these programs by `npm test`. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 import packages from "./support/debian-packages.json" with { type: "json" };
 import { run, temporaryDirectory } from "./support/programs.ts";
-import { describeWith } from "./support/requirements.ts";
+import { describeIfInstalled } from "./support/requirements.ts";
 
 const NAMES = [...new Set(Object.values(packages))].sort();
 const INSTALL = resolve("scripts/install-test-programs.mjs");
 
 describe("tests whose programs are missing", () => {
-  it("are skipped, and the end of the run says what to install", async () => {
+  it("are skipped, and the end of the run reports what to install", async () => {
     const config = join(temporaryDirectory(), "vitest.config.mjs");
     const test = {
       include: ["test/cli/completions.test.ts"],
@@ -28,7 +28,7 @@ describe("tests whose programs are missing", () => {
   });
 });
 
-/** Runs the installation in a system of its own, with an apt-get that writes down what it is asked to do. */
+/** Runs the installation in its own mount namespace, with an apt-get that records its arguments. */
 async function install(aptGet: string | undefined) {
   const directory = temporaryDirectory();
   const done = join(directory, "done");
@@ -45,8 +45,8 @@ async function install(aptGet: string | undefined) {
 
 const RECORD = `[ "$1" = --version ] && exit; echo "$*: $(/usr/sbin/policy-rc.d; echo $?)" >> DONE`;
 
-describeWith("root", "unshare")("the installation of test programs", () => {
-  it("names the packages once, installs them, starts no service now or at boot, and cleans up", async () => {
+describeIfInstalled("root", "unshare")("the installation of test programs", () => {
+  it("lists the packages once, installs them, starts no service now or at boot, and cleans up", async () => {
     const { status, stdout, done } = await install(RECORD);
     expect(status).toBe(0);
     const list = NAMES.join(" ");
@@ -55,14 +55,14 @@ describeWith("root", "unshare")("the installation of test programs", () => {
     );
     const apt = done.filter((line) => !line.startsWith("systemctl"));
     expect(apt).toHaveLength(2);
-    // 101 forbids a package to start its service.
+    // Exit status 101 prevents a package from starting its service.
     expect(apt[0]).toMatch(/ update: 101$/);
     expect(apt[1]).toContain(` install -y --no-install-recommends ${list}: 101`);
     for (const unit of ["ssh", "postfix", "redis-server", "haproxy", "nginx"])
       expect(done).toContain(`systemctl disable --quiet ${unit}.service`);
   });
 
-  it("goes on without a package that the system does not have", async () => {
+  it("skips a package that is not available", async () => {
     const { status, done } = await install(`${RECORD}; case "$*" in *w3m*) exit 100;; esac`);
     expect(status).toBe(0);
     for (const name of NAMES) expect(done.join("\n")).toContain(`recommends ${name}: 101`);

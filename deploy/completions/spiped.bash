@@ -1,4 +1,4 @@
-# Completion of spiped and spipe for bash: copy to /usr/share/bash-completion/completions/spiped, with a link spipe.
+# Bash completion for spiped and spipe: copy to /usr/share/bash-completion/completions/spiped, and link spipe to it.
 _spiped_keys() {
   local directory=${COMP_WORDS[3]} file
   case $COMP_CWORD in

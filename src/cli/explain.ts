@@ -1,4 +1,4 @@
-/** Why `spipe` has no connection, or none any more: what follows the original's line on standard error. */
+/** Explains why a connection of `spipe` failed, in lines that follow the message of Tarsnap's spipe. */
 
 import { formatAddress, type ResolvedAddress } from "../net/address.ts";
 import { ConnectError } from "../net/connect-error.ts";
@@ -7,19 +7,19 @@ import { HandshakeError, PacketError } from "../protocol/protocol-error.ts";
 import { explainClientHandshake } from "../tunnel/explain-handshake.ts";
 import { ConnectionFailure } from "./connection-failure.ts";
 
-/** What is known of an attempt to connect. */
+/** State of an attempt to connect. */
 export interface Attempt {
-  /** The address that was tried last. */
+  /** The last address tried; undefined if none was. */
   address: ResolvedAddress | undefined;
-  /** Why the addresses before it failed, a line for each. */
+  /** Why addresses failed, one line each. */
   readonly failures: string[];
-  /** Whether `-f` was given. */
+  /** True if `-f` was given. */
   readonly weak: boolean;
-  /** s */
+  /** Timeout in s. */
   readonly timeout: number;
 }
 
-/** Tells why a connection could not be opened: the original's line, then the cause as far as it is known. */
+/** Returns why a connection could not be opened: Tarsnap's message, then the cause if it is known. */
 export function explainOpening(error: unknown, attempt: Attempt): ConnectionFailure {
   if (error instanceof HandshakeError) {
     const isTimeout = error.code === "ERR_SPIPED_HANDSHAKE_TIMEOUT";
@@ -37,11 +37,11 @@ export function explainOpening(error: unknown, attempt: Attempt): ConnectionFail
     : new ConnectionFailure([
         "Connection error",
         ...failures,
-        `no answer${to} within ${timeout} s: is the address right, and does a firewall let us through?`,
+        `no answer${to} within ${timeout} s: is the address right, and does a firewall block us?`,
       ]);
 }
 
-/** Tells why an address could not be connected to. */
+/** Returns why the connection to an address failed. */
 export function explainAttempt(
   address: ResolvedAddress,
   bind: ResolvedAddress | undefined,
@@ -55,7 +55,7 @@ export function explainAttempt(
   return `${where}: ${text}`;
 }
 
-/** Tells why an open connection broke. */
+/** Returns why an open connection broke. */
 export function explainBreak(error: unknown): string {
   if (error instanceof PacketError) {
     const packet = `packet ${error.packetNumber} from the peer`;

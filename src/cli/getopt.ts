@@ -1,20 +1,20 @@
 /**
- * The grammar of the command line, as the original's `getopt` has it: packed flags (`-Fj`), values attached or next
- * (`-kfile`, `-k file`; a value may begin with a dash), no option twice, and no other arguments. Long names are ours.
+ * Parses the command line with the grammar of Tarsnap's `getopt`: combined flags (`-Fj`), attached or separate values
+ * (`-kfile`, `-k file`; a value may begin with a dash), no repeated options, no operands. Long names are an addition.
  *
- * Node's `parseArgs` cuts the arguments into tokens; this file walks them in order, because what is met first decides:
- * `-x -v` is an error, `-v -x` prints the version.
+ * Node's `parseArgs` splits the arguments into tokens. They are processed in order because the first one that ends the
+ * program decides: `-x -v` is an error, `-v -x` prints the version.
  */
 import { parseArgs } from "node:util";
 import { UsageError } from "../config/config-error.ts";
-import type { Met, OptionSpec } from "../config/option-spec.ts";
+import type { OptionSpec, ParsedOption } from "../config/option-spec.ts";
 
 /**
  * Yields the options in the order of the command line.
  *
- * @throws UsageError when it meets what the grammar does not allow.
+ * @throws UsageError at the first argument that the grammar does not allow.
  */
-export function* readOptions(specs: readonly OptionSpec[], argv: readonly string[]): Generator<Met> {
+export function* readOptions(specs: readonly OptionSpec[], argv: readonly string[]): Generator<ParsedOption> {
   const options = Object.fromEntries(
     specs.map(({ long, short, value }) => [
       long,
@@ -33,31 +33,31 @@ export function* readOptions(specs: readonly OptionSpec[], argv: readonly string
     if (token.kind === "option-terminator") continue;
     if (token.kind === "positional") throw new UsageError(`unexpected argument: ${token.value}`);
     const spec = specs.find(({ long }) => long === token.name);
-    const typed = token.rawName;
+    const { rawName } = token;
     const isFlag = spec?.value === undefined;
-    // `--v` is not `-v`: an unknown name of one letter has the name that parseArgs gives to a known letter.
-    const known = spec !== undefined && (typed === `--${spec.long}` || typed === `-${spec.short}`);
+    // parseArgs gives an unknown `-x` the same name as `--x`, so the name as typed must match too.
+    const known = spec !== undefined && (rawName === `--${spec.long}` || rawName === `-${spec.short}`);
     if (!known || (isFlag && token.value !== undefined)) {
-      if (known) throw new UsageError("this option takes no value", `illegal option -- ${typed}`);
-      const whole = typed.startsWith("--") ? argv[token.index]! : typed;
-      throw new UsageError(unknownOption(specs, typed), `illegal option -- ${whole}`);
+      if (known) throw new UsageError("this option takes no value", `illegal option -- ${rawName}`);
+      const whole = rawName.startsWith("--") ? argv[token.index]! : rawName;
+      throw new UsageError(unknownOption(specs, rawName), `illegal option -- ${whole}`);
     }
     if (!isFlag && token.value === undefined) {
-      throw new UsageError(`${typed} needs a value: ${spec.value}`, `Missing argument to ${typed}`);
+      throw new UsageError(`${rawName} needs a value: ${spec.value}`, `Missing argument to ${rawName}`);
     }
-    if (seen.has(spec) && !spec.repeatable) throw new UsageError(`${typed} was given twice`);
+    if (seen.has(spec) && !spec.repeatable) throw new UsageError(`${rawName} was given twice`);
     seen.add(spec);
-    yield { spec, typed, value: token.value ?? "" };
+    yield { spec, rawName, value: token.value ?? "" };
   }
 }
 
-/** What to say of an unknown option, which the line before the usage text has named. */
-function unknownOption(specs: readonly OptionSpec[], typed: string): string {
-  const nearest = typed.startsWith("--") ? nearestName(specs, typed.slice(2)) : undefined;
+/** Returns the hint for an unknown option, which is named in the line before the usage text. */
+function unknownOption(specs: readonly OptionSpec[], rawName: string): string {
+  const nearest = rawName.startsWith("--") ? nearestName(specs, rawName.slice(2)) : undefined;
   return `no such option; ${nearest === undefined ? "-h lists all options" : `did you mean --${nearest}?`}`;
 }
 
-/** The long name that was most likely meant, if one is near. */
+/** Returns the long name most similar to `typed`; undefined if none is similar enough. */
 function nearestName(specs: readonly OptionSpec[], typed: string): string | undefined {
   const names = specs.map(({ long }) => long);
   const completions = typed.length > 1 ? names.filter((name) => name.startsWith(typed)) : [];
@@ -69,7 +69,7 @@ function nearestName(specs: readonly OptionSpec[], typed: string): string | unde
   return nearest?.name;
 }
 
-/** How many characters to insert, remove or replace to make one word of another (Levenshtein). */
+/** Returns the Levenshtein distance: the number of characters to insert, remove or replace. */
 function editDistance(from: string, to: string): number {
   let row = Array.from({ length: to.length + 1 }, (_, column) => column);
   for (let i = 0; i < from.length; i += 1) {
@@ -83,7 +83,7 @@ function editDistance(from: string, to: string): number {
   return row.at(-1)!;
 }
 
-/** The options' part of the help text: letters, long names, and what they do. */
+/** Returns the part of the help text that lists the options. */
 export function describeOptions(specs: readonly OptionSpec[]): string {
   const rows = specs.map(({ short, long, value, help }) => {
     const letter = short === undefined ? "    " : `-${short}, `;

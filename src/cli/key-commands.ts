@@ -1,4 +1,4 @@
-/** `--generate-key` and `--check-key`: making a key, and seeing that two machines hold the same one. */
+/** `--generate-key` and `--check-key`: create a key, and show the fingerprint to compare on two machines. */
 import { randomBytes } from "node:crypto";
 import { open, stat } from "node:fs/promises";
 import { ConfigError } from "../config/config-error.ts";
@@ -11,7 +11,8 @@ import { Secret } from "../protocol/secret.ts";
 /**
  * Writes a new random key to a file that only its owner can read.
  *
- * @throws ConfigError if the file exists or can't be written.
+ * @returns the exit status.
+ * @throws ConfigError if the file exists or cannot be written.
  */
 export async function generateKey(path: string): Promise<number> {
   const key = randomBytes(KEY_BYTES);
@@ -34,19 +35,21 @@ export async function generateKey(path: string): Promise<number> {
 }
 
 /**
- * Shows a key's size, permissions and fingerprint.
+ * Prints a key's size, permissions and fingerprint.
  *
- * @throws ConfigError if it can't be read.
+ * @returns the exit status.
+ * @throws ConfigError if the key cannot be read.
  */
 export async function checkKey(path: string): Promise<number> {
-  if (path !== "-" && (await stat(path).catch(() => undefined))?.isDirectory())
+  const status = path === "-" ? undefined : await stat(path).catch(() => undefined);
+  if (status?.isDirectory())
     throw new ConfigError([`${path} is a directory: spiped keys list ${path} shows the keys in it`]);
   const secret = await readKey(path, (warning) => process.stderr.write(`spiped: ${warning}\n`));
-  const { size, mode } = await stat(path);
-  const permissions = (mode & 0o777).toString(8).padStart(4, "0");
-  process.stdout.write(
-    `${path}: key of ${size} bytes, permissions ${permissions}, fingerprint ${fingerprint(secret)}\n`,
-  );
+  const facts =
+    status === undefined
+      ? "key"
+      : `key of ${status.size} bytes, permissions ${(status.mode & 0o777).toString(8).padStart(4, "0")}`;
+  process.stdout.write(`${path}: ${facts}, fingerprint ${fingerprint(secret)}\n`);
   secret.destroy();
   return 0;
 }

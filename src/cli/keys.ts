@@ -1,11 +1,11 @@
-/** `spiped keys`: listing, making, changing and removing the keys of a directory. */
+/** `spiped keys`: lists, adds, rotates and revokes the keys in a directory. */
 import { randomBytes } from "node:crypto";
 import { link, open, stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { ConfigError, UsageError } from "../config/config-error.ts";
 import {
-  clientOf,
+  clientNameFromFile,
   type DirectoryKey,
   hasWrongSettings,
   type KeyDirectory,
@@ -39,7 +39,7 @@ The directory is one that spiped -d -k takes. The daemon reads it again on SIGHU
 
 const RELOAD = "Send the daemon SIGHUP, or run systemctl reload";
 
-/** Runs `spiped keys` with the arguments after these two words; returns the exit status. */
+/** Runs `spiped keys` with the arguments that follow these two words. Resolves to the exit status. */
 export function keys(argv: readonly string[]): Promise<number> {
   return runProgram("spiped", USAGE, async () => {
     const { values, positionals } = parse(argv);
@@ -63,7 +63,7 @@ export function keys(argv: readonly string[]): Promise<number> {
   });
 }
 
-/** What a command prints. */
+/** Output of a command. */
 interface Output {
   readonly text: string;
   readonly json: object;
@@ -97,13 +97,15 @@ function list(directory: string, found: KeyDirectory): Output {
 function show(directory: string, found: KeyDirectory, name: string): Output {
   const own = {
     keys: found.keys.filter((key) => key.name === name),
-    problems: found.problems.filter(({ file }) => clientOf(file) === name || file === `${name}.toml`),
+    problems: found.problems.filter(
+      ({ file }) => clientNameFromFile(file) === name || file === `${name}.toml`,
+    ),
   };
-  if (own.keys.length === 0 && own.problems.length === 0) throw noKeyOf(name, directory);
+  if (own.keys.length === 0 && own.problems.length === 0) throw noKeyError(name, directory);
   return describe(directory, found, own);
 }
 
-/** @throws ConfigError if the client has a key, or none can be written. */
+/** @throws ConfigError if the client already has a key, or the new key cannot be written. */
 async function add(directory: string, found: KeyDirectory, name: string): Promise<Output> {
   checkName(name);
   if (found.clients.has(name)) {
@@ -113,27 +115,27 @@ async function add(directory: string, found: KeyDirectory, name: string): Promis
     ]);
   }
   const file = `${name}.key`;
-  const made = await makeKey(directory, file, found);
-  if (made === undefined) throw new ConfigError([`${join(directory, file)} exists`]);
-  return madeOutput(directory, name, file, made, [
+  const created = await makeKey(directory, file, found);
+  if (created === undefined) throw new ConfigError([`${join(directory, file)} exists`]);
+  return newKeyOutput(directory, name, file, created, [
     `Copy ${join(directory, file)} to ${name} by a way you trust.`,
     `${RELOAD}: it accepts the key then.`,
   ]);
 }
 
-/** @throws ConfigError if the client has no key, or none can be written. */
+/** @throws ConfigError if the client has no key, or the new key cannot be written. */
 async function rotate(directory: string, found: KeyDirectory, name: string): Promise<Output> {
   checkName(name);
-  if (!found.clients.has(name)) throw noKeyOf(name, directory);
+  if (!found.clients.has(name)) throw noKeyError(name, directory);
   const day = new Date().toISOString().slice(0, 10);
   let file = `${name}.${day}.key`;
-  let made = await makeKey(directory, file, found);
-  for (let count = 2; made === undefined; count += 1) {
+  let created = await makeKey(directory, file, found);
+  for (let count = 2; created === undefined; count += 1) {
     file = `${name}.${day}.${count}.key`;
-    made = await makeKey(directory, file, found);
+    created = await makeKey(directory, file, found);
   }
   const old = candidates(found).filter((key) => key.name === name);
-  return madeOutput(directory, name, file, made, [
+  return newKeyOutput(directory, name, file, created, [
     `${RELOAD}: it accepts each key of ${name} then.`,
     `Copy ${join(directory, file)} to ${name} by a way you trust, and have ${name} use it.`,
     "When nobody connects with the old key any more (log and metrics give the fingerprint), remove it: " +
@@ -141,7 +143,7 @@ async function rotate(directory: string, found: KeyDirectory, name: string): Pro
   ]);
 }
 
-/** @throws ConfigError if there is no such key, if it could be one of several, or if it cannot be removed. */
+/** @throws ConfigError if no key or several keys match, or if the key cannot be removed. */
 async function revoke(directory: string, found: KeyDirectory, operand: string): Promise<Output> {
   const all = candidates(found);
   const matching = [
@@ -167,7 +169,7 @@ async function revoke(directory: string, found: KeyDirectory, operand: string): 
   await unlink(path).catch((error) => {
     throw new ConfigError([`Cannot remove ${path}: ${systemErrorText(error)}`]);
   });
-  await sync(directory);
+  await syncDirectory(directory);
   const next = [`${RELOAD}: it ends the connections that this key has opened.`];
   if (!all.some((other) => other !== key && other.name === name)) {
     next.push(
@@ -181,10 +183,11 @@ async function revoke(directory: string, found: KeyDirectory, operand: string): 
   };
 }
 
-/** A file that `revoke` can remove; without a fingerprint if it is refused or cannot be read. */
+/** A file that `revoke` can remove. */
 interface Candidate {
   readonly name: string;
   readonly file: string;
+  /** Undefined if the key was rejected or could not be read. */
   readonly fingerprint?: string;
 }
 
@@ -192,11 +195,11 @@ function candidates({ keys, problems }: KeyDirectory): Candidate[] {
   const broken = problems.filter(({ kind }) => kind === "refused" || kind === "unreadable");
   return [
     ...keys.map(({ name, file, secret }) => ({ name, file, fingerprint: fingerprint(secret) })),
-    ...broken.map(({ file }) => ({ name: clientOf(file)!, file })),
+    ...broken.map(({ file }) => ({ name: clientNameFromFile(file)!, file })),
   ];
 }
 
-function noKeyOf(name: string, directory: string): ConfigError {
+function noKeyError(name: string, directory: string): ConfigError {
   return new ConfigError([`There is no key of ${name} in ${directory}`]);
 }
 
@@ -216,7 +219,7 @@ function printError(message: string): void {
   process.stderr.write(`spiped: ${escapeUnprintable(message)}\n`);
 }
 
-/** Keys, what is wrong with files, and the restrictions of the keys' clients. */
+/** Returns keys, restrictions and problems; prints the problems, except those with settings, to standard error. */
 function describe(
   directory: string,
   found: KeyDirectory,
@@ -238,14 +241,14 @@ function describe(
     text: `${lines.join("\n")}\n`,
     json: {
       directory,
-      keys: keys.map((key) => jsonOf(key, found.clients.get(key.name) ?? {})),
+      keys: keys.map((key) => toJson(key, found.clients.get(key.name) ?? {})),
       problems: problems.map(({ file, kind, message }) => ({ file, kind, message })),
     },
   };
 }
 
 function row(key: DirectoryKey, settings: KeySettings | "wrong" = {}): string[] {
-  const common = [key.name, fingerprint(key.secret), ageOf(key.modified)];
+  const common = [key.name, fingerprint(key.secret), formatAge(key.modified)];
   if (settings === "wrong") return [...common, "unknown", "unknown", key.file];
   const { expires, maxConnections, targets } = settings;
   const restrictions = [
@@ -254,13 +257,17 @@ function row(key: DirectoryKey, settings: KeySettings | "wrong" = {}): string[] 
   ];
   return [
     ...common,
-    expires === undefined ? "never" : isPast(expires) ? `${dateOf(expires)} (expired)` : dateOf(expires),
+    expires === undefined
+      ? "never"
+      : isPast(expires)
+        ? `${formatDate(expires)} (expired)`
+        : formatDate(expires),
     escapeUnprintable(restrictions.join(", ")) || "none",
     key.file,
   ];
 }
 
-function jsonOf(key: DirectoryKey, { expires, maxConnections, targets }: KeySettings): object {
+function toJson(key: DirectoryKey, { expires, maxConnections, targets }: KeySettings): object {
   return {
     name: key.name,
     file: key.file,
@@ -283,30 +290,36 @@ function isPast(date: Date): boolean {
   return date.getTime() <= Date.now();
 }
 
-/** A day in UTC, with the time unless that is midnight. */
-function dateOf(date: Date): string {
+/** Returns a date in UTC, without the time if that is midnight. */
+function formatDate(date: Date): string {
   return new Date(date).toISOString().replace("T00:00:00.000Z", "");
 }
 
-/** Time since a date, in its largest unit that fits twice. */
-function ageOf(date: Date): string {
+/** Returns the time since a date, in the largest unit of which at least two have passed. */
+function formatAge(date: Date): string {
   const minutes = Math.max(0, Math.floor((Date.now() - date.getTime()) / 60_000));
   if (minutes < 120) return `${minutes} min`;
   return minutes < 48 * 60 ? `${Math.floor(minutes / 60)} hours` : `${Math.floor(minutes / (24 * 60))} days`;
 }
 
-/** A new key, and whether the daemon may be unable to read it. */
-interface MadeKey {
+/** A new key. */
+interface NewKey {
   readonly fingerprint: string;
-  /** What to do about its owner and permissions, if that may be needed. */
+  /** Steps to change owner and permissions, if the daemon may be unable to read the key. */
   readonly access: readonly string[];
 }
 
-function madeOutput(directory: string, name: string, file: string, made: MadeKey, steps: string[]): Output {
-  const next = [...made.access, ...steps];
+function newKeyOutput(
+  directory: string,
+  name: string,
+  file: string,
+  created: NewKey,
+  steps: string[],
+): Output {
+  const next = [...created.access, ...steps];
   return {
-    text: `${join(directory, file)}: new key of ${KEY_BYTES} bytes, fingerprint ${made.fingerprint}\n${numbered(next)}`,
-    json: { added: { name, file, fingerprint: made.fingerprint }, next },
+    text: `${join(directory, file)}: new key of ${KEY_BYTES} bytes, fingerprint ${created.fingerprint}\n${numbered(next)}`,
+    json: { added: { name, file, fingerprint: created.fingerprint }, next },
   };
 }
 
@@ -315,12 +328,13 @@ function numbered(steps: readonly string[]): string {
 }
 
 /**
- * Writes a new key, whole or not at all: to a file that readers of the directory skip, which then gets its name.
+ * Writes a new key atomically: to a temporary file that the daemon does not read, which is then linked to its final
+ * name.
  *
- * @returns undefined if there is a file of this name, which stays as it is.
+ * @returns undefined if a file with this name exists; it is not changed.
  * @throws ConfigError
  */
-async function makeKey(directory: string, file: string, found: KeyDirectory): Promise<MadeKey | undefined> {
+async function makeKey(directory: string, file: string, found: KeyDirectory): Promise<NewKey | undefined> {
   const path = join(directory, file);
   const temporary = join(directory, `.new-${randomBytes(8).toString("hex")}`);
   const contents = randomBytes(KEY_BYTES);
@@ -333,7 +347,7 @@ async function makeKey(directory: string, file: string, found: KeyDirectory): Pr
     } finally {
       await handle.close();
     }
-    // Unlike a rename, it fails if there is a file of this name.
+    // Unlike rename(), link() fails if a file with this name exists.
     await link(temporary, path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "EEXIST") return undefined;
@@ -342,22 +356,22 @@ async function makeKey(directory: string, file: string, found: KeyDirectory): Pr
     contents.fill(0);
     await unlink(temporary).catch(() => {});
   }
-  await sync(directory);
+  await syncDirectory(directory);
   const print = fingerprint(secret);
   secret.destroy();
   return { fingerprint: print, access: await accessAdvice(directory, path, found.keys[0]) };
 }
 
-/** Has the system write a directory's entries to the disk, where its file system can. */
-async function sync(directory: string): Promise<void> {
+/** Syncs a directory's entries to disk, if the file system supports it. */
+async function syncDirectory(directory: string): Promise<void> {
   const handle = await open(directory);
   await handle.sync().catch(() => {});
   await handle.close();
 }
 
 /**
- * What to do if the daemon, as the user that it runs as, may be unable to read a new key: one that belongs to somebody
- * else than a key beside it, or than the directory if it is the first one.
+ * Returns what to do if the daemon's user may be unable to read a new key: its owner or permissions differ from those
+ * of another key, or of the directory if it is the first key.
  */
 async function accessAdvice(
   directory: string,
@@ -377,7 +391,7 @@ async function accessAdvice(
   ];
 }
 
-/** A word as a shell reads it. */
+/** Quotes a word for a shell if necessary. */
 function shellWord(text: string): string {
   return /^[\w@%+:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

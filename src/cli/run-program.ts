@@ -1,11 +1,11 @@
-/** What the command lines of both programs share. */
+/** Runs the main function of either program. */
 
 import { ConfigError, UsageError } from "../config/config-error.ts";
 import { escapeUnprintable } from "../config/printable.ts";
 import { flushStandardError } from "../daemon/observe/line-writer.ts";
 import { ConnectionFailure } from "./connection-failure.ts";
 
-/** Ends `main` before its time, with an exit status. */
+/** Thrown to end `main` early with an exit status. */
 export class Exit extends Error {
   readonly status: number;
 
@@ -16,7 +16,7 @@ export class Exit extends Error {
 }
 
 /**
- * Runs a program's main function and turns its errors into lines on standard error.
+ * Runs a program's main function and prints its errors to standard error.
  *
  * @param usage the usage text.
  * @returns the exit status.
@@ -27,19 +27,19 @@ export async function runProgram(
   main: () => Promise<number>,
 ): Promise<number> {
   process.stderr.on("error", () => {});
-  const tell = (line: string) => process.stderr.write(`${program}: ${escapeUnprintable(line)}\n`);
+  const printError = (line: string) => process.stderr.write(`${program}: ${escapeUnprintable(line)}\n`);
   try {
     return await main();
   } catch (error) {
     if (error instanceof Exit) return error.status;
     if (error instanceof UsageError) {
-      if (error.complaint !== undefined) tell(error.complaint);
+      if (error.upstreamMessage !== undefined) printError(error.upstreamMessage);
       process.stderr.write(usage);
-      tell(error.message);
+      printError(error.message);
       return 1;
     }
     if (!(error instanceof ConfigError || error instanceof ConnectionFailure)) throw error;
-    for (const line of error.lines) tell(line);
+    for (const line of error.lines) printError(line);
     return 1;
   } finally {
     await flushStandardError();

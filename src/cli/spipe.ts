@@ -1,13 +1,13 @@
-/** `spipe`: standard input and output through an encrypted connection. */
+/** `spipe`: connects standard input and output to an encrypted connection. */
 
 import { constants, fstatSync, readFileSync, statSync } from "node:fs";
-import { addressOf, firstAddress } from "../config/addresses.ts";
+import { firstAddress, resolveOption } from "../config/addresses.ts";
 import { ConfigError, UsageError } from "../config/config-error.ts";
 import type { OptionSpec } from "../config/option-spec.ts";
-import { secondsOf } from "../config/option-value.ts";
-import { DEFAULT_TIMEOUT, SHARED_OPTIONS } from "../config/options.ts";
+import { parseSecondsOption } from "../config/option-value.ts";
+import { DEFAULT_TIMEOUT_S, SHARED_OPTIONS } from "../config/options.ts";
 import { readKey } from "../config/read-key.ts";
-import { showProcessAs } from "../daemon/process/process-title.ts";
+import { setProcessTitle } from "../daemon/process/process-title.ts";
 import { formatAddress, parseAddress, parseBindAddress, type ResolvedAddress } from "../net/address.ts";
 import { systemErrorText } from "../net/system-error.ts";
 import { PacketError } from "../protocol/protocol-error.ts";
@@ -26,8 +26,8 @@ const OPTIONS = {
   key: SHARED_OPTIONS.key,
   bind: SHARED_OPTIONS.bind,
   weak: SHARED_OPTIONS.weak,
-  strict: SHARED_OPTIONS.strict,
-  fragile: { long: "fragile", help: "end when the peer has ended, even if standard input stays open" },
+  requireForwardSecrecy: SHARED_OPTIONS.requireForwardSecrecy,
+  fragile: { long: "fragile", help: "exit on peer EOF, even if standard input stays open" },
   noKeepAlive: SHARED_OPTIONS.noKeepAlive,
   timeout: SHARED_OPTIONS.timeout,
   verbose: { long: "verbose", help: "report each step of the connection on standard error" },
@@ -40,7 +40,7 @@ const USAGE = `usage: spipe -t <target socket> -k <key file> [-b <bind address>]
        spipe -v | -h
 `;
 
-/** What the command line says. */
+/** Parsed arguments. */
 interface SpipeArguments {
   target: string;
   key: string;
@@ -50,19 +50,19 @@ interface SpipeArguments {
   keepAlive: boolean;
   fragile: boolean;
   verbose: boolean;
-  /** s */
+  /** Timeout in s. */
   timeout: number;
 }
 
-/** Runs `spipe` with its arguments; returns the exit status. */
+/** Runs `spipe` with its arguments. Resolves to the exit status. */
 export function spipe(argv: readonly string[]): Promise<number> {
   return runProgram(PROGRAM, USAGE, async () => {
     const args = readArguments(argv);
-    showProcessAs(PROGRAM, argv);
+    setProcessTitle(PROGRAM, argv);
     const stop = new AbortController();
     const stopped = new Promise<number>((resolve) => {
       process.once("SIGTERM", () => {
-        if (args.verbose) tellStep("ended by SIGTERM");
+        if (args.verbose) printStep("ended by SIGTERM");
         resolve(0);
         stop.abort();
       });
@@ -72,11 +72,11 @@ export function spipe(argv: readonly string[]): Promise<number> {
 }
 
 async function connectAndTransfer(args: SpipeArguments, signal: AbortSignal): Promise<number> {
-  const report = args.verbose ? tellStep : () => {};
-  const { addresses } = await addressOf(args.target, "-t", parseAddress);
+  const report = args.verbose ? printStep : () => {};
+  const { addresses } = await resolveOption(args.target, "-t", parseAddress);
   report(`resolved ${args.target} to ${addresses.map(formatAddress).join(", ")}`);
   const bind = args.bind === undefined ? undefined : await bindAddress(args.bind);
-  const secret = await readKey(args.key, tell);
+  const secret = await readKey(args.key, printError);
   const socket = await open(args, { addresses, bind, secret, signal }, report);
   const reportTraffic = args.verbose ? watchTraffic(socket, report) : () => {};
   try {
@@ -88,10 +88,10 @@ async function connectAndTransfer(args: SpipeArguments, signal: AbortSignal): Pr
 }
 
 /**
- * Reports the ends of both directions. It starts the streams, so that they must be piped in the same turn of the event
- * loop.
+ * Reports the end of each direction. Its listeners start the streams, so the caller must pipe them in the same
+ * event-loop iteration.
  *
- * @returns a function that reports how much was transferred.
+ * @returns a function that reports the number of bytes transferred.
  */
 function watchTraffic(socket: SpipedSocket, report: Report): () => void {
   const { stdin } = process;
@@ -108,16 +108,16 @@ function watchTraffic(socket: SpipedSocket, report: Report): () => void {
   return () => report(`sent ${sent} bytes, received ${received} bytes`);
 }
 
-/** A line on standard error. */
-function tell(line: string): void {
+/** Prints a line to standard error. */
+function printError(line: string): void {
   process.stderr.write(`${PROGRAM}: ${line}\n`);
 }
 
 /** Reports a step of the connection. */
 type Report = (step: string) => void;
 
-/** A line with the time since the program was started. */
-const tellStep: Report = (step) => tell(`${Math.round(performance.now())} ms: ${step}`);
+/** Prints a step with the time since the program was started. */
+const printStep: Report = (step) => printError(`${Math.round(performance.now())} ms: ${step}`);
 
 function readArguments(argv: readonly string[]): SpipeArguments {
   const args: Partial<SpipeArguments> & Omit<SpipeArguments, "target" | "key"> = {
@@ -126,23 +126,23 @@ function readArguments(argv: readonly string[]): SpipeArguments {
     keepAlive: true,
     fragile: false,
     verbose: false,
-    timeout: DEFAULT_TIMEOUT,
+    timeout: DEFAULT_TIMEOUT_S,
   };
-  for (const met of readOptions(Object.values(OPTIONS), argv)) {
-    switch (met.spec) {
+  for (const option of readOptions(Object.values(OPTIONS), argv)) {
+    switch (option.spec) {
       case OPTIONS.target:
-        args.target = met.value;
+        args.target = option.value;
         break;
       case OPTIONS.key:
-        args.key = met.value;
+        args.key = option.value;
         break;
       case OPTIONS.bind:
-        args.bind = met.value;
+        args.bind = option.value;
         break;
       case OPTIONS.weak:
         args.weak = true;
         break;
-      case OPTIONS.strict:
+      case OPTIONS.requireForwardSecrecy:
         args.requireForwardSecrecy = true;
         break;
       case OPTIONS.fragile:
@@ -155,7 +155,7 @@ function readArguments(argv: readonly string[]): SpipeArguments {
         args.keepAlive = false;
         break;
       case OPTIONS.timeout:
-        args.timeout = secondsOf(met, DEFAULT_TIMEOUT);
+        args.timeout = parseSecondsOption(option, DEFAULT_TIMEOUT_S);
         break;
       case OPTIONS.version:
         process.stderr.write(`${PROGRAM} ${VERSION}\n`);
@@ -174,8 +174,8 @@ function readArguments(argv: readonly string[]): SpipeArguments {
 
 async function bindAddress(text: string): Promise<ResolvedAddress> {
   try {
-    const { addresses } = await addressOf(text, "-b", parseBindAddress);
-    return firstAddress(addresses, text, tell);
+    const { addresses } = await resolveOption(text, "-b", parseBindAddress);
+    return firstAddress(addresses, text, printError);
   } catch (error) {
     if (error instanceof ConfigError) throw new ConfigError([...error.lines, "Failed to get bind address"]);
     throw error;
@@ -191,8 +191,8 @@ async function open(
 ): Promise<SpipedSocket> {
   const attempt: Attempt = { address: undefined, failures: [], weak: args.weak, timeout: args.timeout };
   const { bind, secret } = connection;
-  let begin = 0;
-  const since = () => Math.round(performance.now() - begin);
+  let startTime = 0;
+  const since = () => Math.round(performance.now() - startTime);
   try {
     return await connectAddresses({
       ...args,
@@ -201,11 +201,11 @@ async function open(
       timeout: args.timeout * 1000,
       onAttempt(address) {
         attempt.address = address;
-        begin = performance.now();
+        startTime = performance.now();
         report(`connecting to ${formatAddress(address)}`);
       },
       onAttemptFailed(address, error) {
-        if (error.syscall === "bind") tell(`Error binding socket: ${systemErrorText(error)}`);
+        if (error.syscall === "bind") printError(`Error binding socket: ${systemErrorText(error)}`);
         const failure = explainAttempt(address, bind, error);
         attempt.failures.push(failure);
         report(failure);
@@ -213,7 +213,7 @@ async function open(
       onStep(step) {
         if (step === "connected" || step === "complete") {
           report(step === "connected" ? `connected in ${since()} ms` : `handshake complete in ${since()} ms`);
-          begin = performance.now();
+          startTime = performance.now();
         } else report(step);
       },
     });
@@ -231,14 +231,14 @@ async function open(
  */
 async function transfer(socket: SpipedSocket, fragile: boolean): Promise<number> {
   const { stdin, stdout } = process;
-  // Node takes what it does not know for an empty input.
+  // Node treats unknown file types, such as a directory, as empty input.
   if (fstatSync(0).isDirectory()) throw new ConnectionFailure(["Error reading: Is a directory"]);
   const sent = new Promise<void>((resolve) => {
     socket.once("finish", resolve);
   });
   const received = new Promise<void>((resolve) => {
     socket.once("end", () => {
-      // 'end' comes when the last chunk has been written to standard output; the callback, when it has gone out.
+      // At 'end' the last chunk has been passed to standard output; the callback runs once it is written.
       stdout.write("", () => resolve());
     });
   });
@@ -247,15 +247,15 @@ async function transfer(socket: SpipedSocket, fragile: boolean): Promise<number>
       reject(new ConnectionFailure([`Error reading: ${systemErrorText(error)}`])),
     );
     stdout.once("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "EPIPE") dieOfBrokenPipe();
+      if (error.code === "EPIPE") exitBySigpipe();
       reject(new ConnectionFailure([`Error writing: ${systemErrorText(error)}`]));
     });
     socket.once("error", (error) => {
-      const cut = error instanceof PacketError && error.code === "ERR_SPIPED_TRUNCATED";
-      const failure = cut
+      const isTruncated = error instanceof PacketError && error.code === "ERR_SPIPED_TRUNCATED";
+      const failure = isTruncated
         ? new ConnectionFailure(["The stream ended inside a packet: data is missing", "Connection error"])
         : new ConnectionFailure(["Connection error", explainBreak(error)]);
-      // What came before goes out first.
+      // Data received before the failure is written first.
       stdout.write("", () => reject(failure));
     });
   });
@@ -269,14 +269,14 @@ async function transfer(socket: SpipedSocket, fragile: boolean): Promise<number>
   socket.pipe(stdout, { end: false });
   await Promise.race([failed, fragile ? received : Promise.all([sent, received])]);
   if (discarded > 0)
-    tell(`${discarded} bytes were received and discarded: standard output is closed or /dev/null`);
+    printError(`${discarded} bytes were received and discarded: standard output is closed or /dev/null`);
   return 0;
 }
 
 /**
- * True if a descriptor may have been closed when the program was started. Node opens those as /dev/null, for reading and
- * writing, so that it can't be told for sure: a shell's `> /dev/null` opens it for writing only, but a program that
- * starts this one may open it for both.
+ * Returns true if a descriptor may have been closed when the program was started. Node opens such descriptors as
+ * /dev/null for reading and writing. A shell's `> /dev/null` opens it for writing only, but another parent process may
+ * open it for both, which looks the same.
  */
 function mayBeClosed(fd: number): boolean {
   try {
@@ -288,8 +288,11 @@ function mayBeClosed(fd: number): boolean {
   }
 }
 
-/** Ends the process by SIGPIPE, which Node ignores, as the original ends: a listener's removal restores the default. */
-function dieOfBrokenPipe(): void {
+/**
+ * Ends the process by SIGPIPE, as Tarsnap's spipe ends. Node ignores the signal; removing a listener restores its
+ * default action.
+ */
+function exitBySigpipe(): void {
   const ignore = () => {};
   process.on("SIGPIPE", ignore);
   process.removeListener("SIGPIPE", ignore);

@@ -1,14 +1,14 @@
-/** The command line of `spiped`. */
+/** Parses the command line of `spiped`. */
 
 import { ConfigError, UsageError } from "../config/config-error.ts";
 import { parseCount } from "../config/numbers.ts";
-import type { Met, OptionSpec } from "../config/option-spec.ts";
-import { numberOf, secondsOf, wrongArgument } from "../config/option-value.ts";
-import { DEFAULT_TIMEOUT, PROCESS_OPTIONS, PROGRAM, TUNNEL_OPTIONS } from "../config/options.ts";
+import type { OptionSpec, ParsedOption } from "../config/option-spec.ts";
+import { parseNumberOption, parseSecondsOption, wrongArgument } from "../config/option-value.ts";
+import { DEFAULT_TIMEOUT_S, PROCESS_OPTIONS, PROGRAM, TUNNEL_OPTIONS } from "../config/options.ts";
 import type { ProcessSettings } from "../config/process-settings.ts";
 import {
-  DEFAULT_LIMIT,
-  DEFAULT_RESOLVE_INTERVAL,
+  DEFAULT_MAX_CONNECTIONS,
+  DEFAULT_RESOLVE_INTERVAL_S,
   parseMode,
   type TunnelSettings,
 } from "../config/tunnel-settings.ts";
@@ -31,17 +31,17 @@ export const USAGE = `usage: spiped {-e | -d} -s <source socket> -t <target sock
        spiped -v | -h
 `;
 
-/** More processes than this share no work: they only cost memory. */
-const MOST_WORKERS = 256;
+/** Maximum number of worker processes; more would only use memory. */
+const MAX_WORKERS = 256;
 
-function workersOf(met: Met): number {
-  const requirement = `must be auto, or from 1 to ${MOST_WORKERS}`;
-  const count = numberOf(met, parseCount, requirement);
-  if (count > MOST_WORKERS) throw wrongArgument(met, requirement);
+function parseWorkers(option: ParsedOption): number {
+  const requirement = `must be auto, or from 1 to ${MAX_WORKERS}`;
+  const count = parseNumberOption(option, parseCount, requirement);
+  if (count > MAX_WORKERS) throw wrongArgument(option, requirement);
   return count;
 }
 
-/** What `spiped` is asked to do. */
+/** The action on the command line, with its settings. */
 export type SpipedArguments =
   | ({ readonly action: "serve" } & DaemonSettings)
   | { readonly action: "check-config"; readonly config: string }
@@ -49,74 +49,74 @@ export type SpipedArguments =
   | { readonly action: "check-key"; readonly file: string };
 
 /**
- * Reads the command line.
+ * Parses the command line.
  *
  * @throws UsageError, ConfigError; Exit after `-v` or `-h`.
  */
 export function readArguments(argv: readonly string[]): SpipedArguments {
   const given = new Map<OptionSpec, string[]>();
   const numbers = {
-    limit: DEFAULT_LIMIT,
-    timeout: DEFAULT_TIMEOUT,
-    interval: DEFAULT_RESOLVE_INTERVAL,
+    limit: DEFAULT_MAX_CONNECTIONS,
+    timeout: DEFAULT_TIMEOUT_S,
+    interval: DEFAULT_RESOLVE_INTERVAL_S,
     idle: Number.POSITIVE_INFINITY,
   };
   let workers: number | "auto" = 1;
 
-  for (const met of readOptions(Object.values(OPTIONS), argv)) {
-    given.set(met.spec, [...(given.get(met.spec) ?? []), met.value]);
-    switch (met.spec) {
+  for (const option of readOptions(Object.values(OPTIONS), argv)) {
+    given.set(option.spec, [...(given.get(option.spec) ?? []), option.value]);
+    switch (option.spec) {
       case OPTIONS.encrypt:
       case OPTIONS.decrypt:
         if (given.has(OPTIONS.encrypt) && given.has(OPTIONS.decrypt))
           throw new UsageError("-e and -d exclude each other");
         break;
       case OPTIONS.limit:
-        numbers.limit = numberOf(met, parseCount);
+        numbers.limit = parseNumberOption(option, parseCount);
         break;
       case OPTIONS.timeout:
-        numbers.timeout = secondsOf(met, DEFAULT_TIMEOUT);
+        numbers.timeout = parseSecondsOption(option, DEFAULT_TIMEOUT_S);
         break;
       case OPTIONS.interval:
-        numbers.interval = secondsOf(met, DEFAULT_RESOLVE_INTERVAL);
+        numbers.interval = parseSecondsOption(option, DEFAULT_RESOLVE_INTERVAL_S);
         break;
       case OPTIONS.idle:
-        numbers.idle = secondsOf(met, Number.POSITIVE_INFINITY);
+        numbers.idle = parseSecondsOption(option, Number.POSITIVE_INFINITY);
         break;
       case OPTIONS.workers:
-        workers = met.value === "auto" ? "auto" : workersOf(met);
+        workers = option.value === "auto" ? "auto" : parseWorkers(option);
         break;
       case OPTIONS.allow:
       case OPTIONS.acceptProxy:
       case OPTIONS.penaltyExempt:
-        checkValue(met, () => new AddressList([met.value]));
+        validateWith(option, () => new AddressList([option.value]));
         break;
       case OPTIONS.sendProxy:
-        oneOf(met, ["v1", "v2"]);
+        requireOneOf(option, ["v1", "v2"]);
         break;
       case OPTIONS.logLevel:
-        oneOf(met, ["warn", "info"]);
+        requireOneOf(option, ["warn", "info"]);
         break;
       case OPTIONS.logFormat:
-        oneOf(met, ["text", "json"]);
+        requireOneOf(option, ["text", "json"]);
         break;
       case OPTIONS.socketMode:
-        if (parseMode(met.value) === undefined)
+        if (parseMode(option.value) === undefined)
           throw new ConfigError([
-            `${met.typed} needs permissions such as 0660, not ${met.value || "an empty value"}`,
+            `${option.rawName} needs permissions such as 0660, not ${option.value || "an empty value"}`,
           ]);
         break;
       case OPTIONS.metricsHost:
-        if (!/^[\w-]+(\.[\w-]+)*\.?$/.test(met.value))
+        if (!/^[\w-]+(\.[\w-]+)*\.?$/.test(option.value))
           throw new ConfigError([
-            `${met.typed} needs a host name without a port, not ${met.value || "an empty value"}`,
+            `${option.rawName} needs a host name without a port, not ${option.value || "an empty value"}`,
           ]);
         break;
       case OPTIONS.config:
       case OPTIONS.metricsToken:
       case OPTIONS.generateKey:
       case OPTIONS.checkKey:
-        if (met.value === "") throw new ConfigError([`${met.typed} has an empty value: name a file`]);
+        if (option.value === "") throw new ConfigError([`${option.rawName} has an empty value: name a file`]);
         break;
       case OPTIONS.version:
         process.stderr.write(`${PROGRAM} ${VERSION}\n`);
@@ -176,10 +176,10 @@ export function readArguments(argv: readonly string[]): SpipedArguments {
   const source = required(OPTIONS.source, "where to listen");
   const target = required(OPTIONS.target, "where to connect");
   const key = required(OPTIONS.key, "the file with the shared key");
-  if (given.has(OPTIONS.weak) && given.has(OPTIONS.strict))
+  if (given.has(OPTIONS.weak) && given.has(OPTIONS.requireForwardSecrecy))
     throw new UsageError("-f and -g exclude each other");
   const noResolve = given.has(OPTIONS.noResolve);
-  if (noResolve && numbers.interval !== DEFAULT_RESOLVE_INTERVAL)
+  if (noResolve && numbers.interval !== DEFAULT_RESOLVE_INTERVAL_S)
     throw new UsageError("-r and -R exclude each other");
 
   const tunnel: TunnelSettings = {
@@ -189,7 +189,7 @@ export function readArguments(argv: readonly string[]): SpipedArguments {
     key,
     bind: value(OPTIONS.bind),
     weak: given.has(OPTIONS.weak),
-    requireForwardSecrecy: given.has(OPTIONS.strict),
+    requireForwardSecrecy: given.has(OPTIONS.requireForwardSecrecy),
     keepAlive: !given.has(OPTIONS.noKeepAlive),
     maxConnections: numbers.limit,
     timeout: numbers.timeout,
@@ -205,17 +205,17 @@ export function readArguments(argv: readonly string[]): SpipedArguments {
   return { action: "serve", process: settings(`${source}.pid`), tunnel };
 }
 
-function oneOf(met: Met, values: readonly string[]): void {
-  if (!values.includes(met.value))
+function requireOneOf(option: ParsedOption, values: readonly string[]): void {
+  if (!values.includes(option.value))
     throw new ConfigError([
-      `${met.typed} needs ${values.join(" or ")}, not ${met.value || "an empty value"}`,
+      `${option.rawName} needs ${values.join(" or ")}, not ${option.value || "an empty value"}`,
     ]);
 }
 
-function checkValue(met: Met, check: () => void): void {
+function validateWith(option: ParsedOption, check: () => void): void {
   try {
     check();
   } catch (error) {
-    throw new ConfigError([`${met.typed}: ${(error as Error).message}`]);
+    throw new ConfigError([`${option.rawName}: ${(error as Error).message}`]);
   }
 }

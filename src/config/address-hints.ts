@@ -1,16 +1,16 @@
-/** What to do about a wrong address: the line after the original's, which names neither the address nor the remedy. */
+/** Hints for wrong addresses, logged after Tarsnap's message, which names neither the address nor a remedy. */
 import { isIP } from "node:net";
 import { dirname, resolve } from "node:path";
 import { formatAddress, type ResolvedAddress } from "../net/address.ts";
 
-/** The highest port that needs privileges, unless the system is set up otherwise. */
+/** The highest port that requires privileges by default. */
 const LAST_PRIVILEGED_PORT = 1023;
 
 /**
- * What to do about an address that can't be listened on.
+ * Returns what to do about an address that cannot be listened on.
  *
  * @param error the system's error.
- * @returns undefined if the error is not one of binding.
+ * @returns undefined if `error` is not a system-call error.
  */
 export function bindHint(address: ResolvedAddress, error: unknown): string | undefined {
   const { code, syscall } = error as NodeJS.ErrnoException;
@@ -44,10 +44,10 @@ function anyAddress({ family, port }: { family: 4 | 6; port: number }): string {
 }
 
 /**
- * What to write instead of an address that can't be read or looked up.
+ * Returns what to write instead of an address that cannot be parsed or resolved.
  *
  * @param option the option that it belongs to, such as `-s`.
- * @returns undefined if the failure speaks for itself.
+ * @returns undefined if the error needs no hint.
  */
 export function addressHint(text: string, option: string): string | undefined {
   const port = /^:?(\d+)$/.exec(text)?.[1];

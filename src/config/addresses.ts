@@ -1,19 +1,19 @@
-/** Addresses that a user has written: read and looked up. */
+/** Parses and resolves configured addresses. */
 import { type Address, AddressError, EmptyAddressError, type ResolvedAddress } from "../net/address.ts";
 import { ResolveError, resolveAddress } from "../net/resolve.ts";
 import { addressHint } from "./address-hints.ts";
 import { ConfigError, UsageError } from "./config-error.ts";
 
 /**
- * Reads and looks up an address.
+ * Parses and resolves an address.
  *
- * @param typed the option it belongs to.
- * @param place what it is, where it was not found on the command line: "the target of key bob".
+ * @param option the option that it belongs to, as typed.
+ * @param place what the address is for, if it is not from the command line, such as "the target of key bob".
  * @throws ConfigError, UsageError
  */
-export async function addressOf(
+export async function resolveOption(
   text: string,
-  typed: string,
+  option: string,
   parse: (text: string) => Address,
   place?: string,
 ): Promise<{ address: Address; addresses: ResolvedAddress[] }> {
@@ -23,9 +23,9 @@ export async function addressOf(
     if (addresses.length === 0) throw new ConfigError([`No addresses found for ${text}`]);
     return { address, addresses };
   } catch (error) {
-    const hint = addressHint(text, typed);
+    const hint = addressHint(text, option);
     if (error instanceof EmptyAddressError)
-      throw new UsageError(`${place ?? typed} needs an address${hint ? `: ${hint}` : ""}`, error.message);
+      throw new UsageError(`${place ?? option} needs an address${hint ? `: ${hint}` : ""}`, error.message);
     if (!(error instanceof AddressError || error instanceof ResolveError)) throw error;
     const where = place === undefined ? "" : ` for ${place}`;
     throw new ConfigError([
@@ -36,7 +36,7 @@ export async function addressOf(
   }
 }
 
-/** The first of several addresses, for a socket that can be bound to one only. */
+/** Returns the first of several addresses, for a socket that can be bound to one only; warns if there are several. */
 export function firstAddress(
   addresses: readonly ResolvedAddress[],
   text: string,

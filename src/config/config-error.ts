@@ -1,9 +1,9 @@
-/** What a user has asked for and can't be done. */
+/** Errors in the configuration or on the command line. */
 import { SpipedError } from "../errors.ts";
 
-/** A file, an option's value or an address that can't be used, or a step of the start that failed; the exit status is 1. */
+/** A file, option value or address is unusable, or a step of the start failed. The exit status is 1. */
 export class ConfigError extends SpipedError {
-  /** One line for each thing that is wrong, without the program's name; the message joins them. */
+  /** One line per problem, without the program's name. The message joins them. */
   readonly lines: readonly string[];
 
   constructor(lines: readonly string[], options?: ErrorOptions) {
@@ -12,14 +12,14 @@ export class ConfigError extends SpipedError {
   }
 }
 
-/** A command line that makes no sense: the usage text is due, and exit status 1. */
+/** The command line is invalid. The program prints the usage text and exits with status 1. */
 export class UsageError extends Error {
-  /** The original's own line before the usage text, where it has one. */
-  readonly complaint: string | undefined;
+  /** The line that Tarsnap's programs print before the usage text; undefined if they print none. */
+  readonly upstreamMessage: string | undefined;
 
-  /** @param hint which argument was wrong, for a line after the usage text. */
-  constructor(hint: string, complaint?: string) {
+  /** @param hint names the wrong argument, for the line after the usage text. */
+  constructor(hint: string, upstreamMessage?: string) {
     super(hint);
-    this.complaint = complaint;
+    this.upstreamMessage = upstreamMessage;
   }
 }

@@ -1,6 +1,6 @@
 /**
- * Several tunnels in one file, in TOML (`--config`). Fields have the names of the long options. What is wrong is told with
- * file, line and field.
+ * The configuration file (`--config`), which defines several tunnels in TOML. Fields have the names of the long
+ * options. Errors name file, line and field.
  */
 import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
@@ -8,17 +8,17 @@ import { systemErrorText } from "../net/system-error.ts";
 import { ConfigError } from "./config-error.ts";
 import { loadSchemas } from "./key-settings.ts";
 import type { OptionSpec } from "./option-spec.ts";
-import { DEFAULT_TIMEOUT, PROCESS_OPTIONS } from "./options.ts";
+import { DEFAULT_TIMEOUT_S, PROCESS_OPTIONS } from "./options.ts";
 import { isPrintable } from "./printable.ts";
-import { asProblem, parseToml } from "./toml.ts";
+import { parseToml, toValidationIssue } from "./toml.ts";
 import {
-  DEFAULT_LIMIT,
-  DEFAULT_RESOLVE_INTERVAL,
+  DEFAULT_MAX_CONNECTIONS,
+  DEFAULT_RESOLVE_INTERVAL_S,
   parseMode,
   type TunnelSettings,
 } from "./tunnel-settings.ts";
 
-async function load() {
+async function loadFileSchema() {
   const { v, oneOrMore, count, key } = await loadSchemas();
   const seconds = v.pipe(v.number(), v.minValue(0, "must not be negative"));
   const name = v.pipe(
@@ -37,10 +37,10 @@ async function load() {
     "weak-handshake": v.optional(v.boolean(), false),
     "require-forward-secrecy": v.optional(v.boolean(), false),
     "no-keepalive": v.optional(v.boolean(), false),
-    "max-connections": v.optional(count, DEFAULT_LIMIT),
-    timeout: v.optional(seconds, DEFAULT_TIMEOUT),
+    "max-connections": v.optional(count, DEFAULT_MAX_CONNECTIONS),
+    timeout: v.optional(seconds, DEFAULT_TIMEOUT_S),
     "idle-timeout": v.optional(seconds, 0),
-    "resolve-interval": v.optional(seconds, DEFAULT_RESOLVE_INTERVAL),
+    "resolve-interval": v.optional(seconds, DEFAULT_RESOLVE_INTERVAL_S),
     "no-resolve": v.optional(v.boolean(), false),
     allow: v.optional(oneOrMore),
     "accept-proxy": v.optional(oneOrMore),
@@ -64,33 +64,33 @@ async function load() {
 }
 
 /**
- * Reads a file of tunnels. Relative paths in it start at its own directory.
+ * Reads a configuration file. Key paths in it are relative to its directory.
  *
  * @throws ConfigError
  */
 export async function readTunnels(path: string): Promise<TunnelSettings[]> {
-  const { v, file } = await load();
+  const { v, file } = await loadFileSchema();
   const text = await readFile(path, "utf8").catch((error: Error) => {
     throw new ConfigError([`Cannot read ${path}: ${systemErrorText(error)}`]);
   });
-  const { value, complain } = await parseToml(path, text);
+  const { value, makeError } = await parseToml(path, text);
   const result = v.safeParse(file, value);
-  if (!result.success) throw complain(result.issues.map((issue) => asProblem(issue, unknownField)));
+  if (!result.success) throw makeError(result.issues.map((issue) => toValidationIssue(issue, unknownField)));
 
   const sources = new Map<string, string>();
   return Object.entries(result.output.tunnels).map(([name, fields]): TunnelSettings => {
-    const wrong = (field: string, text: string) => complain([{ path: ["tunnels", name, field], text }]);
+    const fieldError = (field: string, text: string) => makeError([{ path: ["tunnels", name, field], text }]);
     const other = sources.get(fields.source);
-    if (other !== undefined) throw wrong("source", `is that of tunnel ${other} already`);
+    if (other !== undefined) throw fieldError("source", `is that of tunnel ${other} already`);
     sources.set(fields.source, name);
     if (fields.encrypt === fields.decrypt) {
-      throw wrong(
+      throw fieldError(
         fields.encrypt ? "decrypt" : "encrypt",
         "either encrypt or decrypt must be true, and not both",
       );
     }
     if (fields["weak-handshake"] && fields["require-forward-secrecy"]) {
-      throw wrong("require-forward-secrecy", "excludes weak-handshake");
+      throw fieldError("require-forward-secrecy", "excludes weak-handshake");
     }
     const directory = dirname(path);
     return {
@@ -105,11 +105,11 @@ export async function readTunnels(path: string): Promise<TunnelSettings[]> {
       requireForwardSecrecy: fields["require-forward-secrecy"],
       keepAlive: !fields["no-keepalive"],
       maxConnections: fields["max-connections"] || Number.POSITIVE_INFINITY,
-      timeout: fields.timeout || DEFAULT_TIMEOUT,
+      timeout: fields.timeout || DEFAULT_TIMEOUT_S,
       idleTimeout: fields["idle-timeout"] || Number.POSITIVE_INFINITY,
       resolveInterval: fields["no-resolve"]
         ? Number.POSITIVE_INFINITY
-        : fields["resolve-interval"] || DEFAULT_RESOLVE_INTERVAL,
+        : fields["resolve-interval"] || DEFAULT_RESOLVE_INTERVAL_S,
       allow: fields.allow,
       acceptProxy: fields["accept-proxy"],
       penaltyExempt: fields["penalty-exempt"],
@@ -120,7 +120,7 @@ export async function readTunnels(path: string): Promise<TunnelSettings[]> {
   });
 }
 
-/** The problem of a field that the file cannot have. */
+/** Returns the error for an unknown field. */
 function unknownField(field: string): string {
   const option = Object.values<OptionSpec>(PROCESS_OPTIONS).find(({ long }) => long === field);
   if (option === undefined) return "there is no such field";

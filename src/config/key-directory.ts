@@ -1,7 +1,7 @@
 /**
- * A directory of keys, one or more for each client. `NAME.key` is a key of the client NAME, and so is
- * `NAME.ANYTHING.key`, so that a client can have two while its key is changed; `NAME.toml` restricts that client.
- * Every other file is named as ignored, but for those whose name begins with a dot.
+ * A directory of keys, with one or more for each client. `NAME.key` and `NAME.ANYTHING.key` are keys of the client
+ * NAME, which can therefore have two during a key rotation; `NAME.toml` restricts that client. All other files are
+ * reported as ignored, except those with a name that begins with a dot.
  */
 import { constants } from "node:fs";
 import { open, readdir } from "node:fs/promises";
@@ -16,58 +16,62 @@ import { isPrintable } from "./printable.ts";
 const KEY = ".key";
 const SETTINGS = ".toml";
 
-/** A key of a directory. */
+/** A key in a directory. */
 export interface DirectoryKey extends KeyFacts {
-  /** The client's name: that of the file up to its first dot. */
+  /** The client's name: the file name up to its first dot. */
   readonly name: string;
   /** Name of the file in the directory. */
   readonly file: string;
   readonly secret: Secret;
 }
 
-/** Something that is wrong with a file of a directory. */
+/** A problem with a file in a directory. */
 interface KeyProblem {
   readonly file: string;
   /**
-   * `ignored`: it is not taken for a key; `refused`: its contents are no key; `unreadable`: nobody knows what they are;
-   * `warning`: it is used all the same; `settings`: a client's settings are wrong, and no daemon starts with them.
+   * `ignored`: the file is not used; `refused`: its contents are too short for a key; `unreadable`: it could not be
+   * read; `warning`: it is used nevertheless; `settings`: the client's settings are invalid and the daemon does not
+   * start.
    */
   readonly kind: "ignored" | "refused" | "unreadable" | "warning" | "settings";
   /** One sentence that names the file. */
   readonly message: string;
 }
 
-/** What a directory holds. */
+/** The contents of a key directory. */
 export interface KeyDirectory {
-  /** In the order of their files' names. */
+  /** Keys, sorted by file name. */
   readonly keys: readonly DirectoryKey[];
-  /** The settings of each client that has any; undefined for a client that has none. Clients without a usable key are listed too. */
+  /** Settings by client; undefined for a client without any. Includes clients without a usable key. */
   readonly clients: ReadonlyMap<string, KeySettings | undefined>;
   readonly problems: readonly KeyProblem[];
 }
 
-/** How to read a directory. */
+/** Options of `readKeyDirectory()`. */
 export interface ReadOptions {
-  /** Files to look for even if the system does not list them: it may leave out what is being renamed. */
+  /** Files to try even if the system does not list them: a listing can omit files that are being renamed. */
   readonly known?: readonly string[];
-  /** Report wrong settings as a problem: their client is listed as one without any, so that it must not be served. */
+  /**
+   * Report invalid settings as a problem instead of throwing. The client then appears to have none: do not serve it.
+   */
   readonly keepGoing?: boolean;
 }
 
-/** True if the settings of a client were found to be wrong. */
+/** Returns true if the settings of a client are invalid. */
 export function hasWrongSettings({ problems }: KeyDirectory, name: string): boolean {
   return problems.some(({ kind, file }) => kind === "settings" && file === name + SETTINGS);
 }
 
-/** The client that a key file belongs to; undefined if this is no name of a key file. */
-export function clientOf(file: string): string | undefined {
+/** Returns the client that a key file belongs to; undefined if `file` is not the name of a key file. */
+export function clientNameFromFile(file: string): string | undefined {
   return file.endsWith(KEY) && !file.startsWith(".") ? file.slice(0, file.indexOf(".")) : undefined;
 }
 
 /**
- * Reads a directory. A file that vanishes in the meantime is not there.
+ * Reads a directory. Files that are deleted meanwhile are skipped.
  *
- * @throws ConfigError if the directory cannot be read, or a client's settings unless `keepGoing` is set.
+ * @throws ConfigError if the directory cannot be read, or, unless `keepGoing` is set, if a client's settings are
+ * invalid.
  */
 export async function readKeyDirectory(
   directory: string,
@@ -95,7 +99,7 @@ export async function readKeyDirectory(
   };
 
   for (const file of files) {
-    const name = clientOf(file);
+    const name = clientNameFromFile(file);
     if (!isPrintable(file)) {
       ignore(file, "its name has characters that cannot be shown");
     } else if (name !== undefined) {
@@ -135,12 +139,12 @@ function tooShort(bytes: number): string {
   return `${found}, and a key needs ${MIN_KEY_BYTES} or more; make one with spiped keys`;
 }
 
-/** @returns the error if the file is there and cannot be read. */
+/** @returns an Error if the file exists but cannot be read. */
 async function readEntry(
   path: string,
 ): Promise<(KeyFacts & { readonly secret: Secret }) | "absent" | "special" | Error> {
   try {
-    // Without O_NONBLOCK, a FIFO would keep us waiting for its writer.
+    // Without O_NONBLOCK, opening a FIFO would block until it has a writer.
     const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
       const status = await file.stat();

@@ -1,21 +1,21 @@
-/** What makes a key file good or bad. */
+/** Properties and checks of key files. */
 
-/** Bytes of a new key: as many as the protocol's own K has. */
+/** Bytes of a new key, the same as those of the protocol's K. */
 export const KEY_BYTES = 32;
 
-/** A file of a key directory with fewer bytes is no key. */
+/** Minimum bytes of a key in a key directory. */
 export const MIN_KEY_BYTES = 16;
 
-/** What is known of a key besides its contents. */
+/** Properties of a key file. */
 export interface KeyFacts {
   readonly bytes: number;
-  /** Permissions. */
+  /** Permission bits. */
   readonly mode: number;
-  /** When the file was last written. */
+  /** Time of the last modification. */
   readonly modified: Date;
 }
 
-/** What the owner of a key that can be used should know of it, in one sentence each. */
+/** Returns warnings about a usable key, one sentence each. */
 export function warningsFor(path: string, { bytes, mode }: Pick<KeyFacts, "bytes" | "mode">): string[] {
   const warnings: string[] = [];
   if ((mode & 0o004) !== 0)

@@ -2,17 +2,19 @@
 import { readFile } from "node:fs/promises";
 import { systemErrorText } from "../net/system-error.ts";
 import { ConfigError } from "./config-error.ts";
-import { asProblem, parseToml } from "./toml.ts";
+import { parseToml, toValidationIssue } from "./toml.ts";
 
-/** What may be said of a client. */
+/** Settings of one client. */
 export interface KeySettings {
-  /** Instead of the tunnel's targets. */
+  /** Targets that replace the tunnel's. */
   readonly targets?: readonly string[] | undefined;
   readonly maxConnections?: number | undefined;
   readonly expires?: Date | undefined;
 }
 
-/** Valibot, loaded when a file is read (most daemons have none), and the schemas that files share. */
+/**
+ * Loads valibot only when a file is read, since most daemons read none; returns it with the schemas that files share.
+ */
 export async function loadSchemas() {
   const v = await import("valibot");
   const oneOrMore = v.pipe(
@@ -47,7 +49,7 @@ export async function loadSchemas() {
 /**
  * Reads the settings of one client.
  *
- * @returns undefined if there is no such file.
+ * @returns undefined if the file does not exist.
  * @throws ConfigError
  */
 export async function readKeySettings(path: string): Promise<KeySettings | undefined> {
@@ -57,8 +59,8 @@ export async function readKeySettings(path: string): Promise<KeySettings | undef
     throw new ConfigError([`Cannot read ${path}: ${systemErrorText(error)}`], { cause: error });
   });
   if (text === undefined) return undefined;
-  const { value, complain } = await parseToml(path, text);
+  const { value, makeError } = await parseToml(path, text);
   const result = v.safeParse(key, value);
-  if (!result.success) throw complain(result.issues.map((issue) => asProblem(issue)));
+  if (!result.success) throw makeError(result.issues.map((issue) => toValidationIssue(issue)));
   return result.output;
 }

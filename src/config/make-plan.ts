@@ -1,4 +1,4 @@
-/** From settings to a plan: names looked up, keys read. */
+/** Makes a tunnel's plan from its settings: resolves names and reads keys. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { ConfigError, UsageError } from "../config/config-error.ts";
 import type { TunnelSettings } from "../config/tunnel-settings.ts";
@@ -6,33 +6,34 @@ import { type Address, parseAddress, parseBindAddress, type ResolvedAddress } fr
 import { AddressList } from "../net/cidr-list.ts";
 import { fingerprint } from "../protocol/fingerprint.ts";
 import { Secret } from "../protocol/secret.ts";
-import { addressOf, firstAddress } from "./addresses.ts";
+import { firstAddress, resolveOption } from "./addresses.ts";
 import type { KeyPlan, TargetPlan, TunnelPlan } from "./plan.ts";
 import { readKey } from "./read-key.ts";
 import { type KeysRead, type NamedKey, readKeys } from "./read-keys.ts";
 
-/** How long `-D` waits for the names of further targets when one is known, ms. */
+/** Maximum time `-D` waits for further targets after the first is resolved, in ms. */
 const FURTHER_TARGETS_MS = 1000;
 
-/** How to go about it. */
+/** Options of `planTunnel()`. */
 export interface PlanningOptions {
-  /** Do not fail for a name that can't be looked up now: a target is left without addresses. */
+  /** Do not fail if a name cannot be resolved; a target then has no addresses. */
   readonly waitForDns: boolean;
   readonly warn: (message: string) => void;
-  /** Called if the tunnel must wait for a name, as the original reports it: at each attempt. */
-  readonly unresolved: (message: string) => void;
-  /** Called for a key that is not accepted while the others are. */
-  readonly refuse: (message: string) => void;
-  /** Called for a file of a key directory that is no key, at each reading. */
-  readonly ignore: (message: string) => void;
-  /** The plan in force: its keys stay if they came from standard input, its addresses if a look-up fails now. */
+  /** Called at each attempt if a name cannot be resolved, as Tarsnap's spiped reports it. */
+  readonly onUnresolved: (message: string) => void;
+  /** Called for each rejected key, if the others are accepted. */
+  readonly onRejected: (message: string) => void;
+  /** Called for each ignored file in a key directory, whenever the directory is read. */
+  readonly onIgnored: (message: string) => void;
+  /** The active plan. Its keys are kept if they came from standard input, and its addresses if a DNS lookup fails. */
   readonly previous?: TunnelPlan | undefined;
 }
 
 /**
- * Looks all addresses up and reads the keys, in the original's order.
+ * Resolves all addresses and reads the keys, in the order of Tarsnap's spiped.
  *
- * @returns undefined if the tunnel's own names can't be looked up and `waitForDns` is set.
+ * @returns undefined if `waitForDns` is set and the source or bind address cannot be resolved, or an address cannot be
+ * parsed.
  * @throws ConfigError, UsageError
  */
 export async function planTunnel(
@@ -40,27 +41,27 @@ export async function planTunnel(
   options: PlanningOptions,
 ): Promise<TunnelPlan | undefined> {
   const { name } = settings;
-  const inTunnel = (line: string) => (name === undefined ? line : `${name}: ${line}`);
-  const named = (tell: (message: string) => void) => (message: string) => tell(inTunnel(message));
+  const addPrefix = (line: string) => (name === undefined ? line : `${name}: ${line}`);
+  const prefixed = (log: (message: string) => void) => (message: string) => log(addPrefix(message));
   try {
     return await plan(settings, {
       ...options,
-      warn: named(options.warn),
-      unresolved: named(options.unresolved),
-      refuse: named(options.refuse),
+      warn: prefixed(options.warn),
+      onUnresolved: prefixed(options.onUnresolved),
+      onRejected: prefixed(options.onRejected),
     });
   } catch (error) {
     const failure = error instanceof UnresolvedError ? error.failure : error;
     if (error instanceof UnresolvedError && options.waitForDns) {
-      for (const line of error.lines) options.unresolved(inTunnel(line));
+      for (const line of error.lines) options.onUnresolved(addPrefix(line));
       return undefined;
     }
-    if (name === undefined || !isUsersMistake(failure)) throw failure;
-    throw new ConfigError([...linesOf(failure).map(inTunnel)]);
+    if (name === undefined || !isConfigProblem(failure)) throw failure;
+    throw new ConfigError([...linesOf(failure).map(addPrefix)]);
   }
 }
 
-/** An address that can't be read or looked up, which may be different later. */
+/** An address cannot be parsed or resolved; a later attempt may succeed. */
 class UnresolvedError extends Error {
   readonly failure: ConfigError | UsageError;
 
@@ -74,12 +75,12 @@ class UnresolvedError extends Error {
   }
 }
 
-function isUsersMistake(error: unknown): error is ConfigError | UsageError {
+function isConfigProblem(error: unknown): error is ConfigError | UsageError {
   return error instanceof ConfigError || error instanceof UsageError;
 }
 
 function linesOf(failure: ConfigError | UsageError): readonly string[] {
-  return failure instanceof ConfigError ? failure.lines : [failure.complaint ?? failure.message];
+  return failure instanceof ConfigError ? failure.lines : [failure.upstreamMessage ?? failure.message];
 }
 
 async function plan(settings: TunnelSettings, options: PlanningOptions): Promise<TunnelPlan> {
@@ -88,15 +89,15 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
     ...(previous?.targets ?? []),
     ...(previous?.keys.flatMap(({ targets }) => targets ?? []) ?? []),
   ];
-  const lookUp = async (...asked: Parameters<typeof addressOf>) => {
+  const lookUp = async (...args: Parameters<typeof resolveOption>) => {
     try {
-      return await addressOf(...asked);
+      return await resolveOption(...args);
     } catch (error) {
-      throw isUsersMistake(error) ? new UnresolvedError(error) : error;
+      throw isConfigProblem(error) ? new UnresolvedError(error) : error;
     }
   };
-  /** What is known of a target that is not looked up now. */
-  const substitute = (target: string): TargetPlan | undefined => {
+  /** Returns a target's last known addresses or, with -D, none; undefined if the target is unusable. */
+  const fallback = (target: string): TargetPlan | undefined => {
     const last = lastAnswers.find(({ address }) => address.text === target);
     if (last !== undefined || !options.waitForDns) return last;
     try {
@@ -107,19 +108,19 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
   };
   const lookUpTargets = (targets: readonly string[], place?: string): Promise<TargetPlan[]> => {
     const lookUps = targets.map((target) => lookUp(target, "-t", parseAddress, place));
-    const forever = () => new Promise<never>(() => {});
-    // With -D, once one target is known the others do not keep the tunnel from starting.
-    const enough = options.waitForDns
-      ? Promise.any(lookUps).then(() => sleep(FURTHER_TARGETS_MS), forever)
-      : forever();
+    const never = () => new Promise<never>(() => {});
+    // With -D, once one target is resolved, the others do not prevent the tunnel from starting.
+    const waitedEnough = options.waitForDns
+      ? Promise.any(lookUps).then(() => sleep(FURTHER_TARGETS_MS), never)
+      : never();
     return Promise.all(
       targets.map(async (target, index) => {
         try {
-          return (await Promise.race([lookUps[index]!, enough])) ?? substitute(target)!;
+          return (await Promise.race([lookUps[index]!, waitedEnough])) ?? fallback(target)!;
         } catch (error) {
-          const known = substitute(target);
+          const known = fallback(target);
           if (known === undefined || !(error instanceof UnresolvedError)) throw error;
-          for (const line of error.lines) options.unresolved(line);
+          for (const line of error.lines) options.onUnresolved(line);
           return known;
         }
       }),
@@ -146,8 +147,8 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
     ]);
   }
 
-  const read = await keysOf(settings, options);
-  /** By client: its keys share them. */
+  const read = await readTunnelKeys(settings, options);
+  /** Targets by client, shared by its keys. */
   const targetsOf = new Map<string, readonly TargetPlan[]>();
   const fingerprints = new Map<string, NamedKey>();
   const keys: KeyPlan[] = [];
@@ -162,7 +163,7 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
       keys.push({ secret: key.secret });
       continue;
     }
-    const own = { ...definedOf(read.clients.get(name)), ...definedOf(settings.keySettings?.[name]) };
+    const own = { ...omitUndefined(read.clients.get(name)), ...omitUndefined(settings.keySettings?.[name]) };
     if (own.targets !== undefined && !targetsOf.has(name))
       targetsOf.set(name, await lookUpTargets(own.targets, `the target of key ${name}`));
     keys.push({
@@ -175,10 +176,10 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
     });
   }
   for (const name of Object.keys(settings.keySettings ?? {}).filter((name) => !read.clients.has(name))) {
-    const complaint = `There is no key ${name} in ${settings.key}`;
-    // Its settings may stay behind when a client's last key is removed.
-    if (!previous?.keys.some((key) => key.name === name)) throw new ConfigError([complaint]);
-    warn(complaint);
+    const message = `There is no key ${name} in ${settings.key}`;
+    // At a reload, the settings of a client may remain after its last key was removed.
+    if (!previous?.keys.some((key) => key.name === name)) throw new ConfigError([message]);
+    warn(message);
   }
 
   const { name, mode, weak, requireForwardSecrecy, keepAlive, maxConnections } = settings;
@@ -206,10 +207,10 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
   };
 }
 
-/** One key for the side that connects, one or many for the one that accepts. */
-async function keysOf(
+/** Reads the keys: one with -e, one or more with -d. */
+async function readTunnelKeys(
   settings: TunnelSettings,
-  { warn, refuse, ignore, previous }: PlanningOptions,
+  { warn, onRejected: refuse, onIgnored: ignore, previous }: PlanningOptions,
 ): Promise<KeysRead> {
   const clients = new Map();
   if (settings.key === "-" && previous !== undefined) {
@@ -222,7 +223,9 @@ async function keysOf(
   return { ...read, keys: read.keys.map((key) => keepSecret(key, previous?.keys ?? [])) };
 }
 
-/** A key with the secret of the previous plan if it is the same: so a plan's secrets live as long as they are in force. */
+/**
+ * Returns the key with the previous plan's `Secret` if it is equal, so that the object is kept while the key is in use.
+ */
 function keepSecret(key: NamedKey, previous: readonly KeyPlan[]): NamedKey {
   const same = previous.find(({ name, secret }) => name === key.name && Secret.equal(secret, key.secret));
   if (same === undefined || same.secret === key.secret) return key;
@@ -238,8 +241,8 @@ function checkList(field: string, entries: readonly string[] | undefined): void 
   }
 }
 
-/** An object without its undefined fields, so that they hide nothing when objects are merged. */
-function definedOf<Fields extends object>(fields: Fields | undefined): Partial<Fields> {
+/** Returns an object without its undefined fields, so that they override nothing when objects are merged. */
+function omitUndefined<Fields extends object>(fields: Fields | undefined): Partial<Fields> {
   return Object.fromEntries(
     Object.entries(fields ?? {}).filter(([, value]) => value !== undefined),
   ) as Partial<Fields>;

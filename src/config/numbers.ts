@@ -1,7 +1,7 @@
-/** Numbers on the command line, as C's `strtoumax` and `strtod` read them. */
+/** Parses numbers on the command line as C's `strtoumax` and `strtod` do. */
 import { SpipedError } from "../errors.ts";
 
-/** A number that can't be read; the message is the system's text for EINVAL or ERANGE. */
+/** A number is invalid; the message is the system's text for EINVAL or ERANGE. */
 export class NumberError extends SpipedError {
   constructor(code: "EINVAL" | "ERANGE") {
     super(code, code === "EINVAL" ? "Invalid argument" : "Numerical result out of range");
@@ -9,13 +9,13 @@ export class NumberError extends SpipedError {
 }
 
 const INTEGER = /^[ \t\n\v\f\r]*([+-]?)(0[xX][\da-fA-F]+|0[0-7]*|[1-9]\d*)$/;
-const LARGEST = 2n ** 64n - 1n;
+const MAX_UINTMAX = 2n ** 64n - 1n;
 
 /**
- * A count as `strtoumax` reads it with base 0: decimal, `0x` hexadecimal or `0` octal; a negative number wraps round
- * to a huge one.
+ * Parses a count as `strtoumax` does with base 0: decimal, `0x` hexadecimal or `0` octal; a negative number wraps
+ * around to a huge one.
  *
- * @returns the count; 0, and whatever a `number` can't hold exactly, is `Infinity`: no limit.
+ * @returns the count; `Infinity`, meaning no limit, for 0 and for values that a `number` cannot represent exactly.
  * @throws NumberError
  */
 export function parseCount(text: string): number {
@@ -23,7 +23,7 @@ export function parseCount(text: string): number {
   if (match === null) throw new NumberError("EINVAL");
   const [, sign, digits] = match as unknown as [string, string, string];
   const magnitude = BigInt(/^0[0-7]/.test(digits) ? `0o${digits.slice(1)}` : digits);
-  if (magnitude > LARGEST) throw new NumberError("ERANGE");
+  if (magnitude > MAX_UINTMAX) throw new NumberError("ERANGE");
   const count = Number(BigInt.asUintN(64, sign === "-" ? -magnitude : magnitude));
   return count === 0 || !Number.isSafeInteger(count) ? Number.POSITIVE_INFINITY : count;
 }
@@ -34,21 +34,21 @@ const HEXADECIMAL = /^0x([\da-f]*)\.?([\da-f]*)(?:p([+-]?\d+))?$/i;
 const NAN = /^nan(\(\w*\))?$/i;
 
 /**
- * A duration in seconds as `strtod` reads it: fractions, exponents, hexadecimal and `inf` are allowed.
+ * Parses a duration in seconds as `strtod` does: fractions, exponents, hexadecimal and `inf` are allowed.
  *
- * @returns the seconds, not negative; NaN for `nan`.
+ * @returns the seconds, never negative; NaN for `nan`.
  * @throws NumberError
  */
 export function parseSeconds(text: string): number {
   const [, sign, digits] = SPACE_AND_SIGN.exec(text) as unknown as [string, string, string];
   if (NAN.test(digits)) return Number.NaN;
   const infinite = /^inf(inity)?$/i.test(digits);
-  const magnitude = infinite ? Number.POSITIVE_INFINITY : finite(digits);
+  const magnitude = infinite ? Number.POSITIVE_INFINITY : parseFinite(digits);
   if (sign === "-" && magnitude > 0) throw new NumberError("ERANGE");
   return magnitude;
 }
 
-function finite(digits: string): number {
+function parseFinite(digits: string): number {
   const hexadecimal = HEXADECIMAL.exec(digits);
   let value: number;
   let mantissa: string;

@@ -1,22 +1,24 @@
-/** What an option is, and one that was given. */
+/** Types for command-line options. */
 
 /** One option of a program. */
 export interface OptionSpec {
-  /** Its letter, if the original has one. */
+  /** Letter; undefined if Tarsnap's programs do not have the option. */
   readonly short?: string;
-  /** Its long name, without dashes. */
+  /** Long name, without dashes. */
   readonly long: string;
-  /** Name of its value in the help text; absent for a flag. */
+  /** Name of the value in the help text; undefined for a flag. */
   readonly value?: string;
-  /** May be given more than once. */
+  /** True if the option may be given more than once. */
   readonly repeatable?: boolean;
-  /** One or more lines for the help text. */
+  /** Help text, one or more lines. */
   readonly help: string;
 }
 
-/** An option that was met, as typed (`-k`, `--key`), and its value (empty for a flag). */
-export interface Met {
+/** An option on the command line. */
+export interface ParsedOption {
   readonly spec: OptionSpec;
-  readonly typed: string;
+  /** Name as typed, such as `-k` or `--key`. */
+  readonly rawName: string;
+  /** Value; empty for a flag. */
   readonly value: string;
 }

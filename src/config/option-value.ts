@@ -1,36 +1,46 @@
-/** Values of options that are numbers. */
+/** Parses numeric option values. */
 import { ConfigError, UsageError } from "./config-error.ts";
 import { NumberError, parseSeconds } from "./numbers.ts";
-import type { Met } from "./option-spec.ts";
+import type { ParsedOption } from "./option-spec.ts";
 
 /**
- * Reads the value of `-o`, `-r` and the like; 0 stands for the default.
+ * Parses the value of an option in seconds, such as `-o` or `-r`.
  *
- * @throws ConfigError if it is no number, UsageError if it is NaN.
+ * @param fallback returned for 0.
+ * @throws ConfigError if the value is not a number, UsageError if it is NaN.
  */
-export function secondsOf(met: Met, fallback: number): number {
-  const isOurs = met.spec.short === undefined;
-  const seconds = numberOf(met, parseSeconds, isOurs ? "must be a number of seconds" : undefined);
-  if (Number.isNaN(seconds)) throw new UsageError(`${met.typed} needs a number of seconds, not ${met.value}`);
+export function parseSecondsOption(option: ParsedOption, fallback: number): number {
+  const isAddition = option.spec.short === undefined;
+  const seconds = parseNumberOption(
+    option,
+    parseSeconds,
+    isAddition ? "must be a number of seconds" : undefined,
+  );
+  if (Number.isNaN(seconds))
+    throw new UsageError(`${option.rawName} needs a number of seconds, not ${option.value}`);
   return seconds === 0 ? fallback : seconds;
 }
 
 /**
- * Reads a number.
+ * Parses a numeric option value.
  *
- * @param requirement what the value must be, for an option that the original does not have.
+ * @param requirement error text for an option that Tarsnap's programs do not have.
  * @throws ConfigError
  */
-export function numberOf(met: Met, parse: (text: string) => number, requirement?: string): number {
+export function parseNumberOption(
+  option: ParsedOption,
+  parse: (text: string) => number,
+  requirement?: string,
+): number {
   try {
-    return parse(met.value);
+    return parse(option.value);
   } catch (error) {
     if (!(error instanceof NumberError)) throw error;
-    throw wrongArgument(met, requirement ?? error.message);
+    throw wrongArgument(option, requirement ?? error.message);
   }
 }
 
-/** What to say of an option's value that can't be used. */
-export function wrongArgument({ typed, value }: Met, why: string): ConfigError {
-  return new ConfigError([`Error parsing argument: ${typed} ${value}: ${why}`]);
+/** Returns the error for an invalid option value. */
+export function wrongArgument({ rawName, value }: ParsedOption, reason: string): ConfigError {
+  return new ConfigError([`Error parsing argument: ${rawName} ${value}: ${reason}`]);
 }

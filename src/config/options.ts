@@ -4,8 +4,8 @@ import type { OptionSpec } from "./option-spec.ts";
 /** The daemon's name in messages. */
 export const PROGRAM = "spiped";
 
-/** Connect and handshake timeout where `-o` does not say otherwise, s. */
-export const DEFAULT_TIMEOUT = 5;
+/** Default of `-o`, the timeout for the connect and for the handshake, in s. */
+export const DEFAULT_TIMEOUT_S = 5;
 
 /** Options that both programs have. */
 export const SHARED_OPTIONS = {
@@ -13,7 +13,7 @@ export const SHARED_OPTIONS = {
     short: "t",
     long: "target",
     value: "ADDR",
-    help: "where connections go: [IP]:PORT, NAME:PORT or /PATH",
+    help: "where to connect: [IP]:PORT, NAME:PORT or /PATH",
   },
   key: { short: "k", long: "key", value: "FILE", help: "file with the shared key; - for standard input" },
   bind: {
@@ -23,7 +23,7 @@ export const SHARED_OPTIONS = {
     help: "local address for outgoing connections: IP, [IP]:PORT, NAME",
   },
   weak: { short: "f", long: "weak-handshake", help: "skip Diffie-Hellman: faster, but no forward secrecy" },
-  strict: { short: "g", long: "require-forward-secrecy", help: "refuse peers that use -f" },
+  requireForwardSecrecy: { short: "g", long: "require-forward-secrecy", help: "reject peers that use -f" },
   noKeepAlive: { short: "j", long: "no-keepalive", help: "no TCP keep-alive" },
   timeout: {
     short: "o",
@@ -35,7 +35,7 @@ export const SHARED_OPTIONS = {
   help: { short: "h", long: "help", help: "print this help" },
 } as const satisfies Record<string, OptionSpec>;
 
-/** Options that describe a tunnel. */
+/** Options of `spiped` that configure the tunnel. */
 export const TUNNEL_OPTIONS = {
   encrypt: { short: "e", long: "encrypt", help: "accept plain connections, connect to the target encrypted" },
   decrypt: { short: "d", long: "decrypt", help: "accept encrypted connections, connect to the target plain" },
@@ -52,7 +52,7 @@ export const TUNNEL_OPTIONS = {
   },
   bind: SHARED_OPTIONS.bind,
   weak: SHARED_OPTIONS.weak,
-  strict: SHARED_OPTIONS.strict,
+  requireForwardSecrecy: SHARED_OPTIONS.requireForwardSecrecy,
   noKeepAlive: SHARED_OPTIONS.noKeepAlive,
   limit: {
     short: "n",
@@ -65,16 +65,16 @@ export const TUNNEL_OPTIONS = {
     short: "r",
     long: "resolve-interval",
     value: "SECONDS",
-    help: "look the target up this often (60)",
+    help: "interval between lookups of the target (60)",
   },
   noResolve: { short: "R", long: "no-resolve", help: "look the target up only once" },
   failover: {
     long: "failover-target",
     value: "ADDR",
     repeatable: true,
-    help: "where connections go when the target fails; repeatable",
+    help: "address to connect to if the target fails; repeatable",
   },
-  idle: { long: "idle-timeout", value: "SECONDS", help: "end connections without traffic" },
+  idle: { long: "idle-timeout", value: "SECONDS", help: "close connections without traffic" },
   allow: {
     long: "allow",
     value: "CIDR",
@@ -102,17 +102,17 @@ export const TUNNEL_OPTIONS = {
   socketOwner: { long: "socket-owner", value: "SPEC", help: "owner of a UNIX source, as for -u" },
 } as const satisfies Record<string, OptionSpec>;
 
-/** Options that describe the process. */
+/** Options of `spiped` that configure the process. */
 export const PROCESS_OPTIONS = {
   config: { long: "config", value: "FILE", help: "read tunnels from a file instead" },
-  checkConfig: { long: "check-config", help: "check that file, and what it names, and exit" },
-  wait: { short: "D", long: "wait-for-dns", help: "start at once and wait until the names can be looked up" },
+  checkConfig: { long: "check-config", help: "check that file and the keys and names in it, and exit" },
+  wait: { short: "D", long: "wait-for-dns", help: "start immediately and retry DNS lookups every second" },
   foreground: { short: "F", long: "foreground", help: "stay in the foreground; no pid file" },
   pidFile: { short: "p", long: "pid-file", value: "FILE", help: "pid file (the source address and .pid)" },
   user: { short: "u", long: "user", value: "SPEC", help: "run as user, :group or user:group" },
-  workers: { long: "workers", value: "N", help: "processes that share the work; auto for one a core (1)" },
-  syslog: { long: "syslog", help: "messages go to syslog" },
-  logLevel: { long: "log-level", value: "LEVEL", help: "warn, or info to tell of each connection (warn)" },
+  workers: { long: "workers", value: "N", help: "worker processes; auto for one per core (1)" },
+  syslog: { long: "syslog", help: "log to syslog" },
+  logLevel: { long: "log-level", value: "LEVEL", help: "warn, or info to log each connection (warn)" },
   logFormat: { long: "log-format", value: "FORMAT", help: "text or json (text)" },
   metrics: {
     long: "metrics",
@@ -121,7 +121,7 @@ export const PROCESS_OPTIONS = {
   },
   metricsPublic: {
     long: "metrics-public",
-    help: "let --metrics take an address that other machines can reach",
+    help: "allow a --metrics address that other machines can reach",
   },
   metricsToken: {
     long: "metrics-token-file",
@@ -132,7 +132,7 @@ export const PROCESS_OPTIONS = {
     long: "metrics-host",
     value: "NAME",
     repeatable: true,
-    help: "answer requests for this host name too; repeatable",
+    help: "also answer requests for this host name; repeatable",
   },
   generateKey: { long: "generate-key", value: "FILE", help: "make a new key, and exit" },
   checkKey: {

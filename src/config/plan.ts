@@ -1,36 +1,36 @@
-/** What a tunnel shall do, as plain data: names looked up, keys read, nothing opened yet. */
+/** Plans of tunnels as plain data: names are resolved and keys read, but no socket is open. */
 import type { Address, ResolvedAddress } from "../net/address.ts";
 import type { Secret } from "../protocol/secret.ts";
 
-/** A target, as typed and as last looked up. */
+/** A target as configured, with the addresses of the last lookup. */
 export interface TargetPlan {
   readonly address: Address;
   readonly addresses: readonly ResolvedAddress[];
 }
 
-/** A key and what holds for its clients. */
+/** A key and the restrictions of its client. */
 export interface KeyPlan {
   /** The client's name, which several keys may share. */
   readonly name?: string | undefined;
-  /** Path of the file that it was read from, if that is one of a directory. */
+  /** Path of the key file; undefined unless it is in a key directory. */
   readonly path?: string | undefined;
   readonly secret: Secret;
-  /** Instead of the tunnel's targets, if there are any. */
+  /** Targets that replace the tunnel's; undefined to use the tunnel's. */
   readonly targets?: readonly TargetPlan[] | undefined;
-  /** Beside the tunnel's limit. */
+  /** Connection limit of the client, in addition to the tunnel's. */
   readonly maxConnections?: number | undefined;
-  /** ms since 1970 */
+  /** Time of expiry, in ms since 1970. */
   readonly expires?: number | undefined;
 }
 
-/** A tunnel. Times are in ms; `Infinity` stands for no limit. */
+/** A tunnel's plan. Times are in ms; `Infinity` means no limit. */
 export interface TunnelPlan {
   readonly name?: string | undefined;
   readonly mode: "encrypt" | "decrypt";
   readonly source: ResolvedAddress;
   /** Permissions of a UNIX source. */
   readonly socketMode?: number | undefined;
-  /** Owner of a UNIX source, as `-u` takes it. */
+  /** Owner of a UNIX source, in the syntax of `-u`. */
   readonly socketOwner?: string | undefined;
   readonly targets: readonly TargetPlan[];
   readonly keys: readonly KeyPlan[];
@@ -48,7 +48,7 @@ export interface TunnelPlan {
   readonly penaltyExempt?: readonly string[] | undefined;
 }
 
-/** Overwrites the secrets of plans that are not needed any more, but for those that other plans share. */
+/** Overwrites the secrets of plans that are no longer needed, except those that `others` share. */
 export function destroySecrets(
   plans: readonly (TunnelPlan | undefined)[],
   others: readonly (TunnelPlan | undefined)[] = [],

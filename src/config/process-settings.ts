@@ -1,12 +1,10 @@
-/** What a user asks of the process, whatever tunnels it serves. */
-
-/** What the command line says of the process. */
+/** Settings of the process, from the command line; they are independent of its tunnels. */
 export interface ProcessSettings {
   readonly waitForDns: boolean;
   readonly foreground: boolean;
   readonly pidFile: string;
   readonly user: string | undefined;
-  /** `auto`: one for each core. */
+  /** Number of worker processes; `auto` for one per core. */
   readonly workers: number | "auto";
   readonly syslog: boolean;
   readonly logLevel: "warn" | "info";
@@ -14,8 +12,8 @@ export interface ProcessSettings {
   readonly metrics: string | undefined;
   /** Allow an address of `metrics` that other machines can reach. */
   readonly metricsPublic: boolean;
-  /** File with the bearer token that metrics require. */
+  /** File with the bearer token required for metrics. */
   readonly metricsToken: string | undefined;
-  /** Host names that metrics are asked for under. */
+  /** Additional host names accepted in requests for metrics. */
   readonly metricsHosts: readonly string[];
 }

@@ -1,4 +1,4 @@
-/** Reading the key file named on the command line (`-k`). */
+/** Reads the key file of a tunnel or of `spipe` (`-k`). */
 import { open } from "node:fs/promises";
 import { ConfigError } from "../config/config-error.ts";
 import { warningsFor } from "../config/key-file.ts";
@@ -8,14 +8,14 @@ import { Secret } from "../protocol/secret.ts";
 const ONE_KEY = "Who connects holds one key: -k takes a directory of keys with spiped -d only";
 
 /**
- * Reads a key file whole; `-` is standard input, read to its end.
+ * Reads an entire key file; `-` is standard input, read to EOF.
  *
- * @param warn told if everyone can read the file, or if it is short.
- * @throws ConfigError with the original's lines, or if the key is empty, which everybody knows.
+ * @param warn called if the file is world-readable or short.
+ * @throws ConfigError with Tarsnap's messages, or if the key is empty.
  */
 export async function readKey(path: string, warn: (message: string) => void): Promise<Secret> {
   const isStdin = path === "-";
-  const { contents, mode } = isStdin ? { contents: await readStdin(), mode: 0 } : await readWhole(path);
+  const { contents, mode } = isStdin ? { contents: await readStdin(), mode: 0 } : await readEntireFile(path);
   const where = isStdin ? "standard input" : path;
   if (contents.length === 0) {
     throw unreadable(`No key in ${where}: it is empty`, "Make a key with spiped --generate-key");
@@ -26,7 +26,7 @@ export async function readKey(path: string, warn: (message: string) => void): Pr
   return secret;
 }
 
-async function readWhole(path: string): Promise<{ contents: Buffer; mode: number }> {
+async function readEntireFile(path: string): Promise<{ contents: Buffer; mode: number }> {
   const file = await open(path).catch((error: Error) => {
     const hints = path === "" ? ["The name of the key file is empty: name one with -k"] : [];
     throw unreadable(`Cannot open file: ${path}: ${systemErrorText(error)}`, ...hints);

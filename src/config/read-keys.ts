@@ -1,4 +1,4 @@
-/** Reading what `-k` names on the accepting side: one key file, or a directory of them, one or more for each client. */
+/** Reads the keys of `-d -k`: one key file, or a directory with one or more keys for each client. */
 import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { ConfigError } from "../config/config-error.ts";
@@ -7,35 +7,36 @@ import type { KeySettings } from "../config/key-settings.ts";
 import type { Secret } from "../protocol/secret.ts";
 import { readKey } from "./read-key.ts";
 
-/** A key, and the file it came from. */
+/** A key and the file that it was read from. */
 export interface NamedKey {
-  /** The client's name; absent for a single file. */
+  /** The client's name; undefined for a single file. */
   readonly name?: string | undefined;
-  /** Path of its file in a directory; absent for a single file. */
+  /** Path of the file in the directory; undefined for a single file. */
   readonly path?: string | undefined;
   readonly secret: Secret;
 }
 
-/** Who is told of what is wrong with keys. */
+/** Callbacks for problems with keys. */
 export interface KeyReporter {
   warn(message: string): void;
-  /** A key is not accepted, and the others are. */
+  /** Called if a key is rejected but the others are accepted. */
   refuse(message: string): void;
-  /** A file is no key. */
+  /** Called if a file is not a key. */
   ignore(message: string): void;
 }
 
-/** What `-k` gave. */
+/** Result of `readKeys()`. */
 export interface KeysRead {
   readonly keys: readonly NamedKey[];
-  /** The settings beside the keys, by client; clients that have none, or no key that can be used, are listed too. */
+  /** Settings by client; undefined for a client without any. Includes clients without a usable key. */
   readonly clients: ReadonlyMap<string, KeySettings | undefined>;
 }
 
 /**
  * Reads the keys.
  *
- * @param previous the keys in force, at a reload: one whose file cannot be read now stays, and no key at all is allowed.
+ * @param previous the active keys, for a reload: a key with a file that cannot be read is kept, and having no key is
+ * allowed.
  * @throws ConfigError
  */
 export async function readKeys(

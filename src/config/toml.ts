@@ -1,13 +1,13 @@
-/** Reading TOML, with errors that name file, line and field. */
+/** Parses TOML, with errors that name file, line and field. */
 import { ConfigError } from "./config-error.ts";
 
-/** One thing that is wrong in a file. */
-export interface Problem {
+/** A problem in a file. */
+export interface ValidationIssue {
   readonly path: readonly string[];
   readonly text: string;
 }
 
-/** A problem in the words of valibot. */
+/** A problem as reported by valibot. */
 interface Issue {
   readonly path?: readonly { readonly key: unknown }[] | undefined;
   readonly message: string;
@@ -16,11 +16,15 @@ interface Issue {
   readonly type: string;
 }
 
-/** @param unknownField returns what to say about a field that the file can't have. */
-export function asProblem(
+/**
+ * Converts a problem reported by valibot.
+ *
+ * @param unknownField returns the error text for an unknown field.
+ */
+export function toValidationIssue(
   issue: Issue,
   unknownField: (field: string) => string = () => "there is no such field",
-): Problem {
+): ValidationIssue {
   const path = (issue.path ?? []).map(({ key }) => String(key));
   const { type, expected, received, message } = issue;
   if (expected === "never") return { path, text: unknownField(path.at(-1) ?? "") };
@@ -31,13 +35,14 @@ export function asProblem(
 }
 
 /**
- * Parses a file; `complain` makes the error that names places in it.
+ * Parses a file.
  *
- * @throws ConfigError
+ * @returns the value, and a function that makes an error from problems in the file.
+ * @throws ConfigError if it is not valid TOML
  */
 export async function parseToml(path: string, text: string) {
   const { parse, TomlError } = await import("smol-toml");
-  const complain = (problems: readonly Problem[]) =>
+  const makeError = (problems: readonly ValidationIssue[]) =>
     new ConfigError(
       problems.map(({ path: at, text: what }) => {
         const line = lineOf(text, at, parse);
@@ -45,7 +50,7 @@ export async function parseToml(path: string, text: string) {
       }),
     );
   try {
-    return { value: parse(text), complain };
+    return { value: parse(text), makeError };
   } catch (error) {
     if (!(error instanceof TomlError)) throw error;
     const [reason] = error.message.replace("Invalid TOML document: ", "").split("\n");
@@ -54,8 +59,8 @@ export async function parseToml(path: string, text: string) {
 }
 
 /**
- * The line on which a field is complete: the first one up to which the file, read as a file of its own, has the field,
- * or the nearest table around it.
+ * Returns the line on which a field, or else the innermost existing table around it, is complete: the last line of the
+ * shortest beginning of the file that parses and contains it.
  */
 function lineOf(text: string, path: readonly string[], parse: (text: string) => unknown): number | undefined {
   const lines = text.split("\n");
@@ -64,7 +69,7 @@ function lineOf(text: string, path: readonly string[], parse: (text: string) => 
       try {
         if (has(parse(lines.slice(0, end).join("\n")), path.slice(0, depth))) return end;
       } catch {
-        // The cut is inside a value of several lines.
+        // The beginning ends inside a multi-line value.
       }
     }
   }

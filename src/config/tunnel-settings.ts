@@ -1,17 +1,17 @@
-/** What a person asks for: a tunnel's settings, from the command line or a file, before anything is looked up or read. */
+/** A tunnel's settings, from the command line or a file, before names are resolved and keys are read. */
 import type { KeySettings } from "./key-settings.ts";
 
-/** A tunnel. Times are in s; `Infinity` stands for no limit. */
+/** A tunnel's settings. Times are in s; `Infinity` means no limit. */
 export interface TunnelSettings {
-  /** Absent for the one tunnel of a command line. */
+  /** Name from the configuration file; undefined for the tunnel of a command line. */
   readonly name?: string | undefined;
   readonly mode: "encrypt" | "decrypt";
   readonly source: string;
-  /** In order of preference. */
+  /** Targets in order of preference. */
   readonly targets: readonly string[];
-  /** A file, a directory, or `-`. */
+  /** Path of a key file or directory, or `-` for standard input. */
   readonly key: string;
-  /** By name of the client. */
+  /** Restrictions by client name. */
   readonly keySettings?: Readonly<Record<string, KeySettings>> | undefined;
   readonly bind?: string | undefined;
   readonly weak: boolean;
@@ -29,10 +29,12 @@ export interface TunnelSettings {
   readonly socketOwner?: string | undefined;
 }
 
-export const DEFAULT_LIMIT = 100;
-export const DEFAULT_RESOLVE_INTERVAL = 60;
+/** Default of `-n`, the maximum number of connections. */
+export const DEFAULT_MAX_CONNECTIONS = 100;
+/** Default of `-r`, in s. */
+export const DEFAULT_RESOLVE_INTERVAL_S = 60;
 
-/** Permissions in octal, as `chmod` takes them; undefined if they are none. */
+/** Parses octal permissions such as 0660; returns undefined if they are invalid. */
 export function parseMode(text: string): number | undefined {
   return /^0?[0-7]{3}$/.test(text) ? Number.parseInt(text, 8) : undefined;
 }

@@ -1,4 +1,4 @@
-/** The life of the daemon: start, ready, reload, drain, stop. */
+/** The daemon's lifecycle: start, ready, reload, drain, stop. */
 import { ConfigError, UsageError } from "../config/config-error.ts";
 import { readTunnels } from "../config/config-file.ts";
 import { planTunnel } from "../config/make-plan.ts";
@@ -14,35 +14,35 @@ import { Syslog } from "./observe/syslog.ts";
 import { stderrLog } from "./observe/text-log.ts";
 import { writePidFile } from "./process/pid-file.ts";
 import { dropPrivileges, PrivilegeError } from "./process/privileges.ts";
-import { takeListeningSockets, takeNotifier } from "./process/service-manager.ts";
-import { onEndingSignal, onReloadSignal } from "./process/signals.ts";
+import { createNotifier, inheritedListenFds } from "./process/service-manager.ts";
+import { onReloadSignal, onTerminationSignal } from "./process/signals.ts";
 import { describeFailure } from "./start-failure.ts";
 import { TunnelManager } from "./tunnel-manager.ts";
 import { Tunnels } from "./tunnels.ts";
 import { makeBackend } from "./workers/backend.ts";
 
-/** What a daemon is to do: serve one tunnel, or those of a configuration file. */
+/** The daemon's settings: one tunnel, or the path of a configuration file. */
 export type DaemonSettings = { readonly process: ProcessSettings } & (
   | { readonly tunnel: TunnelSettings }
   | { readonly config: string }
 );
 
 /**
- * Does the daemon's work, in the original's order: look the addresses up, read the keys, bind, write the pid file, drop
- * privileges, serve.
+ * Runs the daemon until it has drained. The order of startup is that of Tarsnap's spiped: resolve addresses, read keys,
+ * bind, write the pid file, drop privileges, serve. With `-D` the pid file is written first.
  *
- * @param reportReady present in a process that was daemonized.
- * @returns the exit status, after a drain.
+ * @param reportReady reports readiness to the parent; undefined unless daemonized.
+ * @returns the exit status.
  */
 export async function runDaemon(
-  wanted: DaemonSettings,
+  daemonSettings: DaemonSettings,
   version: string,
   reportReady: (() => void) | undefined,
 ): Promise<number> {
-  const settings = wanted.process;
+  const settings = daemonSettings.process;
   const stderr = stderrLog(PROGRAM);
-  const inherited = takeListeningSockets();
-  const supervisor = takeNotifier((reason) => stderr.warn(reason));
+  const inherited = inheritedListenFds();
+  const notifier = createNotifier((reason) => stderr.warn(reason));
   let removePidFile = () => {};
   let stopStatus = () => {};
   let destroyTunnels = () => {};
@@ -50,8 +50,8 @@ export async function runDaemon(
     destroyTunnels();
     removePidFile();
   };
-  const firstEndingSignal = onEndingSignal(cleanUp);
-  const reloadWith = onReloadSignal();
+  const onFirstTermination = onTerminationSignal(cleanUp);
+  const setReload = onReloadSignal();
   try {
     if (settings.waitForDns) {
       removePidFile = claimPidFile(settings, reportReady);
@@ -59,13 +59,13 @@ export async function runDaemon(
     }
     let draining = false;
     let token = await readStatusToken(settings, stderr);
-    /** What was logged about files that are not keys, which is logged once. */
+    /** Warnings logged about files that are not keys; each is logged once per process. */
     const ignored = new Set<string>();
-    /** What was logged since the last reload: with -D, plans are made again and again. */
+    /** Other warnings; each is logged once per reload, although -D makes plans repeatedly. */
     const warned = new Set<string>();
-    const warnOnce = (message: string, known: Set<string>) => {
-      if (!known.has(message)) log.warn(message);
-      known.add(message);
+    const warnOnce = (message: string, logged: Set<string>) => {
+      if (!logged.has(message)) log.warn(message);
+      logged.add(message);
     };
     const syslog = settings.syslog ? new Syslog(PROGRAM, (reason) => stderr.warn(reason)) : undefined;
     const log = await chooseLog(settings, stderr, syslog);
@@ -78,9 +78,9 @@ export async function runDaemon(
         planTunnel(tunnel, {
           waitForDns: settings.waitForDns,
           warn: (message) => warnOnce(message, warned),
-          unresolved: (message) => log.warn(message),
-          refuse: (message) => warnOnce(message, warned),
-          ignore: (message) => warnOnce(message, ignored),
+          onUnresolved: (message) => log.warn(message),
+          onRejected: (message) => warnOnce(message, warned),
+          onIgnored: (message) => warnOnce(message, ignored),
           previous,
         }),
       waitForDns: settings.waitForDns,
@@ -92,11 +92,11 @@ export async function runDaemon(
       tunnels.destroy();
       backend.destroy();
     };
-    await manager.load(await readSettings(wanted), inherited).catch((error) => {
+    await manager.load(await readSettings(daemonSettings), inherited).catch((error) => {
       throw error instanceof UsageError ? error : describeFailure(error);
     });
-    // Clients that connect from now on are drained.
-    const ended = firstEndingSignal();
+    // Clients can connect from here on, so termination drains.
+    const terminated = onFirstTermination();
     try {
       if (!settings.waitForDns) removePidFile = claimPidFile(settings, reportReady);
       stopStatus = await startStatus();
@@ -110,11 +110,11 @@ export async function runDaemon(
       throw error;
     }
     if (!settings.waitForDns) reportReady?.();
-    // A reload that was asked for during the start tells of itself after it.
-    void supervisor.notify("READY=1").then(() => reloadWith(reload));
-    await ended;
+    // A reload requested during startup runs only after READY=1 was sent.
+    void notifier.notify("READY=1").then(() => setReload(reload));
+    await terminated;
     draining = true;
-    void supervisor.notify("STOPPING=1");
+    void notifier.notify("STOPPING=1");
     log.info("stopping");
     manager.stop();
     backend.stop();
@@ -144,22 +144,22 @@ export async function runDaemon(
       );
     }
 
-    /** Reads everything anew. What can't be used leaves the old in force. */
+    /** Reads the settings, keys and token again; on failure the previous configuration stays active. */
     async function reload(): Promise<void> {
       if (draining) return;
-      await supervisor.notify("RELOADING=1");
+      await notifier.notify("RELOADING=1");
       log.info("reloading");
       warned.clear();
       try {
         const nextToken = await readStatusToken(settings, log);
-        await manager.load(await readSettings(wanted));
+        await manager.load(await readSettings(daemonSettings));
         token = nextToken;
         log.info("reloaded");
       } catch (error) {
         for (const line of describeFailure(error).lines) log.warn(line);
-        log.warn("not reloaded: what was in force stays in force");
+        log.warn("reload failed; keeping the previous configuration");
       }
-      await supervisor.notify("READY=1");
+      await notifier.notify("READY=1");
     }
   } finally {
     stopStatus();
@@ -167,9 +167,9 @@ export async function runDaemon(
   }
 }
 
-/** The tunnels that are wanted now. */
-async function readSettings(wanted: DaemonSettings): Promise<readonly TunnelSettings[]> {
-  return "tunnel" in wanted ? [wanted.tunnel] : readTunnels(wanted.config);
+/** Returns the settings of the configured tunnels, reading the configuration file if there is one. */
+async function readSettings(daemonSettings: DaemonSettings): Promise<readonly TunnelSettings[]> {
+  return "tunnel" in daemonSettings ? [daemonSettings.tunnel] : readTunnels(daemonSettings.config);
 }
 
 async function readStatusToken(
@@ -190,7 +190,7 @@ function claimPidFile(settings: ProcessSettings, reportReady: (() => void) | und
   }
 }
 
-/** @param isShared whether workers are started afterwards. */
+/** @param isShared true if workers are started afterwards. */
 function changeUser(spec: string, isShared: boolean): void {
   try {
     dropPrivileges(spec, isShared);

@@ -1,33 +1,33 @@
-/** The keys that a daemon accepts, each known by its client's name. */
+/** The keys that a tunnel uses, each with its client's name. */
 import { Secret } from "../protocol/secret.ts";
-import type { SlotCounter } from "../tunnel/slots.ts";
+import type { Limiter } from "../tunnel/connection-limit.ts";
 import type { Targets } from "./targets.ts";
 
-/** A key and what holds for its clients. */
+/** A key and the settings for its clients. */
 export interface Key {
-  /** The client's name, which several keys may share; absent if there is only one key. */
+  /** Client name, which several keys may share; undefined unless the keys come from a directory. */
   readonly name?: string | undefined;
   readonly secret: Secret;
-  /** Tells a client's keys apart in log and metrics; absent where the name is. */
+  /** Distinguishes a client's keys in the log and in metrics; undefined if `name` is. */
   readonly fingerprint?: string | undefined;
-  /** Where its clients go, instead of the tunnel's target. */
+  /** Targets for its clients; defaults to the tunnel's. */
   readonly targets?: Targets | undefined;
-  /** How many of its clients are served at once, beside the tunnel's own limit. */
-  readonly slots?: SlotCounter | undefined;
-  /** From when on it is refused, ms since 1970. */
+  /** Limit on its clients' connections, in addition to the tunnel's. */
+  readonly slots?: Limiter | undefined;
+  /** Time from which the key is rejected, in ms since 1970. */
   readonly expires?: number | undefined;
 }
 
-/** Keys, those that were used last in front. */
+/** A list of keys, most recently used first. */
 export class Keyring {
   #keys: Key[];
 
-  /** @param keys at least one for a side that connects; without any, a side that accepts lets nobody in. */
+  /** @param keys exactly one for `-e`; an empty list for `-d` rejects all clients. */
   constructor(keys: readonly Key[]) {
     this.#keys = [...keys];
   }
 
-  /** The key of a side that connects, which has only one. */
+  /** The only secret of an encrypting tunnel (`-e`). */
   get only(): Secret {
     return this.#keys[0]!.secret;
   }
@@ -40,12 +40,12 @@ export class Keyring {
     this.#keys = [...keys];
   }
 
-  /** The secrets that a client may hold, the likeliest first. */
+  /** Yields the secrets that a client may hold, most likely first. */
   *candidates(): Iterable<Secret> {
     for (const { secret } of this.#keys) yield secret;
   }
 
-  /** The key that a client has proved to hold, which moves to the front; undefined if it is not accepted any more. */
+  /** Moves the key of an authenticated client to the front and returns it; undefined if it was removed. */
   use(secret: Secret): Key | undefined {
     const index = this.#keys.findIndex((key) => key.secret === secret);
     const key = this.#keys[index];
@@ -57,19 +57,19 @@ export class Keyring {
 }
 
 /**
- * Puts the secrets of `previous` in place of equal ones of the same name in `keys`, so that a client who was verified
- * before a reload is still known after it.
+ * Replaces secrets in `keys` with equal secrets of the same name in `previous`, so that clients authenticated before a
+ * reload are still recognized after it.
  *
- * @returns the keys to use, and the previous secrets that are in no use any more.
+ * @returns the keys to use, and the previous secrets that are no longer used.
  */
-export function carryOver(
+export function reuseSecrets(
   keys: readonly Key[],
   previous: readonly Key[],
-): { readonly keys: readonly Key[]; readonly retired: readonly Secret[] } {
+): { readonly keys: readonly Key[]; readonly removed: readonly Secret[] } {
   const old = new Map<string | undefined, Key[]>();
   for (const key of previous) old.set(key.name, [...(old.get(key.name) ?? []), key]);
   const kept = new Set<Secret>();
-  const carried = keys.map((key) => {
+  const reused = keys.map((key) => {
     const same = old.get(key.name)?.find(({ secret }) => Secret.equal(secret, key.secret));
     if (same === undefined || same.secret === key.secret) {
       kept.add(key.secret);
@@ -80,7 +80,7 @@ export function carryOver(
     return { ...key, secret: same.secret };
   });
   return {
-    keys: carried,
-    retired: previous.map(({ secret }) => secret).filter((secret) => !kept.has(secret)),
+    keys: reused,
+    removed: previous.map(({ secret }) => secret).filter((secret) => !kept.has(secret)),
   };
 }

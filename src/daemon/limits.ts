@@ -1,45 +1,45 @@
-/** The limits on connections: simultaneous ones, of tunnels and of keys, and unauthenticated ones. */
+/** Limits on simultaneous connections, per tunnel and per key, and on unauthenticated connections. */
 import { Admission } from "../tunnel/admission.ts";
-import { Slots } from "../tunnel/slots.ts";
+import { ConnectionLimit } from "../tunnel/connection-limit.ts";
 import type { Log } from "./observe/log.ts";
 
-/** Keeps the count of each limit, over changes of the limit. */
+/** Holds the connection limits; their counts persist when a limit changes. */
 export class Limits {
   readonly #log: Log;
-  readonly #slots = new Map<string, Slots>();
+  readonly #limits = new Map<string, ConnectionLimit>();
 
-  /** @param log told each time a limit is reached, in the original's words where it has some. */
+  /** @param log gets a warning each time a limit is reached, in the wording of Tarsnap's spiped plus names. */
   constructor(log: Log) {
     this.#log = log;
   }
 
-  /** The counter of a tunnel, or of one of its keys, with the limit that holds from now on. */
-  get(tunnel: string | undefined, key: string | undefined, limit: number): Slots {
+  /** Returns the limit of a tunnel, or of one of its keys, and sets its maximum to `limit`. */
+  get(tunnel: string | undefined, key: string | undefined, limit: number): ConnectionLimit {
     const id = limitId(tunnel, key);
-    const known = this.#slots.get(id);
+    const known = this.#limits.get(id);
     if (known !== undefined) {
       known.setLimit(limit);
       return known;
     }
-    const where = tunnel === undefined ? "" : `${tunnel}: `;
-    const whose = key === undefined ? "" : ` for key ${key}`;
-    const slots = new Slots(limit, () =>
-      this.#log.warn(`${where}Maximum number of connections (${slots.limit})${whose} reached`),
+    const prefix = tunnel === undefined ? "" : `${tunnel}: `;
+    const suffix = key === undefined ? "" : ` for key ${key}`;
+    const created = new ConnectionLimit(limit, () =>
+      this.#log.warn(`${prefix}Maximum number of connections (${created.limit})${suffix} reached`),
     );
-    this.#slots.set(id, slots);
-    return slots;
+    this.#limits.set(id, created);
+    return created;
   }
 
-  /** The counter that `get` has made. */
-  byId(id: string): Slots | undefined {
-    return this.#slots.get(id);
+  /** Returns a limit that `get()` has created. */
+  byId(id: string): ConnectionLimit | undefined {
+    return this.#limits.get(id);
   }
 }
 
 /**
- * The limits on unauthenticated connections of this process.
+ * Creates this process's limits on unauthenticated connections.
  *
- * @param processes how many share them.
+ * @param processes number of processes that share the limits.
  */
 export function makeAdmission(log: Log, processes: number): Admission {
   return new Admission({
@@ -49,7 +49,7 @@ export function makeAdmission(log: Log, processes: number): Admission {
   });
 }
 
-/** Names a limit. */
+/** Returns the ID of a limit. */
 export function limitId(tunnel: string | undefined, key: string | undefined): string {
   return JSON.stringify([tunnel ?? null, key ?? null]);
 }

@@ -1,14 +1,14 @@
-/** Why tunnels could not be made as they are wanted, for standard error and the log. */
+/** Describes failures to start or reload tunnels, for standard error and the log. */
 import { bindHint } from "../config/address-hints.ts";
 import { ConfigError, UsageError } from "../config/config-error.ts";
 import { formatAddress } from "../net/address.ts";
 import { systemErrorText } from "../net/system-error.ts";
 import { BindError } from "./tunnels.ts";
 
-/** What the user is told of a failure to make the tunnels as they are wanted. */
+/** Returns the error to report when starting or reloading tunnels has failed. */
 export function describeFailure(error: unknown): ConfigError {
   if (error instanceof ConfigError) return error;
-  if (error instanceof UsageError) return new ConfigError([error.complaint ?? error.message]);
+  if (error instanceof UsageError) return new ConfigError([error.upstreamMessage ?? error.message]);
   if (!(error instanceof BindError)) return new ConfigError([systemErrorText(error)]);
   const { name, source } = error.plan;
   const hint = bindHint(source, error.cause);

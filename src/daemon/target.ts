@@ -1,12 +1,12 @@
-/** A target whose addresses are looked up again from time to time. */
+/** A target whose addresses are looked up periodically. */
 import type { Address, ResolvedAddress } from "../net/address.ts";
 import { resolveAddress } from "../net/resolve.ts";
-import { deadline } from "../net/timers.ts";
+import { startTimeout } from "../net/timers.ts";
 
-/** How long to wait before a name is looked up again that never could be, ms. */
+/** Maximum interval between lookups of a name that has never resolved, in ms. */
 const FIRST_RETRY_MS = 1000;
 
-/** Holds what the last successful look-up gave. */
+/** Holds the addresses from the last successful lookup. */
 export class Target {
   readonly address: Address;
   readonly #onFailure: (error: Error, first: boolean) => void;
@@ -16,9 +16,9 @@ export class Target {
   #stopped = false;
 
   /**
-   * @param addresses what is known; none if the name could not be looked up yet, which was logged.
-   * @param onFailure told of each look-up that fails, and whether it is the first since one succeeded; the last answer
-   * stays in force.
+   * @param addresses the known addresses; empty if the name has not resolved yet, which was logged.
+   * @param onFailure called for each lookup that fails; `first` is true if the one before succeeded. The last known
+   * addresses stay in use.
    */
   constructor(
     address: Address,
@@ -31,12 +31,12 @@ export class Target {
     this.#onFailure = onFailure;
   }
 
-  /** The addresses to connect to, in order. */
+  /** The addresses to connect to, in order of preference. */
   get addresses(): readonly ResolvedAddress[] {
     return this.#addresses;
   }
 
-  /** Looks the target up now, for connections to come. */
+  /** Looks up the target now; the result applies to later connections. */
   async refresh(): Promise<void> {
     try {
       this.#addresses = await resolveAddress(this.address);
@@ -48,19 +48,19 @@ export class Target {
   }
 
   /**
-   * Looks the target up again and again.
+   * Looks up the target periodically until `stop()` is called.
    *
-   * @param interval ms from the end of one look-up to the start of the next, once one has succeeded.
+   * @param interval time from the end of one lookup to the start of the next, in ms; less until one has succeeded.
    */
-  refreshEvery(interval: number): void {
+  startRefreshing(interval: number): void {
     if (this.#stopped) return;
     const delay = this.#addresses.length === 0 ? Math.min(FIRST_RETRY_MS, interval) : interval;
-    this.#cancel = deadline(delay, () => {
-      void this.refresh().then(() => this.refreshEvery(interval));
+    this.#cancel = startTimeout(delay, () => {
+      void this.refresh().then(() => this.startRefreshing(interval));
     });
   }
 
-  /** Looks up no more. */
+  /** Stops the periodic lookups. */
   stop(): void {
     this.#stopped = true;
     this.#cancel();

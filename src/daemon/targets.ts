@@ -1,68 +1,68 @@
-/** Several targets for one tunnel: the first that works is taken, and one that has failed is left alone for a while. */
+/** The targets of a tunnel: the first that works is used, and one that failed is tried last for a while. */
 import { setTimeout as wait } from "node:timers/promises";
 import { ConnectError } from "../net/connect-error.ts";
 import { HandshakeError } from "../protocol/protocol-error.ts";
 import type { Target } from "./target.ts";
 
-/** How long a target that has failed comes after all others, ms. */
-const COOL_DOWN = 30_000;
+/** Time for which a target that failed is tried after all others, in ms. */
+const COOLDOWN_MS = 30_000;
 
-/** How long a probe waits for the connection that it tries, ms: who asks for health waits a second. */
+/** Maximum time a probe waits for its connection, in ms; health checks typically time out after a second. */
 const PROBE_TIMEOUT_MS = 500;
 
-/** Probes connect at most this often, ms: whoever may ask must not have the target flooded. */
+/** Minimum interval between probe connections, in ms, so that status requests cannot flood the target. */
 const PROBE_INTERVAL_MS = 1000;
 
-/** Targets in order of preference. */
+/** A list of targets in order of preference. */
 export class Targets {
   readonly #targets: readonly Target[];
   readonly #coolUntil = new Map<Target, number>();
-  /** False since the last attempt failed at every target. */
+  /** False if the last attempt failed at every target. */
   #reachable = true;
-  /** The connection of the last probe, for all who ask until another one may be tried. */
-  #probing: Promise<void> | undefined;
+  /** The current probe, shared by all callers until the next one may start. */
+  #currentProbe: Promise<void> | undefined;
 
   /** @param targets at least one. */
   constructor(targets: readonly Target[]) {
     this.#targets = targets;
   }
 
-  /** The target that is preferred, as it was written. */
+  /** The preferred target, as configured. */
   get name(): string {
     return this.#targets[0]!.address.text;
   }
 
   /**
-   * Finds out whether a target can be reached, by connecting if the last attempt failed: who asks may be the one who
-   * sends no client as long as the answer is no. It comes within half a second: a target that takes longer is not
-   * reachable until it has answered.
+   * Resolves with whether a target is reachable, within half a second. If the last attempt failed, it connects: a load
+   * balancer sends no clients while the result is false, so no other attempt would be made. A slower target counts as
+   * unreachable until it has answered.
    *
-   * @param connect connects and closes again.
+   * @param connect opens a connection and closes it.
    */
   async probe(connect: (target: Target) => Promise<void>): Promise<boolean> {
     if (this.#reachable) return true;
-    this.#probing ??= this.#startProbe(connect);
-    await Promise.race([this.#probing, wait(PROBE_TIMEOUT_MS, undefined, { ref: false })]);
+    this.#currentProbe ??= this.#startProbe(connect);
+    await Promise.race([this.#currentProbe, wait(PROBE_TIMEOUT_MS, undefined, { ref: false })]);
     return this.#reachable;
   }
 
   #startProbe(connect: (target: Target) => Promise<void>): Promise<void> {
     const attempt = this.attempt(connect).catch(() => {});
     void Promise.all([attempt, wait(PROBE_INTERVAL_MS, undefined, { ref: false })]).then(() => {
-      this.#probing = undefined;
+      this.#currentProbe = undefined;
     });
     return attempt;
   }
 
   /**
-   * Connects to the first target that lets us.
+   * Connects to the first target that accepts the connection.
    *
-   * @param connect throws ConnectError or HandshakeError to have the next one tried; anything else ends the attempt.
-   * @throws what `connect` threw last.
+   * @param connect on ConnectError or HandshakeError, the next target is tried; any other error is rethrown.
+   * @throws the last error of `connect`.
    */
   async attempt<Result>(connect: (target: Target) => Promise<Result>): Promise<Result> {
     let failure: unknown;
-    for (const target of this.#order()) {
+    for (const target of this.#ordered()) {
       try {
         const result = await connect(target);
         this.#coolUntil.delete(target);
@@ -70,7 +70,7 @@ export class Targets {
         return result;
       } catch (error) {
         if (!(error instanceof ConnectError || error instanceof HandshakeError)) throw error;
-        this.#coolUntil.set(target, performance.now() + COOL_DOWN);
+        this.#coolUntil.set(target, performance.now() + COOLDOWN_MS);
         failure = error;
       }
     }
@@ -78,18 +78,18 @@ export class Targets {
     throw failure;
   }
 
-  /** Looks each of them up again and again; `interval` in ms. */
-  refreshEvery(interval: number): void {
-    for (const target of this.#targets) target.refreshEvery(interval);
+  /** Looks up each target periodically; `interval` is in ms. */
+  startRefreshing(interval: number): void {
+    for (const target of this.#targets) target.startRefreshing(interval);
   }
 
-  /** Looks up no more. */
+  /** Stops the periodic lookups. */
   stop(): void {
     for (const target of this.#targets) target.stop();
   }
 
-  /** Those that did not fail of late, then the others. */
-  #order(): readonly Target[] {
+  /** Returns the targets that did not fail recently, then the others. */
+  #ordered(): readonly Target[] {
     const now = performance.now();
     const cooling = (target: Target) => (this.#coolUntil.get(target) ?? 0) > now;
     return [...this.#targets.filter((target) => !cooling(target)), ...this.#targets.filter(cooling)];

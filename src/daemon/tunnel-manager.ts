@@ -1,51 +1,50 @@
 /**
- * Keeps the running tunnels as the configuration wants them: at the start, at each reload, and, with `-D`, whenever the
- * names of a tunnel that had to wait can be looked up.
+ * Applies the configuration to the running tunnels: at startup, on each reload and, with `-D`, when the names of a
+ * waiting tunnel resolve.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { destroySecrets, type TunnelPlan } from "../config/plan.ts";
 import type { TunnelReadiness } from "./observe/status-server.ts";
 import { checkSources, isResolved, type Tunnels } from "./tunnels.ts";
 
-/** How long to wait between two attempts to look up the names of a tunnel, and for those that take longer, ms. */
+/** Time between attempts to look up a tunnel's names, and maximum time to wait for the first, in ms. */
 const DNS_RETRY_MS = 1000;
 
-/** A tunnel that is wanted. */
-interface Wanted<Settings> {
+/** A configured tunnel. */
+interface ConfiguredTunnel<Settings> {
   readonly settings: Settings;
-  /** Descriptor of a listening socket that the service manager has opened for it. */
+  /** Descriptor of a listening socket opened by the service manager. */
   readonly inherited: number | undefined;
-  /** Undefined until its own names can be looked up. */
+  /** Undefined until its own names have resolved. */
   plan: TunnelPlan | undefined;
-  /** Whether it is open and its connections are served. */
-  isServed: boolean;
+  /** True if it is open and serves connections. */
+  isServing: boolean;
 }
 
-/** What a manager needs. */
+/** Options of a TunnelManager. */
 export interface ManagerOptions<Settings> {
   readonly tunnels: Tunnels;
   /**
    * Looks up a tunnel's names and reads its keys.
    *
-   * @param previous the plan of the tunnel of the same name that is active now.
-   * @returns undefined if it must wait for a name, which has been logged by then.
+   * @param previous the active plan of the tunnel of the same name.
+   * @returns undefined if the tunnel must wait for a name; this has been logged.
    */
   readonly makePlan: (
     settings: Settings,
     previous: TunnelPlan | undefined,
   ) => Promise<TunnelPlan | undefined>;
-  /** Whether tunnels wait for their names (`-D`). */
+  /** True if tunnels wait for their names to resolve (`-D`). */
   readonly waitForDns: boolean;
-  /** Logs why a tunnel that had waited can't be opened. */
+  /** Logs why a waiting tunnel cannot be opened. */
   readonly logFailure: (error: unknown) => void;
 }
 
 export class TunnelManager<Settings extends { readonly name?: string | undefined }> {
   readonly #options: ManagerOptions<Settings>;
-  #wanted: readonly Wanted<Settings>[] = [];
-  /** Changes of the tunnels are made one after the other. */
+  #configured: readonly ConfiguredTunnel<Settings>[] = [];
+  /** Settles when the last change is complete; changes are made one at a time. */
   #lastChange: Promise<void> = Promise.resolve();
-
   #stopped = false;
 
   constructor(options: ManagerOptions<Settings>) {
@@ -53,87 +52,87 @@ export class TunnelManager<Settings extends { readonly name?: string | undefined
   }
 
   /**
-   * Makes settings the active ones. With `-D`, tunnels whose names can't be looked up come later, each when it can.
+   * Makes the settings active. With `-D`, a tunnel whose names do not resolve is opened later, when they do.
    *
-   * @param inherited descriptors of listening sockets that the service manager has opened, for the tunnels in their order.
-   * @throws what `makePlan` throws, SameSourceError or BindError; nothing has changed then.
+   * @param inherited descriptors of listening sockets opened by the service manager, in the order of the tunnels.
+   * @throws errors of `makePlan` and of `Tunnels.change()`, or SameSourceError; the previous settings stay active.
    */
   async load(settings: readonly Settings[], inherited: readonly number[] = []): Promise<void> {
     const { waitForDns } = this.#options;
     const next = settings.map(
-      (each, index): Wanted<Settings> => ({
+      (each, index): ConfiguredTunnel<Settings> => ({
         settings: each,
         inherited: inherited[index],
         plan: undefined,
-        isServed: false,
+        isServing: false,
       }),
     );
-    const attempts = next.map((wanted) => this.#plan(wanted));
+    const attempts = next.map((tunnel) => this.#makePlan(tunnel));
     const all = Promise.allSettled(attempts);
     const results = await (waitForDns ? Promise.race([all, sleep(DNS_RETRY_MS)]) : all);
-    const plansOf = (wanted: readonly Wanted<Settings>[]) => wanted.map(({ plan }) => plan);
-    const previous = plansOf(this.#wanted);
+    const plansOf = (tunnels: readonly ConfiguredTunnel<Settings>[]) => tunnels.map(({ plan }) => plan);
+    const previous = plansOf(this.#configured);
     try {
       for (const result of results ?? []) if (result.status === "rejected") throw result.reason;
       await this.#change(next);
     } catch (error) {
-      destroySecrets(plansOf(next), plansOf(this.#wanted));
+      destroySecrets(plansOf(next), plansOf(this.#configured));
       throw error;
     }
-    // A plan that is still being made may take over secrets.
+    // A plan that is still being made may reuse secrets of the previous one.
     if (next.every(({ plan }) => plan !== undefined)) destroySecrets(previous, plansOf(next));
     if (!waitForDns) return;
-    for (const [index, wanted] of next.entries()) void this.#retry(wanted, () => attempts[index]!);
+    for (const [index, tunnel] of next.entries()) void this.#retry(tunnel, () => attempts[index]!);
   }
 
   /**
-   * Whether each tunnel can serve clients.
+   * Resolves with the readiness of each tunnel.
    *
-   * @param draining whether the daemon is about to exit.
+   * @param draining true if the daemon is about to exit.
    */
   async readiness(draining: boolean): Promise<TunnelReadiness[]> {
     if (draining) {
-      return this.#wanted.map(({ settings: { name } }) => ({ tunnel: name, state: "draining" }));
+      return this.#configured.map(({ settings: { name } }) => ({ tunnel: name, state: "draining" }));
     }
-    const reachable = await this.#options.tunnels.reachable();
-    return this.#wanted.map(({ settings: { name }, plan }) => ({
+    const reachable = await this.#options.tunnels.areReachable();
+    return this.#configured.map(({ settings: { name }, plan }) => ({
       tunnel: name,
       state: stateOf(plan, plan && reachable.get(plan)),
     }));
   }
 
-  /** Stops waiting for names. */
+  /** Stops waiting for names to resolve. */
   stop(): void {
     this.#stopped = true;
   }
 
-  #isWanted(wanted: Wanted<Settings>): boolean {
-    return !this.#stopped && this.#wanted.includes(wanted);
+  #isConfigured(tunnel: ConfiguredTunnel<Settings>): boolean {
+    return !this.#stopped && this.#configured.includes(tunnel);
   }
 
-  async #plan(wanted: Wanted<Settings>): Promise<void> {
-    const { name } = wanted.settings;
-    const previous = wanted.plan ?? this.#wanted.find(({ settings }) => settings.name === name)?.plan;
-    wanted.plan = await this.#options.makePlan(wanted.settings, previous);
+  async #makePlan(tunnel: ConfiguredTunnel<Settings>): Promise<void> {
+    const { name } = tunnel.settings;
+    const previous = tunnel.plan ?? this.#configured.find(({ settings }) => settings.name === name)?.plan;
+    tunnel.plan = await this.#options.makePlan(tunnel.settings, previous);
   }
 
-  /** Tries until a tunnel's names could be looked up and it is served, or another reload has come. */
-  async #retry(wanted: Wanted<Settings>, firstAttempt: () => Promise<void>): Promise<void> {
+  /** Retries until the tunnel's names resolve and it serves connections, or it is no longer configured. */
+  async #retry(tunnel: ConfiguredTunnel<Settings>, firstAttempt: () => Promise<void>): Promise<void> {
     let attempt = firstAttempt;
-    while (this.#isWanted(wanted) && !wanted.isServed) {
+    while (this.#isConfigured(tunnel) && !tunnel.isServing) {
       try {
         await attempt();
-        if (wanted.plan !== undefined && isResolved(wanted.plan)) await this.#change(this.#wanted);
+        if (tunnel.plan !== undefined && isResolved(tunnel.plan)) await this.#change(this.#configured);
       } catch (error) {
         this.#options.logFailure(error);
       }
-      if (wanted.isServed) return;
+      if (tunnel.isServing) return;
       await sleep(DNS_RETRY_MS);
-      attempt = () => this.#plan(wanted);
+      attempt = () => this.#makePlan(tunnel);
     }
   }
 
-  #change(next: readonly Wanted<Settings>[]): Promise<void> {
+  #change(next: readonly ConfiguredTunnel<Settings>[]): Promise<void> {
     const change = async () => {
       const descriptors = new Map<TunnelPlan, number>();
       for (const { plan, inherited } of next) {
@@ -141,11 +140,11 @@ export class TunnelManager<Settings extends { readonly name?: string | undefined
       }
       const plans = next.flatMap(({ plan }) => plan ?? []);
       checkSources(plans);
-      await this.#options.tunnels.change(plans, descriptors);
-      this.#wanted = next;
-      for (const wanted of next) {
-        const { plan } = wanted;
-        wanted.isServed = plan !== undefined && plans.includes(plan) && isResolved(plan);
+      await this.#options.tunnels.applyPlans(plans, descriptors);
+      this.#configured = next;
+      for (const tunnel of next) {
+        const { plan } = tunnel;
+        tunnel.isServing = plan !== undefined && plans.includes(plan) && isResolved(plan);
       }
     };
     const changed = this.#lastChange.then(change);

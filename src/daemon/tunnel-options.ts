@@ -1,11 +1,10 @@
-/** From a plan to what a tunnel server needs. */
+/** Converts a plan to the options of a tunnel server. */
 import type { KeyPlan, TargetPlan, TunnelPlan } from "../config/plan.ts";
-
 import { AddressList } from "../net/cidr-list.ts";
 import { fingerprint } from "../protocol/fingerprint.ts";
 import { Secret } from "../protocol/secret.ts";
 import type { Admission } from "../tunnel/admission.ts";
-import type { SlotCounter } from "../tunnel/slots.ts";
+import type { Limiter } from "../tunnel/connection-limit.ts";
 import { type Key, Keyring } from "./keyring.ts";
 import type { Observer } from "./observe/events.ts";
 import type { Log } from "./observe/log.ts";
@@ -13,50 +12,51 @@ import { Target } from "./target.ts";
 import { Targets } from "./targets.ts";
 import type { ServerOptions } from "./tunnel-server.ts";
 
-/** What a tunnel needs of the process that it lives in. */
-export interface Surroundings {
+/** Objects that the tunnels of a process share. */
+export interface TunnelContext {
   readonly log: Log;
   readonly observer?: Observer | undefined;
   readonly admission: Admission;
   /**
-   * The counter of a limit.
+   * Returns a connection limit, set to `limit`.
    *
-   * @param key name of the key that it belongs to; absent for the tunnel's own.
+   * @param key the key that the limit applies to; undefined for the tunnel's own limit.
    */
-  slots(plan: TunnelPlan, key: KeyPlan | undefined, limit: number): SlotCounter;
+  slots(plan: TunnelPlan, key: KeyPlan | undefined, limit: number): Limiter;
 }
 
 /**
- * Makes what a server needs of a plan; the targets' names are looked up from now on. The plan's secrets stay its own: the
- * server gets copies.
+ * Returns the server options for a plan and starts the periodic lookups of its targets. The server gets copies of the
+ * plan's secrets, so the caller can destroy the plan's.
  */
-export function serverOptions(plan: TunnelPlan, surroundings: Surroundings): ServerOptions {
-  const { log, observer, admission } = surroundings;
+export function serverOptions(plan: TunnelPlan, context: TunnelContext): ServerOptions {
+  const { log, observer, admission } = context;
   const makeTargets = (targets: readonly TargetPlan[]) => {
-    const made = new Targets(
+    const result = new Targets(
       targets.map(
         ({ address, addresses }) =>
           new Target(address, addresses, (error, first) => {
             if (first) log.warn(error.message);
-            observer?.lookUpFailed?.(plan.name);
+            observer?.resolveFailed?.(plan.name);
           }),
       ),
     );
-    made.refreshEvery(plan.resolveInterval);
-    return made;
+    result.startRefreshing(plan.resolveInterval);
+    return result;
   };
-  /** Of each client: its keys share them. */
-  const targetsOf = new Map<string | undefined, Targets>();
+  /** Targets by client name; a client's keys share them. */
+  const targetsByClient = new Map<string | undefined, Targets>();
   const keys = plan.keys.map((key): Key => {
     const { name, secret, expires, maxConnections } = key;
-    if (key.targets !== undefined && !targetsOf.has(name)) targetsOf.set(name, makeTargets(key.targets));
+    if (key.targets !== undefined && !targetsByClient.has(name))
+      targetsByClient.set(name, makeTargets(key.targets));
     return {
       name,
       secret: Secret.copy(secret),
       expires,
       fingerprint: name === undefined ? undefined : fingerprint(secret),
-      targets: targetsOf.get(name),
-      slots: maxConnections === undefined ? undefined : surroundings.slots(plan, key, maxConnections),
+      targets: targetsByClient.get(name),
+      slots: maxConnections === undefined ? undefined : context.slots(plan, key, maxConnections),
     };
   });
   return {
@@ -65,7 +65,7 @@ export function serverOptions(plan: TunnelPlan, surroundings: Surroundings): Ser
     mode: plan.mode,
     targets: makeTargets(plan.targets),
     keyring: new Keyring(keys),
-    slots: surroundings.slots(plan, undefined, plan.maxConnections),
+    slots: context.slots(plan, undefined, plan.maxConnections),
     timeout: plan.timeout,
     idleTimeout: plan.idleTimeout,
     weak: plan.weak,
@@ -77,7 +77,6 @@ export function serverOptions(plan: TunnelPlan, surroundings: Surroundings): Ser
     sendProxy: plan.sendProxy,
     penaltyExempt: plan.penaltyExempt === undefined ? undefined : new AddressList(plan.penaltyExempt),
     admission,
-    log,
     observer,
   };
 }

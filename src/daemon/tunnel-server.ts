@@ -1,6 +1,6 @@
 /**
- * A tunnel's work (Tarsnap's `dispatch` and `conn`): connect each client to the target with one side encrypted, limit
- * how many there are, and let them drain.
+ * Serves a tunnel (Tarsnap's `dispatch` and `conn`): connects each client to the target with one side encrypted, limits
+ * the number of connections, and drains them.
  */
 import type { Socket } from "node:net";
 import type { ResolvedAddress } from "../net/address.ts";
@@ -10,116 +10,117 @@ import { ignoreErrors } from "../net/ignore-errors.ts";
 import { type ProxiedConnection, proxyHeaderV1, proxyHeaderV2 } from "../net/proxy-protocol.ts";
 import { readProxyHeader } from "../net/read-proxy-header.ts";
 import { reset } from "../net/reset.ts";
-import { callAt, deadline } from "../net/timers.ts";
+import { callAt, startTimeout } from "../net/timers.ts";
 import type { Engine } from "../protocol/engine/engine.ts";
 import { defaultEngine } from "../protocol/engine/select.ts";
 import type { HandshakeOptions } from "../protocol/handshake.ts";
 import type { Secret } from "../protocol/secret.ts";
 import { Acceptor } from "../tunnel/accept.ts";
 import type { Admission } from "../tunnel/admission.ts";
+import type { Limiter } from "../tunnel/connection-limit.ts";
 import { HandshakeQueue } from "../tunnel/handshake-queue.ts";
-import { openWire } from "../tunnel/open-connection.ts";
+import { connectAndHandshake } from "../tunnel/open-connection.ts";
 import type { PendingConnection } from "../tunnel/pending-handshakes.ts";
 import { type PipeOptions, pipe } from "../tunnel/pipe.ts";
-import type { SlotCounter } from "../tunnel/slots.ts";
-import { carryOver, type Key, type Keyring } from "./keyring.ts";
+import { type Key, type Keyring, reuseSecrets } from "./keyring.ts";
 import { adviceFor } from "./observe/advice.ts";
-import { RefusedError, reasonFor } from "./observe/end-reason.ts";
+import { RejectedError, reasonFor } from "./observe/end-reason.ts";
 import type { ConnectionInfo, Observer } from "./observe/events.ts";
-import type { Log } from "./observe/log.ts";
 import type { Target } from "./target.ts";
 import type { Targets } from "./targets.ts";
 
-/** How many accepted connections may wait for a slot of `-n`, beyond which new ones are closed. */
+/** Maximum number of connections queued for a slot, per limit and process; further ones are closed. */
 const QUEUE_CAPACITY = 1024;
 
-/** How long a client who comes during a drain may wait for a free slot, ms. */
+/** Maximum time a connection that requests a slot during a drain may wait for it, in ms. */
 const MAX_GRANT_MS = 1000;
 
-/** How long a key that was removed is kept for the handshakes that are under way, ms, if they have no time limit. */
-const RETIREMENT = 60_000;
+/** Time for which a removed key is kept for pending handshakes if they have no timeout, in ms. */
+const OLD_KEY_GRACE_MS = 60_000;
 
-/** What a tunnel does. */
+/** Options of a TunnelServer. */
 export interface ServerOptions extends HandshakeOptions {
-  /** Its name in the log and in metrics; absent if it is the only one. */
+  /** Name used in the log and in metrics; undefined for a tunnel given on the command line. */
   readonly name?: string | undefined;
-  /** What it accepts connections on. */
+  /** Kind of the listening socket. */
   readonly source: "tcp" | "unix";
-  /** `encrypt`: plain connections come in, encrypted ones go out (`-e`). `decrypt`: the other way round (`-d`). */
+  /** `encrypt`: accepts plaintext connections, opens encrypted ones (`-e`). `decrypt`: the reverse (`-d`). */
   readonly mode: "encrypt" | "decrypt";
-  /** Where connections go, unless a key says otherwise. */
+  /** Default targets; a key may have its own. */
   readonly targets: Targets;
   readonly keyring: Keyring;
-  readonly slots: SlotCounter;
-  /** For the connect, and again for the handshake, ms; `Infinity` waits for ever. */
+  readonly slots: Limiter;
+  /** Timeout for the connect and, separately, for the handshake, in ms; `Infinity` for none. */
   readonly timeout: number;
-  /** How long a connection may be without traffic, ms; `Infinity` for ever. */
+  /** Maximum time without traffic before a connection is closed, in ms; `Infinity` for no limit. */
   readonly idleTimeout: number;
   readonly keepAlive: boolean;
   /** Local address for connections to the target. */
   readonly bind?: ResolvedAddress | undefined;
-  /** Who may connect; everybody if absent. */
+  /** Client addresses that may connect; undefined allows all. */
   readonly allow?: AddressList | undefined;
-  /** Whose connections begin with a PROXY protocol header. */
+  /** Addresses that must send a PROXY protocol header. */
   readonly acceptProxy?: AddressList | undefined;
-  /** Version of the PROXY protocol header that the target gets. */
+  /** Version of the PROXY protocol header to send to the target; undefined for none. */
   readonly sendProxy?: "v1" | "v2" | undefined;
   /** Addresses that are never penalized for failed handshakes. */
   readonly penaltyExempt?: AddressList | undefined;
   readonly admission: Admission;
-  readonly log: Log;
   readonly observer?: Observer | undefined;
   readonly engine?: Engine;
 }
 
-/** The two sockets of a connection and the keys between them. */
-type Ends = Pick<PipeOptions, "plain" | "wire" | "session">;
+/** The two sockets of a connection and the keys of the encrypted one. */
+type SocketPair = Pick<PipeOptions, "plain" | "wire" | "session">;
 
-/** A client that has been let in, and what holds for it. */
+/** A client whose address is allowed, and the options for its connection. */
 interface Client {
   readonly socket: Socket;
-  /** Its connection, as it is told to the target. */
+  /** Addresses for the PROXY protocol header to the target; undefined over a UNIX socket. */
   readonly proxied: ProxiedConnection | undefined;
   readonly options: ServerOptions;
   readonly connection: ConnectionInfo;
 }
 
-/** Serves the connections of one tunnel. No failure of a connection ever ends it. */
+/** Serves the connections of one tunnel. A connection that fails does not affect the others. */
 export class TunnelServer {
   #options: ServerOptions;
   #acceptor: Acceptor;
   readonly #engine: Engine;
   readonly #handshakes = new HandshakeQueue();
-  /** All accepted sockets that are not closed yet. */
+  /** Accepted sockets that are not closed. */
   readonly #sockets = new Set<Socket>();
-  /** The keys that clients have proved to hold. */
+  /** The key of each authenticated client. */
   readonly #secrets = new WeakMap<Socket, Secret>();
-  /** Why we have ended connections that their peers did not end. */
-  readonly #endReasons = new WeakMap<Socket, string>();
+  /** Close reasons of connections closed by this server. */
+  readonly #closeReasons = new WeakMap<Socket, string>();
   #stopExpiry = () => {};
-  /** Ends the waiting of those who have no slot. */
+  /** Functions that each close a connection queued for a slot. */
   readonly #queue = new Set<() => void>();
   #drained: (() => void) | undefined;
-  #count = 0;
+  #lastId = 0;
 
   constructor(options: ServerOptions) {
     this.#options = options;
     this.#engine = options.engine ?? defaultEngine();
     this.#acceptor = this.#makeAcceptor();
-    this.#endExpired();
+    this.#closeExpired();
   }
 
   get options(): ServerOptions {
     return this.#options;
   }
 
-  /** How many accepted connections are not closed yet. */
+  /** Number of accepted connections that are not closed. */
   get connections(): number {
     return this.#sockets.size;
   }
 
-  /** True if the target could be reached when it was last tried; one that could not is tried now. */
-  reachable(): Promise<boolean> {
+  /**
+   * Resolves with whether a target of the tunnel is reachable; targets of keys are not checked. Connects only if the
+   * last attempt failed.
+   */
+  isReachable(): Promise<boolean> {
     const options = this.#options;
     return options.targets.probe(async (target) => {
       const socket = await dial({ ...options, addresses: target.addresses });
@@ -129,27 +130,27 @@ export class TunnelServer {
   }
 
   /**
-   * Changes what holds for connections to come; those that are open stay as they are, but for clients whose key is
-   * accepted no more: they are closed.
+   * Applies new options to later connections. Existing connections keep theirs, except that those of clients whose key
+   * was removed are closed.
    */
   reconfigure(options: ServerOptions): void {
-    const { keys, retired } = carryOver(options.keyring.keys, this.#options.keyring.keys);
+    const { keys, removed } = reuseSecrets(options.keyring.keys, this.#options.keyring.keys);
     options.keyring.replace(keys);
     const known = new Set(this.#options.keyring.keys.map(({ secret }) => secret));
-    if (keys.some(({ secret }) => !known.has(secret))) options.admission.penalties.forgive();
-    stopLookUps(this.#options);
+    if (keys.some(({ secret }) => !known.has(secret))) options.admission.penalties.clear();
+    stopLookups(this.#options);
     this.#options = options;
     this.#acceptor = this.#makeAcceptor();
-    this.#endClients(new Set(retired), "key removed");
-    this.#endExpired();
-    if (retired.length === 0) return;
+    this.#closeClients(new Set(removed), "key removed");
+    this.#closeExpired();
+    if (removed.length === 0) return;
     const { timeout } = options;
-    deadline(timeout === Number.POSITIVE_INFINITY ? RETIREMENT : 2 * timeout, () => {
-      for (const secret of retired) secret.destroy();
+    startTimeout(timeout === Number.POSITIVE_INFINITY ? OLD_KEY_GRACE_MS : 2 * timeout, () => {
+      for (const secret of removed) secret.destroy();
     });
   }
 
-  /** Serves an accepted socket, which must be half-open capable and paused. */
+  /** Serves an accepted socket, which must be paused and created with `allowHalfOpen`. */
   accept(socket: Socket): void {
     ignoreErrors(socket);
     this.#sockets.add(socket);
@@ -161,13 +162,12 @@ export class TunnelServer {
   }
 
   /**
-   * Drains: closes who has no slot yet, and lets the others run to their end. No socket may be accepted from now on.
-   *
-   * @returns a promise that resolves when no connection is left.
+   * Closes the connections queued for a slot and resolves when the others, including those of unauthenticated clients,
+   * have closed. `accept()` must not be called afterwards.
    */
   drain(): Promise<void> {
-    stopLookUps(this.#options);
-    for (const dismiss of this.#queue) dismiss();
+    stopLookups(this.#options);
+    for (const cancel of this.#queue) cancel();
     return new Promise((resolve) => {
       this.#drained = () => {
         this.#stopExpiry();
@@ -177,23 +177,23 @@ export class TunnelServer {
     });
   }
 
-  /** Ends all connections now. */
+  /** Closes all connections immediately. */
   destroy(): void {
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  /** Ends the connections, open or not yet, of clients that have proved to hold one of these keys. */
-  #endClients(secrets: ReadonlySet<Secret>, reason: string): void {
+  /** Resets the connections, open or not yet open, of clients authenticated with one of these keys. */
+  #closeClients(secrets: ReadonlySet<Secret>, reason: string): void {
     for (const socket of this.#sockets) {
       const secret = this.#secrets.get(socket);
       if (secret === undefined || !secrets.has(secret)) continue;
-      this.#endReasons.set(socket, reason);
+      this.#closeReasons.set(socket, reason);
       reset(socket);
     }
   }
 
-  /** Ends the connections of keys that have expired, and does so again when the next one expires. */
-  #endExpired(): void {
+  /** Closes the connections of expired keys, now and whenever another key expires. */
+  #closeExpired(): void {
     this.#stopExpiry();
     const now = Date.now();
     const expired = new Set<Secret>();
@@ -202,104 +202,103 @@ export class TunnelServer {
       if (expires <= now) expired.add(secret);
       else next = Math.min(next, expires);
     }
-    if (expired.size > 0) this.#endClients(expired, "key expired");
-    if (next !== Number.POSITIVE_INFINITY) this.#stopExpiry = callAt(next, () => this.#endExpired());
+    if (expired.size > 0) this.#closeClients(expired, "key expired");
+    if (next !== Number.POSITIVE_INFINITY) this.#stopExpiry = callAt(next, () => this.#closeExpired());
   }
 
   #makeAcceptor(): Acceptor {
     return new Acceptor({ ...this.#options, candidates: () => this.#candidates() });
   }
 
-  /** The keys are asked for when a client's proof has come, which may be after they were changed. */
+  /** Reads the current options each time: a reload may replace the keys before a client's proof arrives. */
   *#candidates(): Iterable<Secret> {
     yield* this.#options.keyring.candidates();
   }
 
   /**
-   * Nothing that only the way to an open connection needs is held while it is open: an `async` function would keep all
-   * its variables until its end, 2 KiB of them.
+   * Serves one connection. Not `async`: that would retain 2 KiB of locals for each open connection.
    */
   #serve(socket: Socket): Promise<void> {
     const options = this.#options;
     const pending = options.admission.accept(socket);
     const connection: ConnectionInfo = {
-      id: ++this.#count,
+      id: ++this.#lastId,
       tunnel: options.name,
-      peer: nameOf(socket.remoteAddress, socket.remotePort, options.source),
+      peer: formatPeer(socket.remoteAddress, socket.remotePort, options.source),
       source: pending.source,
       acceptedAt: performance.now(),
       state: options.mode === "encrypt" ? "waiting" : "stranger",
-      traffic: { sealed: 0, opened: 0 },
+      traffic: { bytesEncrypted: 0, bytesDecrypted: 0 },
     };
     options.observer?.accepted?.(connection);
-    const ended = (reason: string, advice?: string) => {
+    const reportClosed = (reason: string, advice?: string) => {
       connection.state = "closed";
       options.observer?.closed?.(connection, reason, advice);
     };
     return this.#open({ socket, options, connection }, pending)
-      .then((ends) => this.#pipe(ends, options, connection))
+      .then((sockets) => this.#pipe(sockets, options, connection))
       .then(
-        () => ended("closed"),
+        () => reportClosed("closed"),
         (error) => {
           socket.destroy();
-          const ours = this.#endReasons.get(socket);
-          if (ours === undefined) ended(reasonFor(error), adviceFor(error, options));
-          else ended(ours);
+          const ownReason = this.#closeReasons.get(socket);
+          if (ownReason === undefined) reportClosed(reasonFor(error), adviceFor(error, options));
+          else reportClosed(ownReason);
         },
       );
   }
 
-  /** All that comes before data can flow. */
-  async #open(accepted: Omit<Client, "proxied">, pending: PendingConnection): Promise<Ends> {
+  /** Performs all steps before data can flow. */
+  async #open(accepted: Omit<Client, "proxied">, pending: PendingConnection): Promise<SocketPair> {
     const { socket, options, connection } = accepted;
-    const client: Client = { ...accepted, proxied: await letIn(socket, pending, options) };
+    const client: Client = { ...accepted, proxied: await checkClient(socket, pending, options) };
     if (client.proxied !== undefined) {
       const { address, port } = client.proxied.source;
-      connection.peer = nameOf(address, port);
+      connection.peer = formatPeer(address, port);
       connection.source = pending.source;
     }
     return options.mode === "encrypt" ? this.#encrypt(client, pending) : this.#decrypt(client, pending);
   }
 
-  /** `-e`: a slot, the target, the handshake with it. */
-  async #encrypt(client: Client, pending: PendingConnection): Promise<Ends> {
+  /** `-e`: waits for a slot, connects to the target, performs the handshake. */
+  async #encrypt(client: Client, pending: PendingConnection): Promise<SocketPair> {
     const { socket: plain, options, connection } = client;
     pending.admit(1);
-    await this.#slot(client, options.slots);
+    await this.#waitForSlot(client, options.slots);
     connection.target = options.targets.name;
-    const gone = abortOnClose(plain);
-    const { wire, session } = await this.#handshakes.run(options.timeout, gone.signal, () =>
+    const clientGone = abortOnClose(plain);
+    const { wire, session } = await this.#handshakes.run(options.timeout, clientGone.signal, () =>
       options.targets.attempt((target) =>
-        openWire({
+        connectAndHandshake({
           ...options,
-          ...dialing(target, gone.signal, client),
+          ...dialOptions(target, clientGone.signal, client),
           secret: this.#options.keyring.only,
-          preamble: headerFor(client),
+          preamble: proxyHeaderFor(client),
         }),
       ),
     );
-    gone.stop();
+    clientGone.stop();
     connection.handshakeTime = performance.now() - connection.acceptedAt;
     return { plain, wire, session };
   }
 
-  /** `-d`: the client's proof, a slot, the target, our part of the handshake. */
-  async #decrypt(client: Client, pending: PendingConnection): Promise<Ends> {
+  /** `-d`: authenticates the client, waits for a slot, connects to the target, completes the handshake. */
+  async #decrypt(client: Client, pending: PendingConnection): Promise<SocketPair> {
     const { socket: wire, options, connection } = client;
     const { handshake, secret } = await this.#acceptor.authenticate(wire, pending);
     pending.admit(1);
     connection.handshakeTime = performance.now() - connection.acceptedAt;
     this.#secrets.set(wire, secret);
     const key = this.#keyOf(secret, connection);
-    if (key.slots !== undefined) await this.#slot(client, key.slots);
-    await this.#slot(client, options.slots);
+    if (key.slots !== undefined) await this.#waitForSlot(client, key.slots);
+    await this.#waitForSlot(client, options.slots);
     this.#keyOf(secret, connection);
 
-    const gone = abortOnClose(wire);
-    // The connect is under way while the exponentiations are computed. Our message is sent when it has succeeded: so a
-    // client learns of a target that refuses from a handshake that fails, as with the original.
+    const clientGone = abortOnClose(wire);
+    // Connect while the exponentiations are computed. The response is sent only if the connect succeeds: as with
+    // Tarsnap's spiped, an unreachable target makes the client's handshake fail.
     const connecting = (key.targets ?? options.targets).attempt((target) =>
-      dial({ ...options, ...dialing(target, gone.signal, client) }),
+      dial({ ...options, ...dialOptions(target, clientGone.signal, client) }),
     );
     connecting.then(
       (plain) => {
@@ -313,95 +312,97 @@ export class TunnelServer {
       session.destroy();
       throw error;
     });
-    gone.stop();
-    const header = headerFor(client);
+    clientGone.stop();
+    const header = proxyHeaderFor(client);
     if (header !== undefined) plain.write(header);
     wire.write(send);
     return { plain, wire, session };
   }
 
   /**
-   * The key of a verified client.
+   * Returns the key of an authenticated client and records its name.
    *
-   * @throws RefusedError if it is not accepted now.
+   * @throws RejectedError if the key was removed or has expired.
    */
   #keyOf(secret: Secret, connection: ConnectionInfo): Key {
     const key = this.#options.keyring.use(secret);
-    if (key === undefined) throw new RefusedError("handshake: key removed");
+    if (key === undefined) throw new RejectedError("handshake: key removed");
     connection.keyName = key.name;
     connection.keyFingerprint = key.fingerprint;
     if (key.expires !== undefined && key.expires <= Date.now())
-      throw new RefusedError("handshake: key expired");
+      throw new RejectedError("handshake: key expired");
     return key;
   }
 
-  #pipe(ends: Ends, options: ServerOptions, connection: ConnectionInfo): Promise<void> {
-    const target = options.mode === "encrypt" ? ends.wire : ends.plain;
+  #pipe(sockets: SocketPair, options: ServerOptions, connection: ConnectionInfo): Promise<void> {
+    const target = options.mode === "encrypt" ? sockets.wire : sockets.plain;
     connection.state = "open";
-    connection.target = nameOf(target.remoteAddress, target.remotePort);
+    connection.target = formatPeer(target.remoteAddress, target.remotePort);
     connection.openedAt = performance.now();
     options.observer?.opened?.(connection);
     const { keepAlive, idleTimeout } = options;
-    return pipe({ ...ends, engine: this.#engine, keepAlive, idleTimeout, traffic: connection.traffic });
+    return pipe({ ...sockets, engine: this.#engine, keepAlive, idleTimeout, traffic: connection.traffic });
   }
 
-  /** Waits for a slot, which is given back when the socket closes. */
-  #slot({ socket, connection }: Client, slots: SlotCounter): Promise<void> {
+  /** Waits for a slot, which is released when the socket closes. */
+  #waitForSlot({ socket, connection }: Client, slots: Limiter): Promise<void> {
     connection.state = "waiting";
     return new Promise((resolve, reject) => {
       if (socket.destroyed) {
-        reject(new RefusedError("closed"));
+        reject(new RejectedError("closed"));
         return;
       }
       if (slots.waiting >= QUEUE_CAPACITY) {
-        reject(new RefusedError("too many connections wait for a slot"));
+        reject(new RejectedError("connection queue full"));
         return;
       }
-      const leave = () => {
-        this.#queue.delete(dismiss);
+      const onClose = () => {
+        this.#queue.delete(cancel);
         stopWaiting();
-        reject(new RefusedError("closed while waiting for a slot"));
+        reject(new RejectedError("closed while waiting for a slot"));
       };
-      const dismiss = () => {
-        this.#endReasons.set(socket, "closed while waiting for a slot");
+      const cancel = () => {
+        this.#closeReasons.set(socket, "closed while waiting for a slot");
         socket.destroy();
       };
-      socket.once("close", leave);
-      this.#queue.add(dismiss);
+      socket.once("close", onClose);
+      this.#queue.add(cancel);
       let hasSlot = false;
-      const stopWaiting = slots.take(() => {
+      const stopWaiting = slots.acquire(() => {
         hasSlot = true;
-        this.#queue.delete(dismiss);
-        socket.off("close", leave);
+        this.#queue.delete(cancel);
+        socket.off("close", onClose);
         releaseOnClose(socket, slots);
         connection.state = "connecting";
         resolve();
       });
       if (this.#drained === undefined) return;
-      // The grant may come from another process.
-      deadline(MAX_GRANT_MS, () => {
-        if (!hasSlot) dismiss();
+      // The primary may have to grant the slot, so it is not available immediately.
+      startTimeout(MAX_GRANT_MS, () => {
+        if (!hasSlot) cancel();
       });
     });
   }
 }
 
-function stopLookUps({ targets, keyring }: ServerOptions): void {
+function stopLookups({ targets, keyring }: ServerOptions): void {
   targets.stop();
   for (const key of keyring.keys) key.targets?.stop();
 }
 
-/** By itself, so that an open connection does not hold what its waiting for the slot took. */
-function releaseOnClose(socket: Socket, slots: SlotCounter): void {
+/**
+ * A separate function, so that the listener does not retain the scope of `#waitForSlot()` while the connection is open.
+ */
+function releaseOnClose(socket: Socket, slots: Limiter): void {
   socket.on("close", () => slots.release());
 }
 
 /**
- * Checks that a client may connect, and reads its PROXY protocol header if it is one who sends it.
+ * Checks that a client's address is allowed, after reading the PROXY protocol header if the peer must send one.
  *
- * @returns the connection that the client stands for, undefined over a UNIX socket.
+ * @returns the client's connection, as given in the header if there is one; undefined over a UNIX socket.
  */
-async function letIn(
+async function checkClient(
   socket: Socket,
   pending: PendingConnection,
   options: ServerOptions,
@@ -409,13 +410,13 @@ async function letIn(
   if (socket.errored !== null) throw socket.errored;
   const { allow, acceptProxy, timeout } = options;
   const check = (address: string | undefined) => {
-    if (allow !== undefined && !allow.includes(address)) throw new RefusedError("address not allowed");
+    if (allow !== undefined && !allow.includes(address)) throw new RejectedError("address not allowed");
   };
   if (acceptProxy?.includes(socket.remoteAddress)) {
     const proxied = await readProxyHeader(socket, timeout);
     if (proxied !== undefined) {
       check(proxied.source.address);
-      pending.locate(proxied.source.address);
+      pending.setAddress(proxied.source.address);
       return proxied;
     }
   }
@@ -428,14 +429,14 @@ async function letIn(
   };
 }
 
-/** The PROXY protocol header for the target, if it gets one. */
-function headerFor({ options, proxied, connection }: Client): Buffer | undefined {
+/** Returns the PROXY protocol header for the target; undefined if none is sent. */
+function proxyHeaderFor({ options, proxied, connection }: Client): Buffer | undefined {
   if (options.sendProxy === undefined) return undefined;
   return options.sendProxy === "v1" ? proxyHeaderV1(proxied) : proxyHeaderV2(proxied, connection.keyName);
 }
 
-/** Where to connect for a client, who may leave in the meantime. */
-function dialing(
+/** Returns the options for connecting a client to a target; `signal` aborts if the client closes its connection. */
+function dialOptions(
   target: Target,
   signal: AbortSignal,
   { connection }: Client,
@@ -444,21 +445,21 @@ function dialing(
   return { addresses: target.addresses, signal };
 }
 
-/** A signal that fires when a socket closes before `stop` is called. */
+/** Returns a signal that aborts if the socket closes before `stop()` is called. */
 function abortOnClose(socket: Socket): { signal: AbortSignal; stop: () => void } {
   const controller = new AbortController();
-  const abort = () => controller.abort(new RefusedError("client closed"));
+  const abort = () => controller.abort(new RejectedError("client closed"));
   if (socket.destroyed) abort();
   socket.once("close", abort);
   return { signal: controller.signal, stop: () => socket.off("close", abort) };
 }
 
-/** @param kind of socket: one over TCP has no address any more when its peer has reset it. */
-function nameOf(
+/** @param kind of the socket; over TCP, the address is unknown once the peer has reset the connection. */
+function formatPeer(
   address: string | undefined,
   port: number | undefined,
   kind: "tcp" | "unix" = "unix",
 ): string {
-  if (address === undefined) return kind === "unix" ? "unix" : "a client that is gone";
+  if (address === undefined) return kind === "unix" ? "unix" : "unknown";
   return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }

@@ -1,38 +1,38 @@
-/** A tunnel of a running daemon: its listening socket, and the servers of the connections that it accepts. */
-
+/** A tunnel of a running daemon: its listening socket and the servers for its accepted connections. */
 import type { TunnelPlan } from "../config/plan.ts";
-import { BoundSocket, canBindOnly } from "../net/bound-socket.ts";
+import { BoundSocket, canBindWithoutListening } from "../net/bound-socket.ts";
 import { Listener } from "../net/listener.ts";
 import { changeSocketFile, type SocketFileOptions } from "../net/socket-file.ts";
 import { ownerIds } from "./process/privileges.ts";
-import { type Surroundings, serverOptions } from "./tunnel-options.ts";
+import { serverOptions, type TunnelContext } from "./tunnel-options.ts";
 import { TunnelServer } from "./tunnel-server.ts";
 
 /** A tunnel whose address is bound. */
 export interface Tunnel {
   /**
-   * Serves connections as planned, or those to come as the new plan says. The plan's address is always the tunnel's.
+   * Starts serving connections or, if already serving, applies a new plan to later connections. The plan's source must
+   * be the tunnel's.
    *
-   * @throws the system's error if another process listens on the address by now, or if the permissions of a UNIX socket
-   * can't be changed.
+   * @throws the system's error if another process now listens on the address, or if the permissions of a UNIX socket
+   * cannot be changed.
    */
   serve(plan: TunnelPlan): Promise<void>;
-  /** Stops listening; resolves when the last connection has ended. */
+  /** Stops listening; resolves when the last connection has closed. */
   drain(): Promise<void>;
   /** Closes the listening socket and all connections now. */
   destroy(): void;
-  /** True if the target can be reached; undefined if nobody answered. */
-  reachable(): Promise<boolean | undefined>;
-  /** How many connections are open; those of a worker that does not respond are not counted. */
+  /** Resolves with whether a tunnel's target is reachable; undefined if no process has answered. */
+  isReachable(): Promise<boolean | undefined>;
+  /** Resolves with the number of open connections, except those of workers that do not respond. */
   countConnections(): Promise<number>;
 }
 
-/** Makes tunnels: served by this process, or by workers. */
+/** Creates tunnels that are served by this process or by workers. */
 export interface TunnelFactory {
   /**
-   * Binds a tunnel's address, without serving anybody yet.
+   * Binds a tunnel's address without accepting connections yet.
    *
-   * @param inherited descriptor of a listening socket that the service manager has opened for it.
+   * @param inherited descriptor of a listening socket opened by the service manager.
    * @throws the system's error.
    */
   open(plan: TunnelPlan, inherited?: number): Promise<Tunnel>;
@@ -41,24 +41,24 @@ export interface TunnelFactory {
 /**
  * Binds the address of a plan.
  *
- * @returns undefined if this version of Node can bind it only when connections are accepted.
- * @throws the system's error, or PrivilegeError if there is no such owner.
+ * @returns undefined if this version of Node cannot bind without listening.
+ * @throws the system's error, or PrivilegeError if the socket's owner does not exist.
  */
 export async function bindSource(plan: TunnelPlan, inherited?: number): Promise<BoundSocket | undefined> {
-  if (!canBindOnly) return undefined;
+  if (!canBindWithoutListening) return undefined;
   if (inherited !== undefined) return BoundSocket.inherit(inherited);
   return BoundSocket.bind(plan.source, socketFile(plan));
 }
 
-/** @throws PrivilegeError if there is no such owner. */
+/** @throws PrivilegeError if the socket's owner does not exist. */
 function socketFile({ socketMode, socketOwner }: TunnelPlan): SocketFileOptions {
   return { mode: socketMode, owner: socketOwner === undefined ? undefined : ownerIds(socketOwner) };
 }
 
 /**
- * Gives the file of a UNIX source the permissions and the owner that have changed.
+ * Applies changes of the permissions and the owner to the file of a UNIX source.
  *
- * @throws the system's error, UntrustedPathError, or PrivilegeError if there is no such owner.
+ * @throws the system's error, UntrustedPathError, or PrivilegeError if the socket's owner does not exist.
  */
 export function applyPermissions(plan: TunnelPlan, previous: TunnelPlan): void {
   if (plan.source.kind !== "unix") return;
@@ -73,28 +73,28 @@ export function applyPermissions(plan: TunnelPlan, previous: TunnelPlan): void {
   );
 }
 
-/** A tunnel that this process serves. */
+/** A tunnel served by this process. */
 export class LocalTunnel implements Tunnel {
-  readonly #surroundings: Surroundings;
+  readonly #context: TunnelContext;
   readonly #listener: Listener;
   readonly #socket: BoundSocket | undefined;
-  /** Undefined before the first plan; the listener has taken over the socket since. */
+  /** Undefined until `serve()` is called; from then on the listener owns the socket. */
   #server: TunnelServer | undefined;
-  /** Servers of the other direction, which a reload has replaced. */
+  /** Servers of the other mode that a reload has replaced, until they have drained. */
   readonly #replaced = new Map<TunnelServer, Promise<void>>();
 
-  constructor(surroundings: Surroundings, socket: BoundSocket | undefined) {
-    this.#surroundings = surroundings;
+  constructor(context: TunnelContext, socket: BoundSocket | undefined) {
+    this.#context = context;
     this.#socket = socket;
     this.#listener = new Listener(
       (accepted) => this.#server?.accept(accepted),
-      (error) => surroundings.log.warn(`Error accepting a connection: ${error.message}`),
+      (error) => context.log.warn(`Error accepting a connection: ${error.message}`),
     );
   }
 
   async serve(plan: TunnelPlan): Promise<void> {
     const server = this.#server;
-    const options = serverOptions(plan, this.#surroundings);
+    const options = serverOptions(plan, this.#context);
     if (server !== undefined && server.options.mode === plan.mode) {
       server.reconfigure(options);
       return;
@@ -131,8 +131,8 @@ export class LocalTunnel implements Tunnel {
     for (const server of [this.#server, ...this.#replaced.keys()]) server.destroy();
   }
 
-  async reachable(): Promise<boolean | undefined> {
-    return this.#server?.reachable();
+  async isReachable(): Promise<boolean | undefined> {
+    return this.#server?.isReachable();
   }
 
   async countConnections(): Promise<number> {
@@ -142,9 +142,9 @@ export class LocalTunnel implements Tunnel {
   }
 }
 
-/** Has this process serve the tunnels. */
-export function localTunnels(surroundings: Surroundings): TunnelFactory {
+/** Returns a factory for tunnels served by this process. */
+export function localTunnels(context: TunnelContext): TunnelFactory {
   return {
-    open: async (plan, inherited) => new LocalTunnel(surroundings, await bindSource(plan, inherited)),
+    open: async (plan, inherited) => new LocalTunnel(context, await bindSource(plan, inherited)),
   };
 }

@@ -1,4 +1,4 @@
-/** All tunnels of a process, and what becomes of them when the plans change. */
+/** Opens, reloads and drains the daemon's tunnels. */
 import { realpathSync } from "node:fs";
 import { SocketAddress } from "node:net";
 import { join, parse } from "node:path";
@@ -10,7 +10,7 @@ import type { Log } from "./observe/log.ts";
 import { PrivilegeError } from "./process/privileges.ts";
 import { applyPermissions, type Tunnel, type TunnelFactory } from "./tunnel.ts";
 
-/** A tunnel's address could not be opened; `cause` is the system's error. */
+/** A tunnel's address could not be bound or listened on; `cause` is the system's error. */
 export class BindError extends SpipedError {
   readonly plan: TunnelPlan;
 
@@ -23,18 +23,18 @@ export class BindError extends SpipedError {
 interface ActiveTunnel {
   readonly tunnel: Tunnel;
   readonly plan: TunnelPlan;
-  /** Whether `tunnel` has been given the plan, whose keys are its own from then on. */
+  /** True if `plan` was passed to `tunnel.serve()`. */
   isServed: boolean;
-  /** Whether it has been given a plan. */
+  /** True if `tunnel` has been served, with this plan or an earlier one. */
   isListening: boolean;
 }
 
-/** The tunnels of a daemon, by the addresses that they listen on. */
+/** The daemon's tunnels, identified by the addresses that they listen on. */
 export class Tunnels {
   readonly #factory: TunnelFactory;
   readonly #log: Log;
   #active: readonly ActiveTunnel[] = [];
-  /** Tunnels that a reload has removed, until their last connection has ended. */
+  /** Tunnels removed by a reload, until they have drained. */
   readonly #removed = new Map<Tunnel, Promise<void>>();
   #started = false;
   #draining = false;
@@ -44,20 +44,21 @@ export class Tunnels {
     this.#log = log;
   }
 
-  /** Serves the tunnels that are open. To be called once, after privileges are dropped. */
+  /** Starts serving the open tunnels. Call once, after dropping privileges. */
   async start(): Promise<void> {
     this.#started = true;
     await this.#serveAll();
   }
 
   /**
-   * Makes plans the active ones: opens addresses that are new, drains the tunnels of those that are gone, and changes
-   * what holds for connections to come of the others. While the daemon drains, nothing changes any more.
+   * Makes the plans active: opens new addresses, drains tunnels whose address is no longer used, and applies the plans
+   * of the others to later connections. Does nothing while the daemon drains.
    *
-   * @param inherited descriptors of listening sockets that the service manager has opened for plans.
-   * @throws BindError if a new address can't be opened; nothing has changed then.
+   * @param inherited descriptors of listening sockets opened by the service manager.
+   * @throws BindError, or PrivilegeError if a socket's owner does not exist. If an address cannot be opened, the
+   * previous plans stay active, but permissions of UNIX sockets may have changed.
    */
-  async change(plans: readonly TunnelPlan[], inherited: ReadonlyMap<TunnelPlan, number>): Promise<void> {
+  async applyPlans(plans: readonly TunnelPlan[], inherited: ReadonlyMap<TunnelPlan, number>): Promise<void> {
     const opened: Tunnel[] = [];
     const close = () => {
       for (const tunnel of opened) tunnel.destroy();
@@ -95,13 +96,13 @@ export class Tunnels {
     if (this.#started) await this.#serveAll();
   }
 
-  /** Stops listening; resolves when no connection is left, of tunnels that a reload has removed either. */
+  /** Stops listening; resolves when no connection is left, including those of removed tunnels. */
   async drain(): Promise<void> {
     this.#draining = true;
     await Promise.all([...this.#active.map((active) => this.#drainOne(active)), ...this.#removed.values()]);
   }
 
-  /** How many connections are open, those of tunnels that a reload has removed included. */
+  /** Resolves with the number of open connections, including those of removed tunnels. */
   async countConnections(): Promise<number> {
     const tunnels = [...this.#active.map(({ tunnel }) => tunnel), ...this.#removed.keys()];
     const counts = await Promise.all(tunnels.map((tunnel) => tunnel.countConnections()));
@@ -109,21 +110,21 @@ export class Tunnels {
   }
 
   #drainOne({ plan, tunnel, isListening }: ActiveTunnel): Promise<void> {
-    if (isListening) this.#log.info(`${prefixOf(plan)}stopped listening on ${formatAddress(plan.source)}`);
+    if (isListening) this.#log.info(`${logPrefix(plan)}stopped listening on ${formatAddress(plan.source)}`);
     return tunnel.drain();
   }
 
-  /** Ends everything now. */
+  /** Closes all tunnels and connections immediately. */
   destroy(): void {
     for (const { tunnel } of this.#active) tunnel.destroy();
     for (const tunnel of this.#removed.keys()) tunnel.destroy();
   }
 
-  /** True for each tunnel whose target can be reached, by the tunnel's plan; undefined if nobody answered. */
-  async reachable(): Promise<ReadonlyMap<TunnelPlan, boolean | undefined>> {
+  /** Resolves with whether each tunnel's target is reachable, by plan; undefined if no process has answered. */
+  async areReachable(): Promise<ReadonlyMap<TunnelPlan, boolean | undefined>> {
     return new Map(
       await Promise.all(
-        this.#active.map(async ({ plan, tunnel }) => [plan, await tunnel.reachable()] as const),
+        this.#active.map(async ({ plan, tunnel }) => [plan, await tunnel.isReachable()] as const),
       ),
     );
   }
@@ -132,22 +133,22 @@ export class Tunnels {
     return attributeTo(plan, () => this.#factory.open(plan, inherited));
   }
 
-  /** Serves what is not served yet, but for tunnels of which no target has been looked up yet. */
+  /** Serves the plans that are not served yet, except those without a resolved target. */
   async #serveAll(): Promise<void> {
     for (const active of this.#active) {
       const { plan, tunnel } = active;
       if (active.isServed || !isResolved(plan)) continue;
-      // Set before the wait: with -D another call may come while this one waits.
+      // Set before the await: with -D, this method may be called again meanwhile.
       active.isServed = true;
       await attributeTo(plan, () => tunnel.serve(plan));
       if (active.isListening) continue;
       active.isListening = true;
-      this.#log.info(`${prefixOf(plan)}listening on ${formatAddress(plan.source)}, ${purposeOf(plan)}`);
+      this.#log.info(`${logPrefix(plan)}listening on ${formatAddress(plan.source)}, ${purposeOf(plan)}`);
     }
   }
 }
 
-/** False for a plan that waits until a target's name can be looked up. */
+/** Returns true if at least one target has resolved. */
 export function isResolved({ targets }: TunnelPlan): boolean {
   return targets.some(({ addresses }) => addresses.length > 0);
 }
@@ -162,7 +163,7 @@ class SameSourceError extends SpipedError {
   }
 }
 
-/** @throws SameSourceError if two of the plans have the same address, however it was written. */
+/** @throws SameSourceError if two plans have the same source, even if written differently. */
 export function checkSources(plans: readonly TunnelPlan[]): void {
   const names = new Map<string, string | undefined>();
   for (const plan of plans) {
@@ -172,8 +173,8 @@ export function checkSources(plans: readonly TunnelPlan[]): void {
   }
 }
 
-/** What messages about a tunnel begin with. */
-function prefixOf({ name }: TunnelPlan): string {
+/** Returns the prefix of log messages about a tunnel. */
+function logPrefix({ name }: TunnelPlan): string {
   return name === undefined ? "" : `${name}: `;
 }
 
@@ -182,7 +183,7 @@ function purposeOf({ mode, targets }: TunnelPlan): string {
   return `${mode === "encrypt" ? "encrypting" : "decrypting"} to ${names}`;
 }
 
-/** The same for all ways to write an address. */
+/** Returns an ID that is the same for all spellings of an address. */
 function sourceId({ source }: TunnelPlan): string {
   if (source.kind === "tcp") {
     const { host: address, port, family } = source;
@@ -193,12 +194,12 @@ function sourceId({ source }: TunnelPlan): string {
   try {
     return join(realpathSync(dir), base);
   } catch {
-    // There is no such directory, as the bind will report.
+    // The directory does not exist; the bind will fail.
     return source.path;
   }
 }
 
-/** Names the plan in an error, unless it is about an owner. */
+/** Wraps errors in a BindError that has the plan, except PrivilegeError. */
 async function attributeTo<Result>(
   plan: TunnelPlan,
   action: () => Result | Promise<Result>,

@@ -1,17 +1,17 @@
-/** The library's `connect()`: options as a program likes to give them, in front of `connectAddresses`. */
+/** The library's `connect()`: validates options and calls `connectAddresses`. */
 import { isIPv4, isIPv6 } from "node:net";
 import type { ResolvedAddress } from "../net/address.ts";
-import { lookUpHost } from "../net/resolve.ts";
+import { resolveHost } from "../net/resolve.ts";
 import { Secret } from "../protocol/secret.ts";
 import { connectAddresses } from "../tunnel/open-connection.ts";
 import type { SpipedSocket } from "../tunnel/spiped-socket.ts";
 
-/** Connect and handshake timeout where none is given, ms: that of `spiped -o`. */
-export const DEFAULT_TIMEOUT = 5000;
+/** Default timeout for the connect and for the handshake, in ms; the same as that of `spiped -o`. */
+export const DEFAULT_TIMEOUT_MS = 5000;
 
-/** Where to connect: TCP (`host` and `port`) or a UNIX socket (`path`), and how. */
+/** Options of `connect()`. The address is either `host` and `port` (TCP) or `path` (UNIX socket). */
 export interface ConnectOptions {
-  /** Name or IP address; `localhost` if absent. All addresses of a name are tried in order. */
+  /** Host name or IP address. Defaults to `localhost`. All addresses of a name are tried in order. */
   readonly host?: string;
   /** TCP port, 1 to 65535. */
   readonly port?: number;
@@ -19,22 +19,22 @@ export interface ConnectOptions {
   readonly path?: string;
   /** The shared key, from `loadKey()` or `Secret.fromKeyFile()`. */
   readonly key: Secret;
-  /** For the connect, and again for the handshake, ms. 5000 if absent; `Infinity` waits for ever. */
+  /** Timeout for the connect and, separately, for the handshake, in ms. Defaults to 5000; `Infinity` disables it. */
   readonly timeout?: number;
-  /** Give up forward secrecy to save the exponentiations, as `spipe -f` does. */
+  /** Skip the exponentiations, without forward secrecy, as `spipe -f` does. */
   readonly weak?: boolean;
-  /** Refuse a server that gives up forward secrecy, as `spipe -g` does. */
+  /** Reject a server that does not offer forward secrecy, as `spipe -g` does. */
   readonly requireForwardSecrecy?: boolean;
-  /** TCP keep-alive; on if absent. */
+  /** TCP keep-alive. Defaults to true. */
   readonly keepAlive?: boolean;
   /**
-   * Whether this side stays open when the peer has half-closed; true if absent, unlike `net.connect()`. A program that
-   * does not wait for 'end' wants false.
+   * Keep this side open when the peer half-closes. Defaults to true, unlike `net.connect()`. Set it to false in
+   * programs that do not handle 'end'.
    */
   readonly allowHalfOpen?: boolean;
   /** Local IP address to connect from. */
   readonly localAddress?: string;
-  /** Gives up when aborted, with the signal's reason. Once connected it has no effect. */
+  /** Aborts the attempt, which rejects with the signal's reason. Has no effect after the handshake. */
   readonly signal?: AbortSignal;
 }
 
@@ -42,29 +42,30 @@ export interface ConnectOptions {
  * Opens an encrypted connection to a `spiped -d`, or to a `createServer()`.
  *
  * @returns the stream, after the handshake.
- * @throws ConnectError when no address could be connected to or the time was up, HandshakeError when the server does not
- * hold the key, TypeError when the options make no sense, the system's error when the connection broke.
+ * @throws ConnectError if no address accepts in time, ResolveError if the lookup fails, HandshakeError if the handshake
+ * fails or times out, TypeError if the options are invalid, the signal's reason if it aborts, the system's error if the
+ * connection breaks.
  */
 export async function connect(options: ConnectOptions): Promise<SpipedSocket> {
-  const { key, timeout = DEFAULT_TIMEOUT, keepAlive = true, localAddress, ...rest } = options;
+  const { key, timeout = DEFAULT_TIMEOUT_MS, keepAlive = true, localAddress, ...rest } = options;
   if (!Secret.is(key)) throw new TypeError("key must be a Secret, from loadKey() or Secret.fromKeyFile()");
   checkTimeout(timeout);
   checkForwardSecrecy(options);
-  const addresses = await addressesOf(options);
+  const addresses = await resolveTarget(options);
   const bind = localAddress === undefined ? undefined : ipAddress(localAddress, 0);
   const socket = await connectAddresses({ ...rest, secret: key, timeout, keepAlive, bind, addresses });
   socket.allowHalfOpen = options.allowHalfOpen ?? true;
   return socket;
 }
 
-/** @throws TypeError unless it is a number of milliseconds above 0. */
+/** @throws TypeError unless `timeout` is a number of milliseconds above 0. */
 export function checkTimeout(timeout: unknown): void {
   if (typeof timeout !== "number" || !(timeout > 0)) {
     throw new TypeError(`timeout must be a number of milliseconds above 0, or Infinity: ${timeout}`);
   }
 }
 
-/** @throws TypeError if both are set, as on the command line (`-f` and `-g`). */
+/** @throws TypeError if both are set, which the command line rejects too (`-f` and `-g`). */
 export function checkForwardSecrecy({
   weak,
   requireForwardSecrecy,
@@ -74,13 +75,13 @@ export function checkForwardSecrecy({
   }
 }
 
-async function addressesOf({ host = "localhost", port, path }: ConnectOptions): Promise<ResolvedAddress[]> {
+async function resolveTarget({ host = "localhost", port, path }: ConnectOptions): Promise<ResolvedAddress[]> {
   if (path !== undefined) return [{ kind: "unix", path }];
   if (port === undefined || !Number.isInteger(port) || port < 1 || port > 65_535) {
     throw new TypeError(`port must be an integer from 1 to 65535, or path be given: ${port}`);
   }
   if (isIPv4(host) || isIPv6(host)) return [ipAddress(host, port)];
-  const hosts = await lookUpHost(host);
+  const hosts = await resolveHost(host);
   return hosts.map(({ address, family }) => ({ kind: "tcp", host: address, port, family }));
 }
 

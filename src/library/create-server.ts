@@ -1,4 +1,4 @@
-/** The library's `createServer()`: encrypted connections as streams, with no daemon in between. */
+/** The library's `createServer()`: accepts encrypted connections as streams, without a daemon. */
 import { EventEmitter } from "node:events";
 import type { Socket } from "node:net";
 import { SpipedError } from "../errors.ts";
@@ -11,55 +11,55 @@ import { Secret } from "../protocol/secret.ts";
 import { Acceptor } from "../tunnel/accept.ts";
 import { Admission } from "../tunnel/admission.ts";
 import { SpipedSocket } from "../tunnel/spiped-socket.ts";
-import { checkForwardSecrecy, checkTimeout, DEFAULT_TIMEOUT } from "./connect.ts";
+import { checkForwardSecrecy, checkTimeout, DEFAULT_TIMEOUT_MS } from "./connect.ts";
 
-/** A key of a server that has several. */
+/** One of several keys of a server. */
 export interface Key {
   /** The client's name, which several keys may share. */
   readonly name: string;
   readonly secret: Secret;
-  /** From when on it is refused, and the connections that it has opened are closed. */
+  /** Time from which the key is rejected and its open connections are closed. */
   readonly expires?: Date;
 }
 
-/** How to serve. */
+/** Options of `createServer()`. Exactly one of `key` and `keys` is required. */
 export interface ServerOptions {
-  /** The shared key; or `keys`. */
+  /** The shared key. */
   readonly key?: Secret;
   /**
-   * Several keys, as `loadKeys()` gives them: `socket.keyName` says whose it was, and `socket.keyFingerprint` which.
-   * Read again for each client, so that the array may change while the server runs.
+   * Several keys, such as `loadKeys()` returns. `socket.keyName` and `socket.keyFingerprint` identify the key that a
+   * client used. The array is read for each client and may be changed while the server runs.
    */
   readonly keys?: readonly Key[];
-  /** How long a client may take to prove that it holds the key, ms. 5000 if absent. */
+  /** Maximum time a client may take to authenticate, in ms. Defaults to 5000. */
   readonly timeout?: number;
-  /** As `spiped -f`. */
+  /** Skip Diffie-Hellman, as `spiped -f` does. */
   readonly weak?: boolean;
-  /** As `spiped -g`. */
+  /** Reject clients that do not offer forward secrecy, as `spiped -g` does. */
   readonly requireForwardSecrecy?: boolean;
-  /** TCP keep-alive; on if absent. */
+  /** TCP keep-alive. Defaults to true. */
   readonly keepAlive?: boolean;
-  /** Whether our side of a connection stays open when its client has half-closed; true if absent. */
+  /** Keep the server's side of a connection open when the client half-closes. Defaults to true. */
   readonly allowHalfOpen?: boolean;
 }
 
-/** A client's key was accepted until its last day. */
+/** The client's key has expired. */
 class KeyExpiredError extends SpipedError {
   constructor({ name }: Key) {
     super("ERR_SPIPED_KEY_EXPIRED", `key ${name} expired`);
   }
 }
 
-/** What a server tells. */
+/** Events of a `SpipedServer`. */
 export interface SpipedServerEvents {
-  /** A client has proved that it holds the key. */
+  /** A client was authenticated. */
   connection: [socket: SpipedSocket];
   /**
-   * A connection was closed before its peer was authenticated: wrong key, timeout, end, eviction or penalty. The peer got
-   * at most the server's nonce. Without a listener this is silent.
+   * A connection was closed before its handshake was complete: wrong, expired or removed key, timeout, EOF, eviction or
+   * penalty. The peer received at most the server's nonce. The event needs no listener.
    */
   refused: [error: Error, peer: { address: string | undefined; port: number | undefined }];
-  /** Accepting failed, or connections were closed for lack of file descriptors; the server goes on. */
+  /** Accepting failed, or connections were closed for lack of file descriptors. The server continues to accept. */
   warning: [error: Error];
 }
 
@@ -70,13 +70,13 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
   readonly #acceptor: Acceptor;
   readonly #admission = new Admission({ onShortage: (error) => this.emit("warning", error) });
   readonly #sockets = new Set<Socket>();
-  /** Resolves calls of `close()` when the last connection is closed. */
+  /** Resolve functions of pending `close()` calls, called when the last connection is closed. */
   readonly #closing = new Set<() => void>();
 
-  /** @internal Made by `createServer()`. */
+  /** @internal Use `createServer()`. */
   constructor(options: ServerOptions) {
     super();
-    const { key, keys, timeout = DEFAULT_TIMEOUT } = options;
+    const { key, keys, timeout = DEFAULT_TIMEOUT_MS } = options;
     if ((key === undefined) === (keys === undefined)) throw new TypeError("either key or keys must be given");
     if (keys !== undefined && !Array.isArray(keys))
       throw new TypeError("keys must be an array, as loadKeys() gives it");
@@ -102,10 +102,10 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
   /**
    * Binds and listens.
    *
-   * @param where a TCP port on an IP address (all IPv4 addresses if none is given; port 0 lets the system choose), or
-   * the absolute path of a UNIX socket.
-   * @throws the system's error, or TypeError; ERR_SPIPED_UNTRUSTED_PATH if root would bind where another user can replace
-   * the directory.
+   * @param where a TCP port and IP address (default: all IPv4 addresses; port 0 selects a free port), or the absolute
+   * path of a UNIX socket.
+   * @throws the system's error, or TypeError; ERR_SPIPED_UNTRUSTED_PATH if root would bind a socket in a directory that
+   * another user can replace.
    */
   async listen(
     where: { readonly port: number; readonly host?: string } | { readonly path: string },
@@ -121,12 +121,12 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
     }
   }
 
-  /** As `net.Server.address()`. */
+  /** Returns the bound address, as `net.Server.address()` does. */
   address(): ReturnType<Listener["address"]> {
     return this.#listener.address();
   }
 
-  /** Stops listening; resolves when the last connection is closed. */
+  /** Stops listening. Resolves when the last connection is closed. */
   async close(): Promise<void> {
     await this.#listener.drain();
     if (this.#sockets.size > 0) await new Promise<void>((resolve) => this.#closing.add(resolve));
@@ -143,11 +143,11 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
     const pending = this.#admission.accept(socket);
     this.#acceptor
       .authenticate(socket, pending)
-      .then(({ handshake, secret }) => ({ handshake, key: this.#keyOf(secret) }))
+      .then(({ handshake, secret }) => ({ handshake, key: this.#findKey(secret) }))
       .then(
         ({ handshake, key }) => {
           pending.admit(0);
-          this.#welcome(socket, handshake, key);
+          this.#onAuthenticated(socket, handshake, key);
         },
         (error: Error) => {
           socket.destroy();
@@ -156,8 +156,12 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
       );
   }
 
-  /** @throws SpipedError if the key of a verified client is not accepted now. */
-  #keyOf(secret: Secret): Key | undefined {
+  /**
+   * Returns the key of an authenticated client; undefined with a single key.
+   *
+   * @throws SpipedError if the key was removed or has expired.
+   */
+  #findKey(secret: Secret): Key | undefined {
     const { keys } = this.#options;
     if (keys === undefined) return undefined;
     const key = keys.find((key) => key.secret === secret);
@@ -166,10 +170,10 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
     return key;
   }
 
-  #welcome(wire: Socket, handshake: ServerHandshake, key: Key | undefined): void {
+  #onAuthenticated(encrypted: Socket, handshake: ServerHandshake, key: Key | undefined): void {
     const { send, session } = handshake.respond();
-    wire.write(send);
-    const socket = new SpipedSocket(wire, session, defaultEngine(), key);
+    encrypted.write(send);
+    const socket = new SpipedSocket(encrypted, session, defaultEngine(), key);
     if (key?.expires !== undefined) {
       const stop = callAt(key.expires.getTime(), () => socket.destroy(new KeyExpiredError(key)));
       socket.once("close", stop);
@@ -181,10 +185,10 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
 }
 
 /**
- * Makes a server for encrypted connections; `listen()` starts it.
+ * Creates a server for encrypted connections. Call `listen()` to start it.
  *
- * @param onConnection called with the stream of each client that has proved to hold the key.
- * @throws TypeError when the options make no sense.
+ * @param onConnection called with the stream of each authenticated client.
+ * @throws TypeError if the options are invalid.
  */
 export function createServer(
   options: ServerOptions,

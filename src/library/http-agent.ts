@@ -1,4 +1,4 @@
-/** HTTP through an encrypted connection, with the pooling of Node's own agent. */
+/** HTTP over encrypted connections, with the connection pooling of `http.Agent`. */
 import { Agent, type AgentOptions, type ClientRequestArgs } from "node:http";
 import type { Duplex } from "node:stream";
 import { type ConnectOptions, connect } from "./connect.ts";
@@ -15,17 +15,17 @@ class SpipedAgent extends Agent {
     _request: ClientRequestArgs,
     callback?: (error: Error | null, stream: Duplex) => void,
   ): undefined {
-    // Node calls back with an error and nothing else when a connection failed; its type leaves that out.
+    // Node's callback accepts an error without a stream, which its type does not allow.
     const done = callback as (error: Error | null, stream?: Duplex) => void;
     connect({ ...this.#target, allowHalfOpen: false }).then((socket) => done(null, socket), done);
   }
 }
 
 /**
- * Makes an agent for `http.request({ agent })`, whose connections all go to one encrypted address.
+ * Creates an agent for `http.request({ agent })` that connects to one encrypted address.
  *
- * @param target where to connect and how; the host and port of a request end up in its headers only.
- * @param options of `http.Agent`, `{ keepAlive: true }` for example.
+ * @param target options of `connect()`; a request's own host and port appear only in its headers.
+ * @param options options of `http.Agent`, for example `{ keepAlive: true }`.
  */
 export function httpAgent(target: ConnectOptions, options?: AgentOptions): Agent {
   return new SpipedAgent(target, options);

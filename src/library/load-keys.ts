@@ -1,4 +1,4 @@
-/** Reading keys from files. */
+/** Reads keys from files. */
 import { readFile } from "node:fs/promises";
 import { ConfigError } from "../config/config-error.ts";
 import { readKeyDirectory } from "../config/key-directory.ts";
@@ -6,11 +6,11 @@ import { Secret } from "../protocol/secret.ts";
 import type { Key } from "./create-server.ts";
 
 /**
- * Reads a key file. All its bytes count, as with `spiped -k`.
+ * Reads a key file. All its bytes belong to the key, as with `spiped -k`.
  *
  * @param file path of the file.
  * @returns the secret, for `connect()` and `createServer()`.
- * @throws the system's error if the file can't be read; SpipedError with code `ERR_SPIPED_CONFIG` if it is empty.
+ * @throws the system's error if the file cannot be read; SpipedError with code `ERR_SPIPED_CONFIG` if it is empty.
  */
 export async function loadKey(file: string | URL): Promise<Secret> {
   const contents = await readFile(file);
@@ -20,22 +20,23 @@ export async function loadKey(file: string | URL): Promise<Secret> {
   return secret;
 }
 
-/** How to read a directory of keys. */
+/** Options of `loadKeys()`. */
 export interface LoadKeysOptions {
   /**
-   * Called for each file that is ignored or refused, and for each key that everybody can read or that is short, with a
-   * sentence that names the file. `process.emitWarning` if absent.
+   * Called for each file that is ignored, rejected or unreadable, and for each key that is world-readable or short,
+   * with a sentence that names the file. Defaults to `process.emitWarning`.
    */
   readonly onWarning?: (message: string) => void;
 }
 
 /**
- * Reads a directory of keys, by the rules of `spiped -d -k DIRECTORY`: `NAME.key` and `NAME.ANYTHING.key` are keys of the
- * client NAME; a key of fewer than 16 bytes is refused; `expires` in `NAME.toml` holds for all keys of that client. The
- * other fields of that file, `target` and `max-connections`, mean nothing to a library.
+ * Reads a directory of keys by the rules of `spiped -d -k DIRECTORY`: `NAME.key` and `NAME.ANYTHING.key` are keys of
+ * the client NAME; a key of fewer than 16 bytes is rejected; `expires` in `NAME.toml` applies to all keys of that
+ * client. The other fields of that file, `target` and `max-connections`, are ignored.
  *
- * @returns the keys, for `createServer({ keys })`, in the order of their files' names.
- * @throws SpipedError with code `ERR_SPIPED_CONFIG` if the directory or a `.toml` file can't be read or makes no sense.
+ * @returns the keys, for `createServer({ keys })`, sorted by file name.
+ * @throws SpipedError with code `ERR_SPIPED_CONFIG` if the directory cannot be read, or a `.toml` file cannot be read
+ * or is invalid.
  */
 export async function loadKeys(directory: string, options: LoadKeysOptions = {}): Promise<Key[]> {
   const { onWarning = (message: string) => process.emitWarning(message, "SpipedWarning") } = options;

@@ -1,24 +1,24 @@
-/** An encrypted connection for ioredis, made anew whenever ioredis reconnects. */
+/** Encrypted connections for ioredis, including its reconnects. */
 import type { SpipedSocket } from "../tunnel/spiped-socket.ts";
 import { type ConnectOptions, connect } from "./connect.ts";
 
-/** What ioredis asks of a class in its `Connector` option. */
+/** Interface of the class in the `Connector` option of ioredis. */
 export interface RedisConnector {
-  /** Accepts any server: which one answers is decided by the key. */
+  /** Returns true: the key authenticates the server. */
   check(info: unknown): boolean;
   connect(): Promise<SpipedSocket>;
   disconnect(): void;
 }
 
 /**
- * Makes a class for the `Connector` option of ioredis.
+ * Returns a class for the `Connector` option of ioredis.
  *
  * @example
  * ```ts
  * const redis = new Redis({ Connector: redisConnector({ host: "redis.example.org", port: 16379, key }) });
  * ```
  *
- * @param options where to connect and how; ioredis's own `host`, `port` and `path` mean nothing then.
+ * @param options options of `connect()`; `host`, `port` and `path` of ioredis are ignored.
  */
 export function redisConnector(options: ConnectOptions): new () => RedisConnector {
   return class implements RedisConnector {
@@ -32,8 +32,8 @@ export function redisConnector(options: ConnectOptions): new () => RedisConnecto
     async connect(): Promise<SpipedSocket> {
       this.#attempt = new AbortController();
       const { signal } = this.#attempt;
-      const given = options.signal === undefined ? signal : AbortSignal.any([signal, options.signal]);
-      this.#socket = await connect({ ...options, signal: given, allowHalfOpen: false });
+      const combined = options.signal === undefined ? signal : AbortSignal.any([signal, options.signal]);
+      this.#socket = await connect({ ...options, signal: combined, allowHalfOpen: false });
       return this.#socket;
     }
 

@@ -1,8 +1,8 @@
-/** Socket addresses as they are typed for `-s`, `-t` and `-b` (Tarsnap's `sock_util`). */
+/** Parses socket addresses given to `-s`, `-t` and `-b` (Tarsnap's `sock_util`). */
 import { isIPv4, isIPv6 } from "node:net";
 import { SpipedError } from "../errors.ts";
 
-/** An address that was read but not looked up. */
+/** A parsed address, not yet resolved. */
 export type Address =
   | { readonly kind: "unix"; readonly path: string; readonly text: string }
   | {
@@ -19,33 +19,33 @@ export type ResolvedAddress =
   | { readonly kind: "unix"; readonly path: string }
   | { readonly kind: "tcp"; readonly host: string; readonly port: number; readonly family: 4 | 6 };
 
-/** A resolved address as `parseAddress` reads it. */
+/** Returns a resolved address in the syntax of `parseAddress`. */
 export function formatAddress(address: ResolvedAddress): string {
   return address.kind === "unix" ? address.path : `[${address.host}]:${address.port}`;
 }
 
-/** An address that can't be read. */
+/** Invalid address. */
 export class AddressError extends SpipedError {
   constructor(message: string) {
     super("ERR_SPIPED_ADDRESS", message);
   }
 }
 
-/** An address that is missing altogether, which the original takes for a wrong command line. */
+/** Missing address or host, which Tarsnap's spiped treats as a usage error. */
 export class EmptyAddressError extends AddressError {}
 
-/** The longest path that fits into a `sockaddr_un`, bytes. */
-const LONGEST_PATH = 107;
+/** Maximum length of a path in a `sockaddr_un`, in bytes, without the final NUL. */
+const MAX_PATH_BYTES = 107;
 
 /**
- * Reads `/absolute/path`, `[IP]:port` or `name:port`.
+ * Parses `/absolute/path`, `[IP]:port` or `name:port`.
  *
  * @throws AddressError
  */
 export function parseAddress(text: string): Address {
   if (text === "") throw new EmptyAddressError("Empty socket address");
   if (text.startsWith("/")) {
-    if (Buffer.byteLength(text) > LONGEST_PATH) throw new AddressError(`socket path too long: ${text}`);
+    if (Buffer.byteLength(text) > MAX_PATH_BYTES) throw new AddressError(`socket path too long: ${text}`);
     return { kind: "unix", path: text, text };
   }
   const colon = text.lastIndexOf(":");
@@ -58,8 +58,8 @@ export function parseAddress(text: string): Address {
 }
 
 /**
- * Reads a local address to connect from: as `parseAddress`, but the port may be absent or 0, and then the system
- * chooses one.
+ * Parses a local address to connect from, in the syntax of `parseAddress`. The port may be omitted or 0; the kernel
+ * then chooses one.
  *
  * @throws AddressError
  */
@@ -81,14 +81,14 @@ function parseBracketed(host: string, text: string, port: () => number): Address
   const ip = host.slice(1, -1);
   const family = ip.includes(":") ? 6 : 4;
   const number = port();
-  // A zone, as in fe80::1%eth0, is none of `inet_pton`'s business.
+  // isIPv6() accepts a zone, as in fe80::1%eth0; inet_pton(), which Tarsnap's spiped uses, does not.
   if (family === 6 ? !isIPv6(ip) || ip.includes("%") : !isIPv4(ip)) {
     throw new AddressError(`Error parsing IP address: ${ip}`);
   }
   return { kind: "ip", host: ip, port: number, family, text };
 }
 
-/** A port in decimal; leading blanks and a plus sign pass, as in C. */
+/** Parses a decimal port. Allows leading white space and a plus sign, as C does. */
 function parsePort(text: string, lowest: number): number {
   const port = /^[ \t\n\v\f\r]*\+?\d+$/.test(text) ? Number(text) : Number.NaN;
   if (!(port >= lowest && port <= 65_535)) throw new AddressError(`Invalid port number: ${text}`);

@@ -1,17 +1,17 @@
 /**
- * A listening socket before anybody accepts from it: bound while the process may still bind it, sent to the processes
- * that accept.
+ * Sockets that are bound but not yet listening: bound before the process drops its privileges, then sent to the
+ * processes that accept.
  *
- * `server.listen()` binds and accepts in one step. `net._createServerHandle`, which `node:cluster` uses for the same
- * purpose, only binds. Node does not document it, so `canBindOnly` says whether this version has it; without it a
- * process binds when it begins to accept, and there can be no workers.
+ * `server.listen()` binds and listens in one step. `net._createServerHandle`, which `node:cluster` uses for the same
+ * purpose, only binds. It is undocumented, so `canBindOnly` reports whether this version has it; without it, a process
+ * binds when it starts to accept, and workers are not available.
  */
 import net from "node:net";
 import { getSystemErrorName } from "node:util";
 import type { ResolvedAddress } from "./address.ts";
 import { bindSocketFile, removeSocketFile, type SocketFileOptions } from "./socket-file.ts";
 
-/** Node's handle of a socket: `server.listen()` and `subprocess.send()` take it. */
+/** Node's internal handle of a socket, as accepted by `server.listen()` and `subprocess.send()`. */
 export interface SocketHandle {
   readonly fd: number;
   /** Undefined for a UNIX socket. */
@@ -29,13 +29,13 @@ type CreateServerHandle = (
 const createServerHandle = (net as unknown as { _createServerHandle?: CreateServerHandle })
   ._createServerHandle;
 
-/** True if this version of Node can bind a socket without accepting from it. */
-export const canBindOnly = typeof createServerHandle === "function";
+/** True if this version of Node can bind a socket without listening on it. */
+export const canBindWithoutListening = typeof createServerHandle === "function";
 
-/** Stands for the address family of a UNIX socket, and for its port. */
+/** Node's value for the address family, and for the port, of a UNIX socket. */
 const UNIX = -1;
 
-/** A bound socket, to be closed by its owner. */
+/** A bound socket. Its owner closes it. */
 export class BoundSocket {
   readonly handle: SocketHandle;
   readonly #path: string | undefined;
@@ -46,10 +46,10 @@ export class BoundSocket {
   }
 
   /**
-   * Binds an address. The file of a UNIX socket that no process uses any more is replaced.
+   * Binds an address. Replaces the file of a UNIX socket that no process uses.
    *
-   * @param file of a UNIX socket.
-   * @throws the system's error, with `code` EADDRINUSE, EACCES, ENOENT and so on, or UntrustedPathError.
+   * @param file mode and owner of a UNIX socket's file.
+   * @throws the system error, with `code` EADDRINUSE, EACCES, ENOENT and so on, or UntrustedPathError.
    */
   static async bind(address: ResolvedAddress, file: SocketFileOptions = {}): Promise<BoundSocket> {
     if (address.kind === "tcp") return new BoundSocket(create(address.host, address.port, address.family));
@@ -68,23 +68,23 @@ export class BoundSocket {
     }
   }
 
-  /** Takes a socket that another process has bound; `fd` is its file descriptor in this process. */
+  /** Wraps an inherited socket that another process has bound; `fd` is its file descriptor in this process. */
   static inherit(fd: number): BoundSocket {
     return new BoundSocket(create(null, null, null, fd));
   }
 
-  /** Takes the copy of a socket that another process has bound and sent. */
+  /** Wraps a socket that another process has bound and sent to this one. */
   static receive(handle: SocketHandle): BoundSocket {
     return new BoundSocket(handle);
   }
 
-  /** Closes this process's copy, and removes the file of a UNIX socket. */
+  /** Closes this process's copy. Removes the file of a UNIX socket if `bind` created it. */
   close(): void {
     this.removeFile();
     this.handle.close();
   }
 
-  /** Removes the file of a UNIX socket, for a socket whose descriptor a server in this process has taken over. */
+  /** Removes the file as `close` does, but leaves the descriptor open: a server in this process now owns it. */
   removeFile(): void {
     if (this.#path !== undefined) removeSocketFile(this.#path);
   }
@@ -98,7 +98,7 @@ function create(
 ): SocketHandle {
   const handle = createServerHandle!(address, port, family, fd);
   if (typeof handle === "number") throw systemError(handle);
-  // libuv keeps a bind's EADDRINUSE back until somebody listens, or asks for the address.
+  // libuv defers the EADDRINUSE of bind() until listen() or getsockname().
   const error = handle.getsockname?.({}) ?? 0;
   if (error !== 0) {
     handle.close();

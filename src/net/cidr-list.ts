@@ -1,28 +1,32 @@
-/** Lists of client addresses: single ones and CIDR ranges. */
+/** Lists of client addresses and CIDR ranges. */
 import { BlockList, isIP } from "node:net";
 import { AddressError } from "./address.ts";
 
-/** Stands for all clients of a UNIX socket. */
+/** Entry that matches all clients of UNIX sockets. */
 const UNIX = "unix";
 
-/** Tells whether an address is on the list. */
+/** A list of addresses and CIDR ranges. */
 export class AddressList {
   readonly #ranges = new BlockList();
   #unix = false;
 
   /**
-   * @param entries each an IP address, a range such as `192.0.2.0/24` or `2001:db8::/32`, or `unix`.
+   * @param entries IP addresses, ranges such as `192.0.2.0/24` or `2001:db8::/32`, or `unix`.
    * @throws AddressError
    */
   constructor(entries: Iterable<string>) {
     for (const entry of entries) this.#add(entry);
   }
 
-  /** @param address of a TCP client; undefined for one of a UNIX socket. */
+  /**
+   * Returns true if an address is on the list.
+   *
+   * @param address a TCP client's address; undefined for a client of a UNIX socket.
+   */
   includes(address: string | undefined): boolean {
     if (address === undefined) return this.#unix;
-    const plain = address.replace(/^::ffff:(?=\d+\.)/i, "");
-    return this.#ranges.check(plain, isIP(plain) === 6 ? "ipv6" : "ipv4");
+    const unmapped = address.replace(/^::ffff:(?=\d+\.)/i, "");
+    return this.#ranges.check(unmapped, isIP(unmapped) === 6 ? "ipv6" : "ipv4");
   }
 
   #add(entry: string): void {

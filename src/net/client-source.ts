@@ -1,14 +1,14 @@
-/** What limits and penalties take for one client: an IPv4 address, or a /64 network of IPv6, which one host may own. */
+/** A client's source, the unit of limits and penalties: an IPv4 address, or an IPv6 /64, which one host may own. */
 import { isIPv6 } from "node:net";
 
-/** Stands for all clients of UNIX sockets. */
+/** Source of all clients of UNIX sockets. */
 const UNIX_SOURCE = "unix";
 
 /**
- * Returns the source of a client's address. An IPv4 address that is mapped into IPv6 is the IPv4 address; the clients on
- * one link have their whole link-local addresses, since they share the prefix.
+ * Returns the source of a client. An IPv4-mapped address counts as IPv4. A link-local address counts in full, since all
+ * hosts on a link share the prefix.
  *
- * @param address of a TCP client; undefined for one of a UNIX socket.
+ * @param address a TCP client's address; undefined for a client of a UNIX socket.
  */
 export function sourceOf(address: string | undefined): string {
   if (address === undefined) return UNIX_SOURCE;
@@ -19,7 +19,7 @@ export function sourceOf(address: string | undefined): string {
   const groups = front === "" ? [] : front.split(":");
   if (back !== undefined) {
     const tail = back === "" ? [] : back.split(":");
-    // A dotted quad at the end stands for two groups.
+    // A trailing dotted quad is two groups.
     const length = tail.length + (back.includes(".") ? 1 : 0);
     while (groups.length + length < 8) groups.push("0");
     groups.push(...tail);

@@ -1,10 +1,10 @@
-/** No connection came about. */
+/** Error for a failed connection attempt. */
 import { SpipedError } from "../errors.ts";
 
-/** Why no connection to a target came about. */
+/** Reason for a failed connection attempt. */
 export type ConnectErrorCode = "ERR_SPIPED_CONNECT" | "ERR_SPIPED_CONNECT_TIMEOUT";
 
-/** None of the addresses could be connected to; `cause` is the last address' error. */
+/** No address accepted a connection; `cause` is the error of the last address tried. */
 export class ConnectError extends SpipedError {
   declare readonly code: ConnectErrorCode;
 

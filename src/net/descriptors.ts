@@ -1,43 +1,43 @@
 /**
- * How many file descriptors connections may use. libuv accepts and closes connections that it has no descriptor for, and
- * reports that to nobody, so the limit is kept here: some descriptors are left to everything that is no connection, and a
- * connection is closed on purpose before the process runs out.
+ * Limits the file descriptors that connections use. Without a free descriptor, libuv accepts and closes connections
+ * without reporting it. So some descriptors are reserved for other uses, and a connection is closed deliberately before
+ * the process runs out.
  */
 import { readFileSync } from "node:fs";
 
-/** Listening sockets, the log, DNS lookups, the status address, and what Node opens for itself, of which there are 22. */
+/** Descriptors for listening sockets, the log, DNS lookups, the status address, and the 22 that Node opens itself. */
 const BASE_RESERVE = 40;
 const MAX_RESERVE = 256;
-/** However low the limit is. */
+/** Minimum number of descriptors for connections, regardless of the limit. */
 const MIN_USABLE = 8;
 
-/** How long to keep quiet after a warning, ms. */
+/** Minimum time between warnings, in ms. */
 const WARN_INTERVAL_MS = 60_000;
 
 /**
- * Returns how many descriptors this process may have, `Infinity` if the system does not say. Node raises its limit to
- * the hard one when it starts.
+ * Returns the limit on this process's descriptors, `Infinity` if unknown. Node raises its soft limit to the hard limit
+ * at startup.
  */
 export function descriptorLimit(): number {
   try {
     const found = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "latin1"));
     return found === null ? Number.POSITIVE_INFINITY : Number(found[1]);
   } catch {
-    // No such file: not Linux.
+    // Not Linux.
     return Number.POSITIVE_INFINITY;
   }
 }
 
-/** Counts the descriptors that connections hold, of those that they may hold. */
+/** Counts the descriptors in use by connections against their limit. */
 export class DescriptorBudget {
   readonly #limit: number;
-  /** How many descriptors connections may hold in all. */
+  /** Maximum number of descriptors for all connections. */
   readonly usable: number;
   readonly #warn: (error: Error) => void;
   #warnedAt = Number.NEGATIVE_INFINITY;
   #taken = 0;
 
-  /** @param warn called if connections have to be closed for lack of descriptors, at most once a minute. */
+  /** @param warn called if connections are closed for lack of descriptors, at most once a minute. */
   constructor(warn: (error: Error) => void) {
     this.#limit = descriptorLimit();
     const reserve = Math.min(MAX_RESERVE, BASE_RESERVE + this.#limit / 16);
@@ -45,7 +45,7 @@ export class DescriptorBudget {
     this.#warn = warn;
   }
 
-  /** True if `count` more may be taken. */
+  /** Returns true if `count` more descriptors are available. */
   has(count: number): boolean {
     return this.#taken + count <= this.usable;
   }
@@ -58,7 +58,7 @@ export class DescriptorBudget {
     this.#taken -= count;
   }
 
-  /** Warns that the limit makes connections fail. */
+  /** Warns that connections fail for lack of descriptors. */
   reportShortage(): void {
     const now = performance.now();
     if (now - this.#warnedAt < WARN_INTERVAL_MS) return;

@@ -1,75 +1,77 @@
-/** Connecting to a target (Tarsnap's `sock_connect`): its addresses in order, the next one when one fails. */
+/** Connects to a target (Tarsnap's `sock_connect`): tries its addresses in order until one succeeds. */
 import type { Socket } from "node:net";
 import type { ResolvedAddress } from "./address.ts";
 import { ConnectError } from "./connect-error.ts";
 import { connectDirect } from "./direct-read.ts";
 import { onAbort } from "./on-abort.ts";
-import { arrivalDeadline } from "./timers.ts";
+import { startArrivalTimeout } from "./timers.ts";
 
-/** Where and how to connect. */
+/** Options for `dial`. */
 export interface DialOptions {
-  /** Tried in this order. */
+  /** Addresses in the order in which to try them. */
   readonly addresses: readonly ResolvedAddress[];
-  /** For all attempts together, ms; `Infinity` waits for ever. */
+  /** Timeout for all attempts together, in ms; `Infinity` for none. */
   readonly timeout: number;
   /** Local address to connect from. */
   readonly bind?: ResolvedAddress | undefined;
-  /** Ends the attempt with the signal's reason. */
+  /** Aborts the attempt, which rejects with the signal's reason. */
   readonly signal?: AbortSignal | undefined;
   /** Called with each address before it is tried. */
   readonly onAttempt?: (address: ResolvedAddress) => void;
-  /** Told of each address that failed. */
+  /** Called with each address that failed. */
   readonly onAttemptFailed?: (address: ResolvedAddress, error: NodeJS.ErrnoException) => void;
 }
 
 /**
- * Connects to the first address that lets us.
+ * Connects to the first address that accepts the connection.
  *
- * @returns the connected socket, half-open capable and paused, with nothing read yet. The caller must listen for its errors at once.
- * @throws ConnectError `ERR_SPIPED_CONNECT` when every address failed, `ERR_SPIPED_CONNECT_TIMEOUT` when time ran out.
+ * @returns the connected socket, with `allowHalfOpen`, paused and unread. The caller must add an 'error' listener
+ * immediately.
+ * @throws ConnectError `ERR_SPIPED_CONNECT` if every address failed, `ERR_SPIPED_CONNECT_TIMEOUT` on timeout; or the
+ * signal's reason.
  */
 export function dial(options: DialOptions): Promise<Socket> {
   const { addresses, timeout, signal } = options;
   return new Promise((resolve, reject) => {
     let socket: Socket | undefined;
     const settle = (outcome: () => void) => {
-      cancelDeadline();
-      stopWatching();
+      cancelTimeout();
+      removeAbortListener();
       outcome();
     };
-    const giveUp = (error: unknown) => {
+    const fail = (error: unknown) => {
       settle(() => reject(error));
       socket?.destroy();
     };
-    const abort = () => giveUp(signal?.reason);
-    const cancelDeadline = arrivalDeadline(timeout, () =>
-      giveUp(new ConnectError("ERR_SPIPED_CONNECT_TIMEOUT", `no connection within ${timeout / 1000} s`)),
+    const abort = () => fail(signal?.reason);
+    const cancelTimeout = startArrivalTimeout(timeout, () =>
+      fail(new ConnectError("ERR_SPIPED_CONNECT_TIMEOUT", `no connection within ${timeout / 1000} s`)),
     );
-    const stopWatching = onAbort(signal, abort);
+    const removeAbortListener = onAbort(signal, abort);
 
-    const attempt = (index: number, cause?: Error) => {
+    const tryAddress = (index: number, cause?: Error) => {
       const address = addresses[index];
       if (address === undefined) {
-        const why = cause === undefined ? "no address" : cause.message;
-        giveUp(new ConnectError("ERR_SPIPED_CONNECT", `could not connect: ${why}`, { cause }));
+        const reason = cause === undefined ? "no address" : cause.message;
+        fail(new ConnectError("ERR_SPIPED_CONNECT", `could not connect: ${reason}`, { cause }));
         return;
       }
       options.onAttempt?.(address);
       const current = open(address, options.bind);
       socket = current;
-      const failed = (error: NodeJS.ErrnoException) => {
+      const onError = (error: NodeJS.ErrnoException) => {
         options.onAttemptFailed?.(address, error);
-        attempt(index + 1, error);
+        tryAddress(index + 1, error);
       };
-      current.once("error", failed);
+      current.once("error", onError);
       current.once("connect", () => {
-        current.off("error", failed);
+        current.off("error", onError);
         settle(() => resolve(current));
       });
     };
 
     if (signal?.aborted) abort();
-    else attempt(0);
+    else tryAddress(0);
   });
 }
 

@@ -1,63 +1,63 @@
 /**
- * Reading sockets into one buffer that all of them share, instead of a new one for each read: Node's `onread`. What
- * arrives is sealed or opened before the next read, so one buffer is enough; bulk transfers gain 11 to 16 %.
+ * Reads all sockets into one shared buffer (Node's `onread`) instead of allocating one per read. Received data is
+ * encrypted or decrypted before the next read, so one buffer is enough; bulk transfers are 11 to 16 % faster.
  *
- * Such a socket is an ordinary stream until somebody takes its reads over.
+ * Such a socket is an ordinary stream until a reader is attached.
  */
 import { type NetConnectOpts, Socket, type SocketConnectOpts, type SocketConstructorOpts } from "node:net";
-import { LONGEST_READ, nextReadSize } from "./fairness.ts";
+import { MAX_READ_BYTES, nextReadSize } from "./fairness.ts";
 
 /**
- * Takes what one read gave. The bytes are valid during the call only.
+ * Receives the bytes of one read. They are valid only during the call.
  *
- * @returns false to stop reading, until `resume()`.
+ * @returns false to stop reading until `resume()`.
  */
 export type Reader = (chunk: Buffer) => boolean;
 
 type WriteCallback = (error?: Error | null) => void;
 
-const shared = Buffer.allocUnsafeSlow(LONGEST_READ);
-/** Its beginnings that reads go into, by size. */
-const starts = new Map<number, Buffer>();
+const shared = Buffer.allocUnsafeSlow(MAX_READ_BYTES);
+/** Views of the start of `shared`, by size. */
+const views = new Map<number, Buffer>();
 
-/** The beginning of the shared buffer, for a read of so many bytes at most. */
-function startOf(size: number): Buffer {
-  let start = starts.get(size);
-  if (start === undefined) {
-    start = shared.subarray(0, size);
-    starts.set(size, start);
+/** Returns a view of the start of the shared buffer, for a read of at most `size` bytes. */
+function sharedView(size: number): Buffer {
+  let view = views.get(size);
+  if (view === undefined) {
+    view = shared.subarray(0, size);
+    views.set(size, view);
   }
-  return start;
+  return view;
 }
 
 /**
- * A socket whose reads can be taken over, and whose failed writes do not discard what it has received.
+ * A socket to which a reader can be attached, and on which a failed write does not discard received data.
  *
- * When a peer resets a connection, the system keeps what the peer had sent before; but Node destroys a socket as soon
- * as a write fails. So a write that fails is held back here until all has been read. The socket's reads must go on
- * meanwhile, or `deferWriteErrors` be set to false.
+ * When a peer resets a connection, the kernel keeps the data received before; but Node destroys a socket as soon as a
+ * write fails. So this class defers the error of a write until all data has been read. Unless `deferWriteErrors` is set
+ * to false, the caller must keep reading meanwhile.
  */
 export class DirectSocket extends Socket {
-  /** Whether an error of a write waits for the end of the reads. */
+  /** Whether write errors are deferred until the end of the readable side. */
   deferWriteErrors = true;
-  /** What reads are handed to, once they have been taken over. */
+  /** Receives the data of each read; undefined while the socket is an ordinary stream. */
   reader: Reader | undefined;
   #writeError: Error | undefined;
 
-  /** The error of the write that failed, while the socket is still read; 'writeError' is emitted when it is set. */
+  /** The deferred error of a failed write; 'writeError' is emitted when it is set. */
   get writeError(): Error | undefined {
     return this.#writeError;
   }
 
   override _write(chunk: unknown, encoding: BufferEncoding, callback: WriteCallback): void {
-    super._write(chunk, encoding, this.#afterReads(callback));
+    super._write(chunk, encoding, this.#deferError(callback));
   }
 
   override _writev(chunks: { chunk: unknown; encoding: BufferEncoding }[], callback: WriteCallback): void {
-    super._writev!(chunks, this.#afterReads(callback));
+    super._writev!(chunks, this.#deferError(callback));
   }
 
-  #afterReads(callback: WriteCallback): WriteCallback {
+  #deferError(callback: WriteCallback): WriteCallback {
     return (error) => {
       if (!error || !this.deferWriteErrors || this.readableEnded || this.destroyed) {
         callback(error);
@@ -70,57 +70,57 @@ export class DirectSocket extends Socket {
   }
 }
 
-function makeSocket(options: { handle?: object; pauseOnCreate?: boolean }): DirectSocket {
-  // It is not there yet when Node asks for the first buffer.
+function createSocket(options: { handle?: object; pauseOnCreate?: boolean }): DirectSocket {
+  // Node requests the first buffer in the constructor, before this is set.
   let socket: DirectSocket | undefined;
   const onread = {
-    buffer: () => startOf(socket?.reader === undefined ? LONGEST_READ : nextReadSize()),
+    buffer: () => sharedView(socket?.reader === undefined ? MAX_READ_BYTES : nextReadSize()),
     callback(length: number) {
       const chunk = shared.subarray(0, length);
       const reader = socket!.reader;
       return reader === undefined ? socket!.push(Buffer.from(chunk)) : reader(chunk);
     },
   };
-  // Node's types don't know all of these.
+  // Node's types lack some of these options.
   const all = { ...options, allowHalfOpen: true, onread } as SocketConstructorOpts;
   socket = new DirectSocket(all);
   return socket;
 }
 
 /**
- * As `net.connect`, for a half-open capable socket whose reads can be taken over. Nothing is read from it before it is
- * resumed: a target that answers and resets at once is found out by the reader, behind the answer.
+ * Connects like `net.connect`, with `allowHalfOpen` and support for `attachReader`. The socket stays unread until it is
+ * resumed, so that if a target replies and resets immediately, the reader gets the reply before the reset.
  */
 export function connectDirect(options: NetConnectOpts): Socket {
-  const socket = makeSocket({});
+  const socket = createSocket({});
   socket.pause();
   return socket.connect(options as SocketConnectOpts);
 }
 
 /**
- * An accepted socket, made anew so that its reads can be taken over: `net.Server` has no option for it. If this
- * version of Node does not show the handle, the socket is returned as it is, and read in the ordinary way.
+ * Returns a new socket for an accepted socket's handle, so that a reader can be attached: `net.Server` has no option
+ * for `onread`. If this version of Node does not expose the handle, returns the socket unchanged.
  *
- * @param accepted half-open capable and paused, with nothing read yet.
+ * @param accepted a socket with `allowHalfOpen`, paused and unread.
  */
-export function adoptDirect(accepted: Socket): Socket {
+export function rewrapSocket(accepted: Socket): Socket {
   const holder = accepted as unknown as { _handle?: object | null };
   const handle = holder._handle;
   if (!handle) return accepted;
   holder._handle = null;
   accepted.destroy();
-  return makeSocket({ handle, pauseOnCreate: true });
+  return createSocket({ handle, pauseOnCreate: true });
 }
 
 /**
- * Hands all that a socket receives from now on, and what it has buffered, to `reader`. The socket must be paused;
- * `resume()` starts it.
+ * Passes the data that a socket has buffered, and all that it receives from now on, to `reader`. The socket must be
+ * paused; `resume()` starts it.
  *
- * @returns a function that gives the reads back.
+ * @returns a function that detaches the reader.
  */
-export function takeReads(socket: Socket, reader: Reader): () => void {
+export function attachReader(socket: Socket, reader: Reader): () => void {
   if (socket instanceof DirectSocket) socket.reader = reader;
-  // What is buffered comes as events, and so does everything from a socket that was not made here.
+  // Buffered data arrives as events, as does all data of a socket that is not a DirectSocket.
   const onData = (chunk: Buffer) => {
     if (!reader(chunk)) socket.pause();
   };

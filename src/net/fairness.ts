@@ -1,50 +1,50 @@
 /**
- * Fairness among connections. A socket that always has more to read would be read up to 32 times before the event loop
- * looks at any other; with that much to seal each time that is milliseconds. So each source reads for one turn of the
- * loop only so much, and goes on in the next.
+ * Fairness among connections. The event loop reads a socket that always has more data up to 32 times before it polls
+ * the others; encrypting that much takes milliseconds. So each source has a read budget per event-loop iteration and
+ * continues in the next.
  *
- * How much depends on who else is there. A transfer is fastest with large reads; beside a conversation on another
- * connection, though, large batches make every program on its way run long before the next one gets the processor.
- * Small ones bring the 99th percentile of an echo beside a transfer from 7 to 4.7 ms, where the original has 4.6, and
- * leave the transfer 1.4 times as fast as with the original.
+ * The budget depends on the other connections. A bulk transfer is fastest with large reads. But large batches also make
+ * each program on the path run longer before the next gets the CPU, which delays interactive connections. Small reads
+ * reduce the 99th percentile of an echo during a transfer from 7 to 4.7 ms (Tarsnap's spiped: 4.6 ms); the transfer is
+ * still 1.4 times as fast as with Tarsnap's spiped.
  */
 
-/** The most bytes of one read, and of one turn: two batches of packets, 0.2 ms of work. */
-export const LONGEST_READ = 128 * 1024;
-/** The same beside a conversation; and the most bytes of one read whose sink may be stuck. */
-export const SHORT_READ = 16 * 1024;
+/** Maximum bytes per read, and per source and event-loop iteration: two batches of packets, 0.2 ms of work. */
+export const MAX_READ_BYTES = 128 * 1024;
+/** The same while another connection is interactive; also the maximum bytes per read if the sink may be stalled. */
+export const SHORT_READ_BYTES = 16 * 1024;
 /**
- * A sink that has taken this much is being read by somebody: it is more than the system buffers for one (4 MiB by
- * default). Before, it may be full at any moment and stay so, and what was read last is held in memory until then.
+ * Bytes after which a sink's peer is known to read: more than the kernel buffers for a socket (4 MiB by default).
+ * Before that, the sink may fill up at any time and stay full, which keeps the last read in memory.
  */
-const PROOF = 8 * 1024 * 1024;
-/** How many connections may do long reads on credit, before their sink has taken so much. */
-const CREDITS = 16;
-/** A sink that takes nothing for so long has to prove again that it is read, ms. */
-const STUCK = 1000;
-/** A connection whose reads are smaller than this on average is a conversation. */
-const CONVERSATION = 4096;
-/** How long after a conversation's last read others make room for it, ms. */
-const PATIENCE = 20;
+const PROVEN_SINK_BYTES = 8 * 1024 * 1024;
+/** Maximum number of sources that may use long reads before their sink is proven. */
+const MAX_CREDITS = 16;
+/** Time without a read after which a source's sink no longer counts as proven, in ms. */
+const STALL_MS = 1000;
+/** A connection is interactive if the average read in either direction is smaller than this, in bytes. */
+const INTERACTIVE_READ_BYTES = 4096;
+/** Time after an interactive connection's last read during which other connections use short reads, in ms. */
+const INTERACTIVE_MS = 20;
 
-/** The connection that had a conversation last, and until when there is room for it. */
-let conversation: object | undefined;
-let until = 0;
-let readSize = LONGEST_READ;
-let credits = CREDITS;
+/** The last interactive connection, and the end of the time in which others use short reads. */
+let interactive: object | undefined;
+let interactiveUntil = 0;
+let readSize = MAX_READ_BYTES;
+let credits = MAX_CREDITS;
 
-/** How many bytes the source that was counted last may read next. */
+/** Returns the maximum size of the next read of the source counted last, in bytes. */
 export function nextReadSize(): number {
   return readSize;
 }
 
-/** One source's part in the turns. */
-export class Turn {
+/** The read budget of one source. */
+export class ReadBudget {
   readonly #connection: object;
   #average = 0;
-  /** Bytes read in this turn. */
+  /** Bytes read since the last `begin`. */
   #read = 0;
-  /** Bytes read since the sink was stuck. */
+  /** Bytes read since the sink last stalled. */
   #flowed = 0;
   #hasCredit = false;
   #lastRead = 0;
@@ -57,42 +57,43 @@ export class Turn {
   /**
    * Counts a read.
    *
-   * @returns false if the source must wait for the next turn.
+   * @returns false if the source must wait for the next event-loop iteration.
    */
   take(length: number): boolean {
     this.#average += (length - this.#average) / (this.#average === 0 ? 1 : 8);
     const now = performance.now();
-    if (this.#average < CONVERSATION) {
-      conversation = this.#connection;
-      until = now + PATIENCE;
+    if (this.#average < INTERACTIVE_READ_BYTES) {
+      interactive = this.#connection;
+      interactiveUntil = now + INTERACTIVE_MS;
     }
     this.#lastRead = now;
     this.#read += length;
     this.#flowed += length;
-    const most = now < until && conversation !== this.#connection ? SHORT_READ : LONGEST_READ;
-    readSize = this.#mayReadLong(length) ? most : SHORT_READ;
-    return this.#read < most;
+    const limit =
+      now < interactiveUntil && interactive !== this.#connection ? SHORT_READ_BYTES : MAX_READ_BYTES;
+    readSize = this.#mayReadLong(length) ? limit : SHORT_READ_BYTES;
+    return this.#read < limit;
   }
 
-  /** To be called when the source has waited, for its turn or for its sink. */
+  /** Renews the budget; called when the source resumes after waiting for its next iteration or its sink. */
   begin(): void {
     this.#read = 0;
-    if (performance.now() - this.#lastRead >= STUCK) this.#flowed = 0;
+    if (performance.now() - this.#lastRead >= STALL_MS) this.#flowed = 0;
   }
 
-  /** Gives the credit back; to be called when the source is not read any more. */
+  /** Returns the credit; called when reading from the source stops. */
   end(): void {
     if (this.#hasCredit) credits += 1;
     this.#hasCredit = false;
   }
 
   #mayReadLong(length: number): boolean {
-    if (this.#flowed >= PROOF) {
+    if (this.#flowed >= PROVEN_SINK_BYTES) {
       this.end();
       return true;
     }
-    // Only who has more to read than a short read gives needs credit.
-    if (!this.#hasCredit && length >= SHORT_READ && credits > 0) {
+    // A source whose reads are short needs no credit.
+    if (!this.#hasCredit && length >= SHORT_READ_BYTES && credits > 0) {
       credits -= 1;
       this.#hasCredit = true;
     }
@@ -102,14 +103,14 @@ export class Turn {
 
 let waiting: (() => void)[] = [];
 
-/** Calls `goOn` in the next turn of the event loop, after everything that is due now. */
-export function nextTurn(goOn: () => void): void {
-  waiting.push(goOn);
-  if (waiting.length === 1) setImmediate(begin);
+/** Calls `resume` in the next event-loop iteration, after all events of this one. */
+export function onNextIteration(resume: () => void): void {
+  waiting.push(resume);
+  if (waiting.length === 1) setImmediate(resumeAll);
 }
 
-function begin(): void {
-  const due = waiting;
+function resumeAll(): void {
+  const batch = waiting;
   waiting = [];
-  for (const goOn of due) goOn();
+  for (const resume of batch) resume();
 }

@@ -1,9 +1,9 @@
 import { isIPv4 } from "node:net";
 
-/** The 4 or 16 bytes of an IP address, in network order. */
+/** Returns the 4 or 16 bytes of an IP address in network order. */
 export function addressBytes(address: string): Buffer {
   if (isIPv4(address)) return Buffer.from(address.split(".").map(Number));
-  // Let the URL parser do what it does best: expand "::" and an embedded IPv4 address.
+  // The URL parser converts an embedded IPv4 address to hex groups.
   const canonical = new URL(`http://[${address.replace(/%.*/, "")}]`).hostname.slice(1, -1);
   const [head = "", tail] = canonical.split("::");
   const groups = (part: string) =>

@@ -1,9 +1,9 @@
 /**
- * Passing a broken connection on: everything that was written to a socket is delivered, then it is reset.
+ * Propagates a lost connection: delivers everything written to a socket, then resets it.
  *
- * A reset makes the system throw away what it has not sent yet, so one has to wait until the peer's system has
- * acknowledged everything. Node can't ask for that, but Linux shows it for all sockets in /proc/net. What the peer's
- * system has received it keeps for its program, at least Linux and the BSDs do, also when a reset comes behind.
+ * A reset makes the kernel discard unsent data, so the peer's kernel must acknowledge everything first. Node has no API
+ * for that, but Linux lists the unacknowledged bytes of all sockets in /proc/net. The peer's kernel keeps received data
+ * for its program even if a reset follows, at least on Linux and the BSDs.
  */
 import { readFile } from "node:fs/promises";
 import type { Socket } from "node:net";
@@ -11,44 +11,44 @@ import { endianness } from "node:os";
 import { DirectSocket } from "./direct-read.ts";
 import { addressBytes } from "./ip-bytes.ts";
 import { isTcp, reset } from "./reset.ts";
-import { deadline } from "./timers.ts";
+import { startTimeout } from "./timers.ts";
 
-/** How long a peer may leave everything unacknowledged before it is reset all the same, ms. */
-const LONGEST_STALL = 60_000;
-/** How long to wait where the system does not show what is acknowledged, ms. */
-const BLIND_WAIT = 1000;
-/** Between two looks at what is acknowledged, ms. */
-const SHORTEST_WAIT = 5;
-const LONGEST_WAIT = 250;
-/** A look takes the system about 50 ns a byte; this many bytes for each ms of waiting keep that to a part of the time. */
+/** Maximum time without a new acknowledgement before the socket is reset anyway, in ms. */
+const MAX_STALL_MS = 60_000;
+/** Time to wait if the unacknowledged bytes are unknown, in ms. */
+const BLIND_WAIT_MS = 1000;
+/** Bounds of the polling interval, in ms. */
+const MIN_WAIT_MS = 5;
+const MAX_WAIT_MS = 250;
+/** The kernel takes about 50 ns per byte of these tables; waiting 1 ms per 4096 bytes bounds the share of CPU time. */
 const BYTES_PER_MS = 4096;
 
 interface Lingering {
-  /** What names the socket in /proc/net; undefined for one that is not shown there. */
+  /** Text that identifies the socket in /proc/net; undefined if it is not listed there. */
   readonly row: string | undefined;
-  /** What was left at the last look, bytes. */
+  /** Undelivered bytes at the last poll. */
   left: number;
-  /** When that changed last. */
+  /** Time of the last change of `left`, in ms on the monotonic clock. */
   changedAt: number;
 }
 
 const lingering = new Map<Socket, Lingering>();
-let looking = false;
+let polling = false;
 
 /**
- * Resets a socket, or closes it if it is a UNIX socket, when its peer has everything that was written to it. Nothing
- * may be written to it any more; what it receives is discarded.
+ * Resets a TCP socket, or closes a UNIX socket, once its peer has received everything written to it. The caller must
+ * not write to it any more; received data is discarded.
  *
- * @param closed called when the socket is closed.
+ * @param onClosed called when the socket is closed.
  */
-export function resetWhenDelivered(socket: Socket, closed: () => void): void {
+export function resetWhenDelivered(socket: Socket, onClosed: () => void): void {
   if (socket.destroyed) {
-    closed();
+    onClosed();
     return;
   }
   socket.once("close", () => {
     lingering.delete(socket);
-    closed();
+    onClosed();
   });
   if (socket instanceof DirectSocket) {
     socket.deferWriteErrors = false;
@@ -59,20 +59,20 @@ export function resetWhenDelivered(socket: Socket, closed: () => void): void {
   }
   socket.resume();
   lingering.set(socket, { row: rowOf(socket), left: Number.POSITIVE_INFINITY, changedAt: performance.now() });
-  if (!looking) void look();
+  if (!polling) void poll();
 }
 
-/** Looks again and again, as long as there is a socket to look after. */
-async function look(): Promise<void> {
-  looking = true;
-  let wait = SHORTEST_WAIT;
+/** Polls until no socket is lingering. */
+async function poll(): Promise<void> {
+  polling = true;
+  let wait = MIN_WAIT_MS;
   while (lingering.size > 0) {
-    // One that comes while the tables are read has to wait for the next look: they may be older than what it has sent.
-    const due = [...lingering];
-    const table = due.some(([, { row }]) => row !== undefined) ? await readTables() : "";
+    // A socket added during the read waits for the next poll: the tables may be older than the data it sent.
+    const batch = [...lingering];
+    const table = batch.some(([, { row }]) => row !== undefined) ? await readTables() : "";
     const now = performance.now();
     let progress = false;
-    for (const [socket, state] of due) {
+    for (const [socket, state] of batch) {
       if (!lingering.has(socket)) continue;
       const queued = state.row === undefined ? 0 : sendQueue(table, state.row);
       const left = socket.writableLength + (queued ?? 0);
@@ -81,19 +81,19 @@ async function look(): Promise<void> {
         state.changedAt = now;
         progress = true;
       }
-      const delivered = left === 0 && (queued !== undefined || now - state.changedAt >= BLIND_WAIT);
-      if (!delivered && now - state.changedAt < LONGEST_STALL) continue;
+      const delivered = left === 0 && (queued !== undefined || now - state.changedAt >= BLIND_WAIT_MS);
+      if (!delivered && now - state.changedAt < MAX_STALL_MS) continue;
       lingering.delete(socket);
       reset(socket);
     }
-    wait = progress ? SHORTEST_WAIT : Math.min(2 * wait, LONGEST_WAIT);
+    wait = progress ? MIN_WAIT_MS : Math.min(2 * wait, MAX_WAIT_MS);
     const delay = Math.max(wait, (table?.length ?? 0) / BYTES_PER_MS);
-    if (lingering.size > 0) await new Promise<void>((done) => void deadline(delay, done));
+    if (lingering.size > 0) await new Promise<void>((done) => void startTimeout(delay, done));
   }
-  looking = false;
+  polling = false;
 }
 
-/** A socket's addresses as /proc/net/tcp has them: each 32 bits of an address as the machine's own number, in hex. */
+/** Returns a socket's addresses as listed in /proc/net/tcp: hex, each 32-bit word in native byte order. */
 function rowOf(socket: Socket): string | undefined {
   const { localAddress, localPort, remoteAddress, remotePort } = socket;
   if (!isTcp(socket) || localAddress === undefined || remoteAddress === undefined) return undefined;
@@ -105,19 +105,19 @@ function rowOf(socket: Socket): string | undefined {
   return ` ${end(localAddress, localPort!)} ${end(remoteAddress, remotePort!)} `;
 }
 
-/** All TCP sockets of the system, as it shows them; undefined if it does not. */
+/** Returns the kernel's tables of TCP sockets; undefined if they are not available. */
 async function readTables(): Promise<string | undefined> {
   const read = (path: string) => readFile(path, "latin1").catch(() => undefined);
   const [tcp4, tcp6] = await Promise.all([read("/proc/self/net/tcp"), read("/proc/self/net/tcp6")]);
   return tcp4 === undefined ? undefined : `${tcp4}${tcp6 ?? ""}`;
 }
 
-/** The bytes of a row that are not acknowledged; undefined if the system does not say, or has closed the connection. */
+/** Returns the unacknowledged bytes of a row; undefined if unknown or if the kernel has closed the connection. */
 function sendQueue(table: string | undefined, row: string): number | undefined {
   if (table === undefined) return undefined;
   const start = table.indexOf(row);
   if (start < 0) return undefined;
-  // Behind the addresses: the state in two digits, a blank, the send queue in eight.
+  // After the addresses: two digits of state, a space, eight digits of send queue.
   const queue = start + row.length + 3;
   return Number.parseInt(table.slice(queue, queue + 8), 16);
 }

@@ -1,33 +1,33 @@
-/** Accepting connections (Tarsnap's `sock_listener`). */
+/** Accepts connections (Tarsnap's `sock_listener`). */
 import { createServer, type Server, type Socket } from "node:net";
 import type { ResolvedAddress } from "./address.ts";
 import type { SocketHandle } from "./bound-socket.ts";
-import { adoptDirect } from "./direct-read.ts";
+import { rewrapSocket } from "./direct-read.ts";
 import { bindSocketFile, type SocketFileOptions } from "./socket-file.ts";
 
-/** As long as the kernel allows; it cuts this to `net.core.somaxconn`. */
+/** Maximum length of the accept queue; the kernel reduces it to `net.core.somaxconn`. */
 const BACKLOG = 65_535;
 
-/** How long a listener that drains may be kept open by clients who go on connecting, ms. */
-const LONGEST_DRAIN = 1000;
+/** Maximum time that `drain` keeps the listener open while clients continue to connect, in ms. */
+const MAX_DRAIN_MS = 1000;
 
 /**
- * Accepts connections on one address. They come paused: nothing is read from a socket before it is resumed, so that
- * one who has to wait costs no memory.
+ * Accepts connections on one address. Accepted sockets are paused and unread until resumed, so that a queued connection
+ * uses no read buffer.
  */
 export class Listener {
   readonly #server: Server;
   #accepted = 0;
 
   /**
-   * @param onSocket called with each accepted socket, which is half-open capable and paused.
-   * @param onError called when accepting fails; the listener goes on.
+   * @param onSocket called with each accepted socket, paused and with `allowHalfOpen`.
+   * @param onError called if accepting fails; the listener stays open.
    */
   constructor(onSocket: (socket: Socket) => void, onError: (error: Error) => void) {
     this.#server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
     this.#server.on("connection", (socket) => {
       this.#accepted += 1;
-      onSocket(adoptDirect(socket));
+      onSocket(rewrapSocket(socket));
     });
     this.#server.on("error", (error) => {
       if (this.#server.listening) onError(error);
@@ -35,10 +35,10 @@ export class Listener {
   }
 
   /**
-   * Binds an address and accepts from it.
+   * Binds an address and listens on it.
    *
-   * @param file of a UNIX socket.
-   * @throws the system's error, with `code` EADDRINUSE, EACCES, ENOENT and so on, or UntrustedPathError.
+   * @param file mode and owner of a UNIX socket's file.
+   * @throws the system error, with `code` EADDRINUSE, EACCES, ENOENT and so on, or UntrustedPathError.
    */
   async listen(address: ResolvedAddress, file: SocketFileOptions = {}): Promise<void> {
     if (address.kind === "tcp") {
@@ -53,43 +53,43 @@ export class Listener {
   }
 
   /**
-   * Accepts from a socket that is bound already.
+   * Listens on a socket that is already bound.
    *
-   * @throws the system's error: EADDRINUSE if another process has begun to listen on the address since it was bound.
+   * @throws the system error: EADDRINUSE if another process has started to listen on the address since it was bound.
    */
   async listenOn(handle: SocketHandle): Promise<void> {
     await this.#start((listening) => this.#server.listen(handle, BACKLOG, listening));
   }
 
-  /** Where the listener is bound: the port that the kernel chose if 0 was asked for. */
+  /** Returns the bound address, with the port that the kernel chose if 0 was requested. */
   address(): ReturnType<Server["address"]> {
     return this.#server.address();
   }
 
-  /** Stops listening at once. Accepted sockets are not touched. */
+  /** Stops listening immediately. Does not affect accepted sockets. */
   close(): void {
     this.#server.close();
   }
 
   /**
-   * Stops listening as soon as a turn of the event loop has found nobody waiting to be accepted. Whom the kernel has let
-   * in but we have not accepted yet would be reset by a close: a load balancer takes that for a failed connection.
+   * Stops listening once an event-loop iteration accepts no connection, or after one second. `close` would reset the
+   * connections in the accept queue, which a load balancer counts as failures.
    *
    * @returns a promise that resolves when the listener is closed.
    */
   drain(): Promise<void> {
-    const end = performance.now() + LONGEST_DRAIN;
+    const deadline = performance.now() + MAX_DRAIN_MS;
     return new Promise((resolve) => {
-      const look = (accepted: number) => {
-        if (this.#accepted === accepted || performance.now() >= end) {
+      const poll = (accepted: number) => {
+        if (this.#accepted === accepted || performance.now() >= deadline) {
           this.close();
           resolve();
         } else {
-          setImmediate(look, this.#accepted);
+          setImmediate(poll, this.#accepted);
         }
       };
-      // From one immediate to the next, the loop asks each socket once.
-      setImmediate(look, -1);
+      // The event loop polls each socket once between two immediates.
+      setImmediate(poll, -1);
     });
   }
 

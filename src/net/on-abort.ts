@@ -1,6 +1,6 @@
 /**
- * Reacting to an AbortSignal. A program may give all its connections one signal, and Node warns of a leak from the
- * eleventh listener on: so a signal gets one listener, which calls all others.
+ * Shares one 'abort' listener per AbortSignal. A program may use one signal for all its connections, and Node warns of
+ * a leak at the eleventh listener.
  */
 
 interface Watched {
@@ -11,8 +11,8 @@ interface Watched {
 const watched = new WeakMap<AbortSignal, Watched>();
 
 /**
- * Calls `action` when `signal` is aborted, unless the returned function is called first. It is not called for a signal
- * that is aborted already.
+ * Calls `action` when `signal` is aborted, unless the returned function is called first. Does not call it if the signal
+ * is already aborted.
  */
 export function onAbort(signal: AbortSignal | undefined, action: () => void): () => void {
   if (signal === undefined) return () => {};
@@ -21,7 +21,7 @@ export function onAbort(signal: AbortSignal | undefined, action: () => void): ()
   return () => {
     actions.delete(action);
     if (actions.size > 0) return;
-    // Node keeps a composite signal, or one with a timeout, for as long as it has a listener.
+    // Node retains a composite or timeout signal as long as it has a listener.
     signal.removeEventListener("abort", listener);
     watched.delete(signal);
   };

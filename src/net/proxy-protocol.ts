@@ -1,6 +1,6 @@
 /**
- * The PROXY protocol, versions 1 and 2, as HAProxy defines it: a header in front of a connection that tells whose
- * connection it really is. Written towards the target (`--send-proxy`), read from a load balancer (`--accept-proxy`).
+ * The PROXY protocol, versions 1 and 2, as defined by HAProxy: a header at the start of a connection with the addresses
+ * of the original connection. Sent to the target (`--send-proxy`), read from a load balancer (`--accept-proxy`).
  */
 import { isIPv4, isIPv6 } from "node:net";
 import { SpipedError } from "../errors.ts";
@@ -12,19 +12,19 @@ interface Endpoint {
   readonly port: number;
 }
 
-/** The connection that a header speaks of. */
+/** The original connection, as described by a header. */
 export interface ProxiedConnection {
-  /** Who connected. */
+  /** The client's endpoint. */
   readonly source: Endpoint;
-  /** What it connected to. */
+  /** The endpoint that the client connected to. */
   readonly destination: Endpoint;
 }
 
-/** Type of the TLV that carries the name of the client's key: the first of those left to private use. */
+/** TLV type of the client's key name: the first application-specific type. */
 const TLV_KEY_NAME = 0xe0;
 
 const V2_SIGNATURE = Buffer.from("\r\n\r\n\0\r\nQUIT\n", "latin1");
-const V2_HEADER = 16;
+const V2_HEADER_BYTES = 16;
 const V2_VERSION = 0x20;
 const V2_COMMAND_PROXY = 0x01;
 const V2_COMMAND_LOCAL = 0x00;
@@ -32,15 +32,15 @@ const V2_COMMAND_LOCAL = 0x00;
 const V2_TCP4 = 0x11;
 const V2_TCP6 = 0x21;
 const V2_UNSPECIFIED = 0x00;
-/** The longest line of version 1, with its end. */
-const V1_LONGEST = 107;
-/** The longest version 2 header that is accepted: far more than addresses and a few TLVs take. */
-const V2_LONGEST = 2048;
+/** Maximum length of a version 1 header, including CRLF. */
+const MAX_V1_BYTES = 107;
+/** Maximum length of an accepted version 2 header: far more than the addresses and a few TLVs need. */
+const MAX_V2_BYTES = 2048;
 
 /**
- * The version 1 header.
+ * Returns a version 1 header.
  *
- * @param connection undefined when the client has no TCP address.
+ * @param connection undefined if the client has no TCP address.
  */
 export function proxyHeaderV1(connection: ProxiedConnection | undefined): Buffer {
   const same = connection === undefined ? undefined : sameFamily(connection);
@@ -51,9 +51,9 @@ export function proxyHeaderV1(connection: ProxiedConnection | undefined): Buffer
 }
 
 /**
- * The version 2 header.
+ * Returns a version 2 header.
  *
- * @param connection undefined when the client has no TCP address.
+ * @param connection undefined if the client has no TCP address.
  * @param keyName name of the client's key, sent as a TLV.
  */
 export function proxyHeaderV2(connection: ProxiedConnection | undefined, keyName?: string): Buffer {
@@ -75,7 +75,7 @@ export function proxyHeaderV2(connection: ProxiedConnection | undefined, keyName
     body.push(head, value);
   }
   const rest = Buffer.concat(body);
-  const head = Buffer.alloc(V2_HEADER);
+  const head = Buffer.alloc(V2_HEADER_BYTES);
   V2_SIGNATURE.copy(head);
   head[12] = V2_VERSION | V2_COMMAND_PROXY;
   head[13] = family;
@@ -83,15 +83,15 @@ export function proxyHeaderV2(connection: ProxiedConnection | undefined, keyName
   return Buffer.concat([head, rest]);
 }
 
-/** What a header said. */
+/** A parsed header. */
 export interface ProxyHeader {
-  /** Bytes that the header took; what follows is the connection's own. */
+  /** Length of the header in bytes; the connection's data follows. */
   readonly length: number;
-  /** Absent if the load balancer speaks for itself (a health check), or of something that is not TCP. */
+  /** Undefined for the load balancer's own connection (a health check) and if the original is not TCP. */
   readonly connection?: ProxiedConnection;
 }
 
-/** No header came, or something else did. */
+/** Missing or invalid header. */
 export class ProxyHeaderError extends SpipedError {
   constructor(message: string) {
     super("ERR_SPIPED_PROXY_HEADER", message);
@@ -99,29 +99,29 @@ export class ProxyHeaderError extends SpipedError {
 }
 
 /**
- * Reads a header of either version from the start of a connection.
+ * Parses a header of either version at the start of a connection.
  *
- * @param received all that has been received so far.
- * @returns undefined if more is needed.
- * @throws ProxyHeaderError if this is no header.
+ * @param received all bytes received so far.
+ * @returns undefined if more bytes are needed.
+ * @throws ProxyHeaderError if the bytes are not a valid header.
  */
 export function parseProxyHeader(received: Buffer): ProxyHeader | undefined {
   const { length } = received;
   const signature = Math.min(length, V2_SIGNATURE.length);
   if (received.subarray(0, signature).equals(V2_SIGNATURE.subarray(0, signature))) {
-    return length < V2_HEADER ? undefined : parseV2(received);
+    return length < V2_HEADER_BYTES ? undefined : parseV2(received);
   }
   return parseV1(received);
 }
 
 function parseV1(received: Buffer): ProxyHeader | undefined {
-  const text = received.toString("latin1", 0, V1_LONGEST);
+  const text = received.toString("latin1", 0, MAX_V1_BYTES);
   const prefix = "PROXY ";
   if (!prefix.startsWith(text.slice(0, prefix.length)))
     throw new ProxyHeaderError("no PROXY protocol header");
   const end = text.indexOf("\r\n");
   if (end < 0) {
-    if (received.length >= V1_LONGEST) throw new ProxyHeaderError("PROXY line too long");
+    if (received.length >= MAX_V1_BYTES) throw new ProxyHeaderError("PROXY line too long");
     return undefined;
   }
   const length = end + 2;
@@ -130,11 +130,11 @@ function parseV1(received: Buffer): ProxyHeader | undefined {
   const valid = protocol === "TCP4" ? isIPv4 : protocol === "TCP6" ? isIPv6 : () => false;
   if (!valid(from ?? "") || !valid(to ?? "") || excess.length > 0)
     throw new ProxyHeaderError("malformed PROXY line");
-  const source = { address: from!, port: portOf(fromPort) };
-  return { length, connection: { source, destination: { address: to!, port: portOf(toPort) } } };
+  const source = { address: from!, port: parsePort(fromPort) };
+  return { length, connection: { source, destination: { address: to!, port: parsePort(toPort) } } };
 }
 
-function portOf(text: string | undefined): number {
+function parsePort(text: string | undefined): number {
   if (text === undefined || !/^(0|[1-9]\d{0,4})$/.test(text) || Number(text) > 65_535) {
     throw new ProxyHeaderError("malformed port in PROXY line");
   }
@@ -145,34 +145,37 @@ function parseV2(received: Buffer): ProxyHeader | undefined {
   const command = received[12]!;
   const family = received[13]!;
   const body = received.readUInt16BE(14);
-  const length = V2_HEADER + body;
+  const length = V2_HEADER_BYTES + body;
   if (command !== (V2_VERSION | V2_COMMAND_PROXY) && command !== (V2_VERSION | V2_COMMAND_LOCAL)) {
     throw new ProxyHeaderError("unknown version or command in PROXY header");
   }
-  if (length > V2_LONGEST) throw new ProxyHeaderError("PROXY header too long");
+  if (length > MAX_V2_BYTES) throw new ProxyHeaderError("PROXY header too long");
   if (received.length < length) return undefined;
   const size = family === V2_TCP4 ? 4 : family === V2_TCP6 ? 16 : 0;
   if (command === (V2_VERSION | V2_COMMAND_LOCAL) || size === 0) return { length };
   if (body < 2 * size + 4) throw new ProxyHeaderError("PROXY header too short for its addresses");
   const end = (index: 0 | 1): Endpoint => {
-    const start = V2_HEADER + index * size;
+    const start = V2_HEADER_BYTES + index * size;
     const bytes = received.subarray(start, start + size);
-    return { address: addressText(bytes), port: received.readUInt16BE(V2_HEADER + 2 * size + 2 * index) };
+    return {
+      address: addressText(bytes),
+      port: received.readUInt16BE(V2_HEADER_BYTES + 2 * size + 2 * index),
+    };
   };
   return { length, connection: { source: end(0), destination: end(1) } };
 }
 
-/** Both ends in the same family, an IPv4 address written as IPv6 if the other end is IPv6. */
+/** Returns both endpoints in one address family, with an IPv4 address mapped to IPv6 if the other is IPv6. */
 function sameFamily({ source, destination }: ProxiedConnection) {
-  const plain = { source: unmapped(source), destination: unmapped(destination) };
-  if (isIPv4(plain.source.address) && isIPv4(plain.destination.address))
-    return { ...plain, family: 4 as const };
+  const endpoints = { source: unmapped(source), destination: unmapped(destination) };
+  if (isIPv4(endpoints.source.address) && isIPv4(endpoints.destination.address))
+    return { ...endpoints, family: 4 as const };
   const mapped = (end: Endpoint) =>
     isIPv4(end.address) ? { ...end, address: `::ffff:${end.address}` } : end;
-  return { source: mapped(plain.source), destination: mapped(plain.destination), family: 6 as const };
+  return { source: mapped(endpoints.source), destination: mapped(endpoints.destination), family: 6 as const };
 }
 
-/** An address that a dual-stack socket shows as `::ffff:1.2.3.4` is an IPv4 address. */
+/** Converts an IPv4-mapped address (`::ffff:1.2.3.4`), as a dual-stack socket reports it, to IPv4. */
 function unmapped(end: Endpoint): Endpoint {
   const address = end.address.replace(/^::ffff:(?=\d+\.)/i, "");
   return { ...end, address };

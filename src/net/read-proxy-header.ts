@@ -1,20 +1,22 @@
-/** Reads a PROXY protocol header from an accepted socket, before anything else is read. */
+/** Reads a PROXY protocol header from an accepted socket, before any other data. */
 import type { Socket } from "node:net";
 import { type ProxiedConnection, ProxyHeaderError, parseProxyHeader } from "./proxy-protocol.ts";
-import { feed } from "./read-until-parsed.ts";
-import { arrivalDeadline } from "./timers.ts";
+import { readUntilParsed } from "./read-until-parsed.ts";
+import { startArrivalTimeout } from "./timers.ts";
 
 /**
- * @param timeout ms.
- * @returns the client's connection, or undefined if the load balancer speaks for itself.
- * @throws ProxyHeaderError, or what the socket was destroyed with; the socket is closed by then.
+ * Reads the PROXY protocol header and leaves the data after it unread.
+ *
+ * @param timeout in ms.
+ * @returns the client's connection; undefined for the load balancer's own connection and if the original is not TCP.
+ * @throws ProxyHeaderError, or the error that the socket was destroyed with. The socket is then closed.
  */
 export async function readProxyHeader(
   socket: Socket,
   timeout: number,
 ): Promise<ProxiedConnection | undefined> {
   let received = Buffer.alloc(0);
-  const cancelDeadline = arrivalDeadline(timeout, () =>
+  const cancelTimeout = startArrivalTimeout(timeout, () =>
     socket.destroy(new ProxyHeaderError("PROXY header: timeout")),
   );
   try {
@@ -24,12 +26,16 @@ export async function readProxyHeader(
       const result = parseProxyHeader(received);
       return { consumed: result === undefined ? bytes.length : result.length - before, result };
     };
-    const { connection } = await feed(socket, step, () => new ProxyHeaderError("PROXY header: peer closed"));
+    const { connection } = await readUntilParsed(
+      socket,
+      step,
+      () => new ProxyHeaderError("PROXY header: peer closed"),
+    );
     return connection;
   } catch (error) {
     socket.destroy();
     throw error;
   } finally {
-    cancelDeadline();
+    cancelTimeout();
   }
 }

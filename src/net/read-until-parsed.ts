@@ -1,25 +1,24 @@
-/** Reading from a socket what a state machine asks for, before the pumps take it over. */
+/** Passes received bytes to a state machine until it is complete, before the pumps start. */
 import type { Socket } from "node:net";
 
-/** What became of the bytes that a step was given. */
-export interface Step<Result> {
-  /** How many of them it has used. */
+/** Result of one parsing step. */
+export interface ParseResult<Result> {
+  /** Number of bytes used. */
   readonly consumed: number;
-  /** Present when nothing more is needed. */
+  /** The final result; undefined if more bytes are needed. */
   readonly result?: Result | undefined;
 }
 
 /**
- * Feeds what the socket receives to `step` until it returns a result. Bytes that `step` left are put back, and the
- * socket is left paused.
+ * Passes received bytes to `step` until it returns a result. Puts unused bytes back and leaves the socket paused.
  *
- * @param endError makes the error for a peer that closes or resets the connection first (which of the two is an accident
- * of timing).
- * @throws what `endError` returns; what the socket was destroyed with; whatever `step` throws.
+ * @param endError returns the error for a peer that closes or resets the connection first (which of the two depends on
+ * timing).
+ * @throws the error from `endError` or `step`, or the one that the socket was destroyed with.
  */
-export function feed<Result>(
+export function readUntilParsed<Result>(
   socket: Socket,
-  step: (bytes: Buffer) => Step<Result>,
+  step: (bytes: Buffer) => ParseResult<Result>,
   endError: (cause: Error | null) => Error,
 ): Promise<Result> {
   return new Promise((resolve, reject) => {

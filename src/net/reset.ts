@@ -1,14 +1,11 @@
 import type { Socket } from "node:net";
 
-/** True if a socket's peer can tell a reset from an orderly end. */
+/** Returns true for a TCP socket, on which the peer can distinguish a reset from EOF. */
 export function isTcp(socket: Socket): boolean {
   return "port" in socket.address();
 }
 
-/**
- * Closes a socket so that its peer can tell it from an orderly end: with RST over TCP. A UNIX socket has no such
- * thing and is just closed.
- */
+/** Closes a TCP socket with RST, so that its peer does not see EOF. UNIX sockets have no reset and are just closed. */
 export function reset(socket: Socket): void {
   if (!isTcp(socket)) {
     socket.destroy();
@@ -19,8 +16,8 @@ export function reset(socket: Socket): void {
     socket.resetAndDestroy();
     return;
   }
-  // libuv refuses to reset a socket while its half-close is under way, and what Node has tried to close then is never
-  // closed: descriptor and slot would be lost. It takes one turn of the event loop; if it fails, the socket is destroyed.
+  // libuv cannot reset a socket during its half-close, and a socket on which Node tries that is never closed: its
+  // descriptor and slot would leak. A half-close takes one event-loop iteration; if it fails, the socket is destroyed.
   socket.pause();
   socket.once("finish", () => socket.resetAndDestroy());
 }

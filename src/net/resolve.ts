@@ -1,17 +1,17 @@
-/** Looking addresses up (Tarsnap's `sock_resolve`). */
+/** Resolves addresses (Tarsnap's `sock_resolve`). */
 import { lookup } from "node:dns/promises";
 import { readFile } from "node:fs/promises";
 import { SpipedError } from "../errors.ts";
 import type { Address, ResolvedAddress } from "./address.ts";
 
-/** A name that could not be looked up. */
+/** Host or service name that could not be resolved. */
 export class ResolveError extends SpipedError {
   constructor(host: string, reason: string) {
     super("ERR_SPIPED_RESOLVE", `Error looking up ${host}: ${reason}`);
   }
 }
 
-/** What `gai_strerror` says. Node knows two of the resolver's codes as ENOTFOUND. */
+/** Texts of `gai_strerror`. Node reports both EAI_NONAME and EAI_NODATA as ENOTFOUND. */
 const TEXTS: Record<string, string> = {
   ENOTFOUND: "Name or service not known",
   EAI_AGAIN: "Temporary failure in name resolution",
@@ -22,11 +22,11 @@ const TEXTS: Record<string, string> = {
 const UNKNOWN_SERVICE = "Servname not supported for ai_socktype";
 
 /**
- * All IP addresses of a host, in the system's order, none of them twice.
+ * Returns the IP addresses of a host in the order of the system's resolver.
  *
  * @throws ResolveError
  */
-export async function lookUpHost(host: string): Promise<{ address: string; family: 4 | 6 }[]> {
+export async function resolveHost(host: string): Promise<{ address: string; family: 4 | 6 }[]> {
   try {
     const found = await lookup(host, { all: true, verbatim: true });
     return found.map(({ address, family }) => ({ address, family: family === 6 ? 6 : 4 }));
@@ -37,7 +37,7 @@ export async function lookUpHost(host: string): Promise<{ address: string; famil
 }
 
 /**
- * All addresses that a typed one stands for, in the system's order.
+ * Resolves an address to socket addresses in the order of the system's resolver.
  *
  * @throws ResolveError
  */
@@ -47,14 +47,14 @@ export async function resolveAddress(address: Address): Promise<ResolvedAddress[
     const { host, port, family } = address;
     return [{ kind: "tcp", host, port, family }];
   }
-  const port = await portOf(address.service);
+  const port = await resolvePort(address.service);
   if (port === undefined) throw new ResolveError(address.host, UNKNOWN_SERVICE);
-  const hosts = await lookUpHost(address.host);
+  const hosts = await resolveHost(address.host);
   return hosts.map(({ address: host, family }) => ({ kind: "tcp", host, port, family }));
 }
 
-/** A service's port: a number, which the system's resolver takes modulo 65536, or a name from /etc/services. */
-async function portOf(service: string): Promise<number | undefined> {
+/** Returns the port of a service: a number, modulo 65536 as in `getaddrinfo`, or a name from /etc/services. */
+async function resolvePort(service: string): Promise<number | undefined> {
   if (/^\s*\+?\d*$/.test(service)) return Number(service) % 65_536;
   const services = await readFile("/etc/services", "utf8").catch(() => "");
   for (const line of services.split("\n")) {

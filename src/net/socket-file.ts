@@ -1,6 +1,6 @@
 /**
- * The file of a listening UNIX socket: created with its permissions, given to its owner, and nothing else ever changed
- * or removed in its stead.
+ * Manages the file of a listening UNIX socket: creates it with its mode, sets its owner, and ensures that no other file
+ * is changed or removed instead.
  */
 import { chmodSync, lchownSync, readFileSync, unlinkSync } from "node:fs";
 import { lstat, unlink } from "node:fs/promises";
@@ -8,22 +8,23 @@ import { connect } from "node:net";
 import { dirname } from "node:path";
 import { isRoot, requireTrusted } from "./trusted-path.ts";
 
-/** What a socket's file shall be like; undefined leaves it as the system makes it. */
+/** Mode and owner of a socket's file. Undefined fields keep the system's default. */
 export interface SocketFileOptions {
-  /** Permissions. */
+  /** Permission bits. */
   readonly mode?: number | undefined;
-  /** User and group, -1 where it stays as it is. */
+  /** User and group ID; -1 leaves an ID unchanged. */
   readonly owner?: { readonly uid: number; readonly gid: number } | undefined;
 }
 
 /**
- * Binds a UNIX socket. The file of a socket that nobody listens on any more is replaced.
+ * Binds a UNIX socket. Replaces the file of a socket that no process uses.
  *
- * Permissions are those of the file from its creation on. An owner is set afterwards, by name, so nobody else may be able
- * to replace the name. Root binds only where no other user can replace the directory, since the file is removed by name.
+ * The file has its mode from creation. Its owner is set afterwards, by name, which is safe only if no other user can
+ * replace that name. Root binds only if no other user can replace the directory, since the file is removed by name.
  *
- * @param bind binds and listens; the file must be created during the call. Called again if a file was replaced.
- * @throws UntrustedPathError, or the system's error. If the socket is listening by then, the caller closes it.
+ * @param bind binds the socket and may listen on it; must create the file before it returns. Called again after a stale
+ * file was removed.
+ * @throws UntrustedPathError, or the system error. If `bind` succeeded, the caller closes the socket.
  */
 export async function bindSocketFile<Result>(
   path: string,
@@ -55,19 +56,19 @@ export async function bindSocketFile<Result>(
   return result;
 }
 
-/** Removes a socket's file if it is still there. */
+/** Removes a socket's file if it exists and the process may do so. */
 export function removeSocketFile(path: string): void {
   try {
     unlinkSync(path);
   } catch {
-    // It is gone already, or no longer ours to remove.
+    // Already removed, or removal is no longer permitted.
   }
 }
 
 /**
- * Changes the file of a socket that is listening.
+ * Changes the mode and owner of a listening socket's file.
  *
- * @throws UntrustedPathError if somebody else can have replaced it, or the system's error.
+ * @throws UntrustedPathError if another user could have replaced it, or the system error.
  */
 export function changeSocketFile(path: string, { mode, owner }: SocketFileOptions): void {
   if (mode !== undefined) {
@@ -82,7 +83,7 @@ function setOwner(path: string, { uid, gid }: { readonly uid: number; readonly g
   lchownSync(path, uid, gid);
 }
 
-/** True if the path is a socket that no process uses any more. */
+/** Returns true if the path is a socket that no process uses. */
 async function isStale(path: string): Promise<boolean> {
   if (!(await lstat(path)).isSocket()) return false;
   const refused = await new Promise<boolean>((resolve) => {
@@ -96,7 +97,7 @@ async function isStale(path: string): Promise<boolean> {
   return refused && !isBound(path);
 }
 
-/** True if a process has bound the path, whether it listens yet or not; false where the system does not say. */
+/** Returns true if a process has bound the path, even if it does not listen yet; false if unknown. */
 function isBound(path: string): boolean {
   try {
     return readFileSync("/proc/net/unix", "utf8")

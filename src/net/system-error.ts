@@ -1,4 +1,4 @@
-/** The words that C programs have for system errors (`strerror`), where libuv has its own. */
+/** Texts of `strerror`, as C programs print them; libuv's differ. */
 const TEXTS: Record<string, string> = {
   EACCES: "Permission denied",
   EADDRINUSE: "Address already in use",
@@ -29,7 +29,7 @@ const TEXTS: Record<string, string> = {
   ETIMEDOUT: "Connection timed out",
 };
 
-/** What `strerror` says of a system's error; the error's own message if it is not one. */
+/** Returns the `strerror` text of a system error, or the message of any other error. */
 export function systemErrorText(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const { code } = error as NodeJS.ErrnoException;

@@ -1,28 +1,28 @@
-/** The longest delay that a timer of Node's can have, ms. */
-const LONGEST_DELAY = 2 ** 31 - 1;
+/** Maximum delay of a Node timer, in ms. */
+const MAX_DELAY_MS = 2 ** 31 - 1;
 
 /**
- * Calls `expire` after `delay` ms, unless the returned function is called first. `Infinity` never expires; delays
- * beyond 24 days are cut to that. It does not keep the process running: what it limits does.
+ * Calls `expire` after `delay` ms, unless the returned function is called first. `Infinity` never expires; other delays
+ * are limited to 24 days. Does not keep the process alive: the operation with the timeout does.
  */
-export function deadline(delay: number, expire: () => void): () => void {
+export function startTimeout(delay: number, expire: () => void): () => void {
   if (delay === Number.POSITIVE_INFINITY) return () => {};
-  const timer = setTimeout(expire, Math.min(delay, LONGEST_DELAY)).unref();
+  const timer = setTimeout(expire, Math.min(delay, MAX_DELAY_MS)).unref();
   return () => clearTimeout(timer);
 }
 
-/** How long at most until `callAt` looks at the clock again, ms. */
-const CLOCK_CHECK = 5000;
+/** Maximum time between two clock checks of `callAt`, in ms. */
+const CLOCK_CHECK_MS = 5000;
 
 /**
- * Calls `action` at a time of day, ms since 1970, unless the returned function is called first. The clock is looked at
- * every few seconds: it may be set, and time passes while a machine is suspended. Keeps no process alive.
+ * Calls `action` at `time`, in ms since the epoch, unless the returned function is called first. Checks the clock every
+ * few seconds, since it may be set and the machine may be suspended. Does not keep the process alive.
  */
 export function callAt(time: number, action: () => void): () => void {
   let timer: NodeJS.Timeout;
   const wait = () => {
     const left = time - Date.now();
-    timer = left > 0 ? setTimeout(wait, Math.min(left, CLOCK_CHECK)) : setTimeout(action, 0);
+    timer = left > 0 ? setTimeout(wait, Math.min(left, CLOCK_CHECK_MS)) : setTimeout(action, 0);
     timer.unref();
   };
   wait();
@@ -30,12 +30,12 @@ export function callAt(time: number, action: () => void): () => void {
 }
 
 /**
- * As `deadline`, for something that has to arrive: after the delay, what has arrived is read before `expire` is called.
- * When the event loop is late, a peer that is not must not be taken for late.
+ * Like `startTimeout`, for data expected from a peer: after the delay, already received data is read before `expire` is
+ * called. So a delayed event loop does not time out a punctual peer.
  */
-export function arrivalDeadline(delay: number, expire: () => void): () => void {
+export function startArrivalTimeout(delay: number, expire: () => void): () => void {
   let immediate: NodeJS.Immediate | undefined;
-  const cancel = deadline(delay, () => {
+  const cancel = startTimeout(delay, () => {
     immediate = setImmediate(expire);
   });
   return () => {

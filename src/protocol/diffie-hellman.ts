@@ -1,11 +1,12 @@
 /**
- * Diffie-Hellman over RFC 3526 group 14, the way the protocol uses it (sections 1.5 to 1.7): the exponent is
- * 2^258 + x for 32 random bytes x, and every value is exactly 256 bytes, big-endian, padded on the left.
+ * Diffie-Hellman over RFC 3526 group 14, as used by the protocol (sections 1.5 to 1.7): the exponent is 2^258 + x for
+ * 32 random bytes x, and every value is exactly 256 bytes, big-endian, padded on the left.
  *
- * The exponentiations are OpenSSL's, through `node:crypto`, 0.25 ms each, in one of two ways that were measured: an
- * object of the group itself; or key objects, on Node 22, whose group object checks each peer's value for 1.4 ms.
- * Elsewhere key objects are slower: 2.6 ms for both exponentiations on Node 20; from Node 24 on not by themselves, but
- * Node captures stack traces while it tells the kinds of its arguments, 9 % of a busy daemon's time.
+ * OpenSSL does the exponentiations, through `node:crypto`, in 0.25 ms each. There are two backends, selected by
+ * measurement: a group object; and key objects on Node 22 and 23, where a group object spends 1.4 ms checking each
+ * peer's value. On other versions key objects are slower: on Node 20 both exponentiations take 2.6 ms; from Node 24 on
+ * they are as fast, but Node captures stack traces while it checks the argument types, which takes 9 % of a busy
+ * daemon's time.
  */
 import {
   createPrivateKey,
@@ -16,7 +17,7 @@ import {
   type KeyObject,
 } from "node:crypto";
 
-/** Bytes of the prime, and of every value on the wire. */
+/** Bytes of the prime and of every value on the wire. */
 export const VALUE_SIZE = 256;
 /** Bytes of the random part x of an exponent. */
 export const EXPONENT_RANDOM_SIZE = 32;
@@ -25,68 +26,68 @@ export const EXPONENT_RANDOM_SIZE = 32;
 export const PRIME: Uint8Array = Uint8Array.from(getDiffieHellman("modp14").getPrime());
 const GENERATOR = 2;
 
-/** The value 1, which a side that does not take part in Diffie-Hellman sends (section 1.6). */
+/** The value 1, which a side with `-f` sends instead of a Diffie-Hellman value (section 1.6). */
 export const ONE: Uint8Array = leftPad(Uint8Array.of(1));
 const ZERO = new Uint8Array(VALUE_SIZE);
 const PRIME_MINUS_ONE = PRIME.slice();
 PRIME_MINUS_ONE[VALUE_SIZE - 1]! -= 1;
 
-/** True if the two values, which are public, are equal. */
+/** Returns true if two public values are equal. Not constant-time. */
 export function sameValue(a: Uint8Array, b: Uint8Array): boolean {
   return Buffer.compare(a, b) === 0;
 }
 
-/** True if a received value, which is public, is below the prime. */
+/** Returns true if a received, public value is below the prime. Not constant-time. */
 export function inRange(y: Uint8Array): boolean {
   return Buffer.compare(y, PRIME) < 0;
 }
 
-/** A side's own secret, the exponent 2^258 + x. */
+/** A side's secret exponent, 2^258 + x. */
 export class Exponent {
-  #powers: Powers | undefined;
+  #modExp: ModExp | undefined;
   readonly #isOdd: boolean;
 
   /**
-   * @param x 32 random bytes; they can be overwritten afterwards.
-   * @param way to exponentiate; the quickest here if none is given.
+   * @param x 32 random bytes, copied.
+   * @param backend defaults to the fastest one for this version of Node.
    */
-  constructor(x: Uint8Array, way: Way = quickestWay()) {
+  constructor(x: Uint8Array, backend: ModExpBackend = fastestBackend()) {
     const exponent = new Uint8Array(1 + EXPONENT_RANDOM_SIZE);
     exponent[0] = 1 << (258 - 256);
     exponent.set(x, 1);
     this.#isOdd = (exponent.at(-1)! & 1) === 1;
-    this.#powers = way(exponent);
+    this.#modExp = backend(exponent);
   }
 
   /**
-   * 2^(2^258 + x) mod p.
+   * Returns 2^(2^258 + x) mod p.
    *
    * @returns 256 bytes.
    */
   publicValue(): Uint8Array {
-    return leftPad(this.#use.ofGenerator());
+    return leftPad(this.#usable.ofGenerator());
   }
 
   /**
-   * peer^(2^258 + x) mod p.
+   * Returns peer^(2^258 + x) mod p.
    *
-   * OpenSSL refuses the values 0, 1 and p-1, which the protocol accepts: every peer with a weak handshake sends 1.
-   * Their powers are known without computing.
+   * OpenSSL rejects the values 0, 1 and p-1, which the protocol accepts: every peer with a weak handshake sends 1. The
+   * powers of these values need no exponentiation.
    *
    * @param peer the peer's value, 256 bytes, below p.
    * @returns 256 bytes; secret unless the peer chose one of the three values.
    */
   sharedValue(peer: Uint8Array): Uint8Array {
-    const powers = this.#use;
+    const modExp = this.#usable;
     if (sameValue(peer, ZERO)) return ZERO.slice();
     if (sameValue(peer, ONE)) return ONE.slice();
     if (sameValue(peer, PRIME_MINUS_ONE)) return this.#isOdd ? PRIME_MINUS_ONE.slice() : ONE.slice();
     try {
-      return padSecret(powers.of(peer));
+      return padSecret(modExp.of(peer));
     } catch {
-      // On Node 22 OpenSSL refuses a value that is no power of 2, too. Then p - peer is one, as p - 1 is not; and
-      // (-peer)^e is peer^e, but for its sign if e is odd.
-      const power = padSecret(powers.of(negative(peer)));
+      // On Node 22 OpenSSL also rejects values that are not powers of 2. Then p - peer is one, because p - 1 is not,
+      // and (-peer)^e equals peer^e, negated if e is odd.
+      const power = padSecret(modExp.of(negative(peer)));
       if (!this.#isOdd) return power;
       const result = negative(power);
       power.fill(0);
@@ -94,19 +95,19 @@ export class Exponent {
     }
   }
 
-  /** Forgets the exponent. It can't be used any more. */
+  /** Discards the exponent, which cannot be used afterwards. */
   destroy(): void {
-    this.#powers?.destroy();
-    this.#powers = undefined;
+    this.#modExp?.destroy();
+    this.#modExp = undefined;
   }
 
-  get #use(): Powers {
-    if (this.#powers === undefined) throw new Error("the exponent has been destroyed");
-    return this.#powers;
+  get #usable(): ModExp {
+    if (this.#modExp === undefined) throw new Error("the exponent has been destroyed");
+    return this.#modExp;
   }
 }
 
-/** p - value, for a value of 256 bytes between 0 and p. */
+/** Returns p - value, for a 256-byte value between 0 and p. */
 function negative(value: Uint8Array): Uint8Array {
   const result = new Uint8Array(VALUE_SIZE);
   let borrow = 0;
@@ -118,26 +119,30 @@ function negative(value: Uint8Array): Uint8Array {
   return result;
 }
 
-/** The powers with one exponent. Results have any length up to 256 bytes. */
-interface Powers {
-  /** Of the generator, 2. */
+/** Modular exponentiation with a fixed exponent. Results have up to 256 bytes. */
+interface ModExp {
+  /** Returns the power of the generator, 2. */
   ofGenerator(): Uint8Array;
-  /** @throws if OpenSSL refuses the base. */
+  /**
+   * Returns the power of `base`.
+   *
+   * @throws if OpenSSL rejects the base.
+   */
   of(base: Uint8Array): Uint8Array;
   destroy(): void;
 }
 
-/** A way to exponentiate with an exponent of 33 bytes, which is the way's to keep and to overwrite. */
-export type Way = (exponent: Uint8Array) => Powers;
+/** Prepares exponentiations with a 33-byte exponent. The backend owns the exponent and overwrites it. */
+export type ModExpBackend = (exponent: Uint8Array) => ModExp;
 
-let chosen: Way | undefined;
+let selected: ModExpBackend | undefined;
 
-function quickestWay(): Way {
-  chosen ??= /^2[23]\./.test(process.versions.node) ? keyObjects() : groupObject();
-  return chosen;
+function fastestBackend(): ModExpBackend {
+  selected ??= /^2[23]\./.test(process.versions.node) ? keyObjects() : groupObject();
+  return selected;
 }
 
-/** Pads a secret and overwrites what was not padded. */
+/** Returns a secret, padded on the left, and overwrites the original. */
 function padSecret(value: Uint8Array): Uint8Array {
   const padded = leftPad(value);
   value.fill(0);
@@ -151,21 +156,21 @@ function leftPad(value: Uint8Array): Uint8Array {
 }
 
 /**
- * One `DiffieHellmanGroup` object serves all connections: an exponent stays in it only during a call. That class has no
- * method of its own to set an exponent, but the same inside as `DiffieHellman`, whose method does; objects of
- * `DiffieHellman` check their prime when they are made, for 170 ms from Node 24 on.
+ * Returns a backend that uses one `DiffieHellmanGroup` object for all connections; an exponent stays in it only during
+ * a call. That class has no `setPrivateKey()`, but the method of `DiffieHellman` works on it. A `DiffieHellman` object
+ * would check the prime in its constructor, which takes 170 ms from Node 24 on.
  */
-export function groupObject(): Way {
+export function groupObject(): ModExpBackend {
   const group = getDiffieHellman("modp14");
   const setPrivateKey: (exponent: Uint8Array) => void = DiffieHellman.prototype.setPrivateKey;
-  const harmless = Uint8Array.of(1);
+  const placeholder = Uint8Array.of(1);
   return (exponent) => {
     const using = (compute: () => Buffer): Uint8Array => {
       setPrivateKey.call(group, exponent);
       try {
         return compute();
       } finally {
-        setPrivateKey.call(group, harmless);
+        setPrivateKey.call(group, placeholder);
       }
     };
     return {
@@ -177,10 +182,10 @@ export function groupObject(): Way {
 }
 
 /**
- * Key objects, made from and exported to DER: PKCS#8 for an exponent, SubjectPublicKeyInfo for a value. OpenSSL
- * overwrites an exponent when its object is collected.
+ * Returns a backend that uses key objects, imported from and exported to DER: PKCS#8 for an exponent,
+ * SubjectPublicKeyInfo for a value. OpenSSL overwrites an exponent when its key object is garbage-collected.
  */
-export function keyObjects(): Way {
+export function keyObjects(): ModExpBackend {
   const integer = (value: Uint8Array) =>
     der(0x02, (value[0]! & 0x80) === 0 ? [value] : [Uint8Array.of(0), value]);
   const dhKeyAgreement = Uint8Array.of(0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 3, 1);
@@ -188,7 +193,7 @@ export function keyObjects(): Way {
   const algorithm = der(0x30, [dhKeyAgreement, parameters]);
   const version = integer(Uint8Array.of(0));
 
-  const privateKeyOf = (exponent: Uint8Array): KeyObject => {
+  const importPrivateKey = (exponent: Uint8Array): KeyObject => {
     const encoded = integer(exponent);
     const octets = der(0x04, [encoded]);
     const key = der(0x30, [version, algorithm, octets]);
@@ -200,7 +205,7 @@ export function keyObjects(): Way {
   };
 
   return (exponent) => {
-    const privateKey = privateKeyOf(exponent);
+    const privateKey = importPrivateKey(exponent);
     return {
       ofGenerator() {
         const spki = createPublicKey(privateKey).export({ format: "der", type: "spki" });
@@ -218,7 +223,7 @@ export function keyObjects(): Way {
   };
 }
 
-/** Encodes one DER element. */
+/** Encodes one DER element and overwrites the intermediate copy of its content. */
 function der(tag: number, parts: readonly Uint8Array[]): Buffer {
   const content = Buffer.concat(parts);
   const { length } = content;
@@ -229,7 +234,7 @@ function der(tag: number, parts: readonly Uint8Array[]): Buffer {
   return encoded;
 }
 
-/** The contents of the DER elements that follow one another in `bytes`; an INTEGER's leading zeros are left out. */
+/** Returns the contents of the consecutive DER elements in `bytes`, without an INTEGER's leading zero byte. */
 function elements(bytes: Uint8Array): Uint8Array[] {
   const found: Uint8Array[] = [];
   for (let at = 0; at < bytes.length; ) {

@@ -1,15 +1,15 @@
-/** A key's fingerprint: what two people can compare aloud to see that they hold the same key. */
+/** Key fingerprints, which two operators can compare to check that they hold the same key. */
 import { createHmac } from "node:crypto";
 import { Secret } from "./secret.ts";
 
-/** Never authenticated with K otherwise: what the protocol authenticates is longer. */
+/** Input that the protocol never authenticates with K: all the protocol's inputs are longer. */
 const LABEL = "spiped key fingerprint";
 
 /**
- * The first 64 bits of HMAC(K, label), in four groups of hexadecimal digits. Whoever knows it can test guesses of the
- * key, so it says nothing of a random key and gives a guessable one away.
+ * Returns the first 64 bits of HMAC(K, label), as four groups of hexadecimal digits. Anyone who has it can test guesses
+ * at the key: it is safe to publish for a random key but exposes a guessable one.
  */
 export function fingerprint(secret: Secret): string {
-  const tag = createHmac("sha256", Secret.reveal(secret)).update(LABEL).digest("hex");
-  return tag.slice(0, 16).replace(/(....)(?!$)/g, "$1-");
+  const mac = createHmac("sha256", Secret.reveal(secret)).update(LABEL).digest("hex");
+  return mac.slice(0, 16).replace(/(....)(?!$)/g, "$1-");
 }

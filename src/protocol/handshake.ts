@@ -1,14 +1,13 @@
 /**
- * The handshake (sections 1.2 to 1.7 of the protocol; Tarsnap's `proto_handshake`), as state machines that take
- * bytes and give bytes:
+ * The handshake (sections 1.2 to 1.7 of the protocol; Tarsnap's `proto_handshake`), as state machines without I/O:
  *
  *     client                                     server
- *       ---- nonce_C (32) ------------------------>       both at once
+ *       ---- nonce_C (32) ------------------------>       sent concurrently
  *       <--- nonce_S (32) -------------------------
  *       ---- y_C (256) || h_C (32) --------------->       h_C is checked before any exponentiation
  *       <--- y_S (256) || h_S (32) ----------------       sent only after that check
  *
- * Bytes may arrive cut anywhere. What follows the handshake in a chunk is left to the caller.
+ * Received bytes may be split anywhere. Bytes after the end of the handshake are left to the caller.
  */
 import { randomBytes, timingSafeEqual } from "node:crypto";
 import { EXPONENT_RANDOM_SIZE, Exponent, inRange, ONE, sameValue, VALUE_SIZE } from "./diffie-hellman.ts";
@@ -20,27 +19,27 @@ import {
   type SessionKeys,
   type Side,
 } from "./key-schedule.ts";
-import { PACKET_TAG } from "./packet.ts";
+import { PACKET_MAC_SIZE } from "./packet.ts";
 import { HandshakeError, type HandshakePart } from "./protocol-error.ts";
 import type { Secret } from "./secret.ts";
 
-const MESSAGE_SIZE = VALUE_SIZE + PACKET_TAG;
+const MESSAGE_SIZE = VALUE_SIZE + PACKET_MAC_SIZE;
 
-/** Bytes of a whole handshake, in each direction. */
+/** Bytes of a complete handshake, in each direction. */
 export const HANDSHAKE_SIZE = NONCE_SIZE + MESSAGE_SIZE;
 
-/** What both sides may choose. */
+/** Options of both sides. */
 export interface HandshakeOptions {
-  /** `-f`: send 1 instead of a Diffie-Hellman value, giving up forward secrecy (section 1.6). */
+  /** `-f`: send 1 instead of a Diffie-Hellman value, without forward secrecy (section 1.6). */
   readonly weak?: boolean;
-  /** `-g`: refuse a peer that does so. */
+  /** `-g`: reject a peer that does so. */
   readonly requireForwardSecrecy?: boolean;
-  /** Source of randomness, for tests with known values. Asked for the nonce first, then for the exponent. */
+  /** Source of random bytes, for tests with known values. Called for the nonce, then for the exponent. */
   readonly random?: (size: number) => Uint8Array;
 }
 
-/** A side's own part: its nonce, its exponent, and the collecting of what the peer sends. */
-class Party {
+/** State that both sides have: the nonce, the exponent, and the bytes received so far. */
+class HandshakeState {
   readonly nonce: Uint8Array;
   readonly #side: Side;
   readonly #options: HandshakeOptions;
@@ -56,8 +55,8 @@ class Party {
     this.nonce = this.#random(NONCE_SIZE);
   }
 
-  /** Takes bytes up to the end of the handshake; returns how many. */
-  collect(bytes: Uint8Array): number {
+  /** Stores bytes up to the end of the handshake; returns the number stored. */
+  consume(bytes: Uint8Array): number {
     const wanted = Math.min(bytes.length, HANDSHAKE_SIZE - this.#filled);
     this.#received.set(bytes.subarray(0, wanted), this.#filled);
     this.#filled += wanted;
@@ -88,14 +87,18 @@ class Party {
     return this.#received.subarray(NONCE_SIZE, NONCE_SIZE + VALUE_SIZE);
   }
 
-  /** True if the peer's message was made with this secret. */
-  peerHolds(secret: Secret): boolean {
+  /** Returns true if the MAC of the peer's message was made with this secret. */
+  verifyPeerMac(secret: Secret): boolean {
     const peer = this.#side === "client" ? "server" : "client";
     const expected = authenticateValue(secret, this.nonces, peer, this.#peerValue);
     return timingSafeEqual(expected, this.#received.subarray(NONCE_SIZE + VALUE_SIZE));
   }
 
-  /** The checks that follow the tag's, in the protocol's order. */
+  /**
+   * Checks the peer's value, after its MAC, in the protocol's order.
+   *
+   * @throws HandshakeError
+   */
   checkPeerValue(): void {
     if (!inRange(this.#peerValue)) {
       throw new HandshakeError("ERR_SPIPED_HANDSHAKE_RANGE", "peer sent a Diffie-Hellman value out of range");
@@ -105,7 +108,7 @@ class Party {
     }
   }
 
-  /** Chooses the exponent and makes this side's message, y || h. */
+  /** Generates the exponent and returns this side's message, y || h. */
   message(secret: Secret): Uint8Array {
     let value = ONE;
     if (!this.#options.weak) {
@@ -120,7 +123,7 @@ class Party {
     return message;
   }
 
-  /** The session keys, once this side's message is made and the peer's is checked. */
+  /** Returns the session keys. Call it after `message()` and `checkPeerValue()`. */
   sessionKeys(secret: Secret): SessionKeys {
     const shared = this.#options.weak ? ONE.slice() : this.#exponent!.sharedValue(this.#peerValue);
     const keys = deriveSessionKeys(secret, this.nonces, shared, this.#side);
@@ -137,120 +140,120 @@ function wrongKey(): HandshakeError {
   return new HandshakeError("ERR_SPIPED_HANDSHAKE_MAC", "peer does not hold the same key");
 }
 
-/** What came of the bytes given to a client's handshake. */
+/** Result of `ClientHandshake.receive()`. */
 export interface ClientProgress {
-  /** How many of the bytes belonged to the handshake. */
+  /** Number of bytes that belonged to the handshake. */
   readonly consumed: number;
   /** Bytes to send now. */
   readonly send?: Uint8Array;
-  /** Present when the handshake is complete. */
+  /** Set once the handshake is complete. */
   readonly session?: SessionKeys;
 }
 
 /** The side that opened the connection. */
 export class ClientHandshake {
-  readonly #party: Party;
+  readonly #state: HandshakeState;
   readonly #secret: Secret;
   #sent = false;
 
   constructor(secret: Secret, options: HandshakeOptions = {}) {
     this.#secret = secret;
-    this.#party = new Party("client", options);
+    this.#state = new HandshakeState("client", options);
   }
 
-  /** The nonce, 32 bytes, to be sent at once, without waiting for the server's. */
+  /** The nonce, 32 bytes. Send it first, without waiting for the server's. */
   get nonce(): Uint8Array {
-    return this.#party.nonce;
+    return this.#state.nonce;
   }
 
-  /** What the server has not sent yet, or not whole; undefined once it has sent everything. */
+  /** The part that the server has not completely sent; undefined once it has sent everything. */
   get awaiting(): HandshakePart | undefined {
-    return this.#party.awaiting;
+    return this.#state.awaiting;
   }
 
   /**
-   * Takes the next bytes from the server.
+   * Processes the next bytes from the server.
    *
-   * @throws HandshakeError if the server does not hold the key or its value must be refused.
+   * @throws HandshakeError if the server does not hold the key or its value must be rejected.
    */
   receive(bytes: Uint8Array): ClientProgress {
-    const consumed = this.#party.collect(bytes);
+    const consumed = this.#state.consume(bytes);
     let send: Uint8Array | undefined;
-    if (this.#party.hasNonce && !this.#sent) {
-      send = this.#party.message(this.#secret);
+    if (this.#state.hasNonce && !this.#sent) {
+      send = this.#state.message(this.#secret);
       this.#sent = true;
     }
-    if (!this.#party.hasMessage) return send === undefined ? { consumed } : { consumed, send };
-    if (!this.#party.peerHolds(this.#secret)) throw wrongKey();
-    this.#party.checkPeerValue();
-    const session = this.#party.sessionKeys(this.#secret);
+    if (!this.#state.hasMessage) return send === undefined ? { consumed } : { consumed, send };
+    if (!this.#state.verifyPeerMac(this.#secret)) throw wrongKey();
+    this.#state.checkPeerValue();
+    const session = this.#state.sessionKeys(this.#secret);
     return send === undefined ? { consumed, session } : { consumed, send, session };
   }
 
-  /** Forgets the exponent of a handshake that will not be completed. */
+  /** Discards the exponent of a handshake that will not be completed. */
   destroy(): void {
-    this.#party.destroy();
+    this.#state.destroy();
   }
 }
 
-/** What came of the bytes given to a server's handshake. */
+/** Result of `ServerHandshake.receive()`. */
 export interface ServerProgress {
-  /** How many of the bytes belonged to the handshake. */
+  /** Number of bytes that belonged to the handshake. */
   readonly consumed: number;
-  /** The secret that the client has proved to hold. The client is authenticated; call `respond()` next. */
+  /** The secret that the client holds. The client is authenticated; call `respond()` next. */
   readonly verified?: Secret;
-  /** True if the client's message has arrived but not all candidates were tried; call `tryMore()` next. */
+  /** True if the client's message has arrived but not all candidates were tried; call `tryMoreKeys()` next. */
   readonly undecided?: boolean;
 }
 
-/** The side that accepted the connection. Until the client has proved that it holds a key, it costs a few hashes a key. */
+/** The side that accepted the connection. An unauthenticated client costs it two HMACs per key tried. */
 export class ServerHandshake {
-  readonly #party: Party;
+  readonly #state: HandshakeState;
   readonly #candidates: Iterator<Secret>;
   #verified: Secret | undefined;
 
-  /** @param candidates the secrets that a client may hold, the likeliest first; read when its message has arrived. */
+  /** @param candidates the secrets that a client may hold, likeliest first; read once its message has arrived. */
   constructor(candidates: Iterable<Secret>, options: HandshakeOptions = {}) {
     this.#candidates = candidates[Symbol.iterator]();
-    this.#party = new Party("server", options);
+    this.#state = new HandshakeState("server", options);
   }
 
-  /** The nonce, 32 bytes, to be sent at once, without waiting for the client's. */
+  /** The nonce, 32 bytes. Send it first, without waiting for the client's. */
   get nonce(): Uint8Array {
-    return this.#party.nonce;
+    return this.#state.nonce;
   }
 
-  /** What the client has not sent yet, or not whole; undefined once it has sent everything. */
+  /** The part that the client has not completely sent; undefined once it has sent everything. */
   get awaiting(): HandshakePart | undefined {
-    return this.#party.awaiting;
+    return this.#state.awaiting;
   }
 
   /**
-   * Takes the next bytes from the client.
+   * Processes the next bytes from the client.
    *
-   * @param trials how many candidates to try when the client's message is complete.
-   * @throws HandshakeError if the client holds none of the keys or its value must be refused.
+   * @param trials maximum number of candidates to try once the client's message is complete.
+   * @throws HandshakeError if the client holds none of the keys or its value must be rejected.
    */
   receive(bytes: Uint8Array, trials = Number.POSITIVE_INFINITY): ServerProgress {
-    const consumed = this.#party.collect(bytes);
-    if (!this.#party.hasMessage) return { consumed };
-    const verified = this.tryMore(trials);
+    const consumed = this.#state.consume(bytes);
+    if (!this.#state.hasMessage) return { consumed };
+    const verified = this.tryMoreKeys(trials);
     return verified === undefined ? { consumed, undecided: true } : { consumed, verified };
   }
 
   /**
-   * Tries more candidates, after `receive` or this function has left some.
+   * Tries further candidates if `receive()` or this method left some.
    *
-   * @param trials how many to try at most.
-   * @returns the secret that the client holds, undefined if there are candidates left to try.
-   * @throws HandshakeError if the client holds none of the keys or its value must be refused.
+   * @param trials maximum number of candidates to try.
+   * @returns the secret that the client holds; undefined if candidates are left to try.
+   * @throws HandshakeError if the client holds none of the keys or its value must be rejected.
    */
-  tryMore(trials: number): Secret | undefined {
+  tryMoreKeys(trials: number): Secret | undefined {
     for (let tried = 0; tried < trials; tried += 1) {
       const { done, value: secret } = this.#candidates.next();
       if (done) throw wrongKey();
-      if (!this.#party.peerHolds(secret)) continue;
-      this.#party.checkPeerValue();
+      if (!this.#state.verifyPeerMac(secret)) continue;
+      this.#state.checkPeerValue();
       this.#verified = secret;
       return secret;
     }
@@ -258,17 +261,17 @@ export class ServerHandshake {
   }
 
   /**
-   * Does the exponentiations. To be called once, after `receive` has reported a verified client.
+   * Does the exponentiations. Call it once, after `receive()` or `tryMoreKeys()` has returned the client's secret.
    *
-   * @returns this side's message, to be sent, and the session keys.
+   * @returns this side's message, to send, and the session keys.
    */
   respond(): { readonly send: Uint8Array; readonly session: SessionKeys } {
     if (this.#verified === undefined) throw new Error("the client has not been verified");
     try {
-      const send = this.#party.message(this.#verified);
-      return { send, session: this.#party.sessionKeys(this.#verified) };
+      const send = this.#state.message(this.#verified);
+      return { send, session: this.#state.sessionKeys(this.#verified) };
     } finally {
-      this.#party.destroy();
+      this.#state.destroy();
     }
   }
 }

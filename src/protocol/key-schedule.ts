@@ -1,8 +1,8 @@
 /**
- * The key schedule (sections 1.4 and 1.7 of the protocol): from K and the nonces to the keys that authenticate the
- * Diffie-Hellman values, and from those values to the keys of the session.
+ * The key schedule (sections 1.4 and 1.7 of the protocol): derives the keys that authenticate the Diffie-Hellman values
+ * from K and the nonces, and the session keys from K, the nonces and the Diffie-Hellman result.
  *
- * Both are PBKDF2-HMAC-SHA256 with one iteration, which makes output block i just HMAC(K, salt || BE32(i)).
+ * Both derivations are PBKDF2-HMAC-SHA256 with one iteration, so that output block i is HMAC(K, salt || BE32(i)).
  */
 import { createHmac, hash } from "node:crypto";
 import { pbkdf2 } from "@noble/hashes/pbkdf2.js";
@@ -24,12 +24,12 @@ export interface Nonces {
   readonly server: Uint8Array;
 }
 
-/** The index of each side's key among the outputs of a derivation. */
+/** Index of each side's keys in the output of a derivation. */
 const SIDE_INDEX = { client: 0, server: 1 } as const;
 
 const HASH_BLOCK = 64;
 
-/** SHA-256 in one call, which Node's types know for strings only. Not every other runtime has it. */
+/** One-shot SHA-256, for which Node's types allow only string output with an encoding. Some runtimes lack it. */
 const oneShot = hash as unknown as
   | {
       (algorithm: "sha256", data: Uint8Array, encoding: "buffer"): Buffer;
@@ -38,7 +38,7 @@ const oneShot = hash as unknown as
   | undefined;
 type Latin1Buffer = Buffer & { latin1Write(text: string, offset: number, length: number): void };
 
-/** A place for HMAC-SHA256 with keys of 32 bytes over messages of one size, which are put into `message`. */
+/** Reusable buffers for HMAC-SHA256 with 32-byte keys. The caller writes a message of the fixed size to `message`. */
 class HmacScratch {
   readonly message: Uint8Array;
   readonly #inner: Buffer;
@@ -74,8 +74,8 @@ const authentication = new HmacScratch(256);
  * Authenticates a side's Diffie-Hellman value: HMAC(dhmac_side, y), where dhmac_side is one 32-byte half of
  * dk1 = PBKDF2(K, nonce_C || nonce_S, 1, 64).
  *
- * A server computes this once for each key that it tries, so only the half that is needed is derived, and with one-shot
- * hashes where they exist: less than half of the time of `createHmac`, whose objects also burden the garbage collector.
+ * A server computes this for each key that it tries, so only the required half is derived. One-shot hashes, if
+ * available, take less than half the time of `createHmac` and create less work for the garbage collector.
  *
  * @param y the value as sent, 256 bytes.
  * @returns the MAC, 32 bytes.
@@ -103,7 +103,7 @@ export function authenticateValue(secret: Secret, nonces: Nonces, side: Side, y:
   return mac;
 }
 
-/** The keys of a session, seen from one side. Both must be handed to an engine and then destroyed. */
+/** One side's session keys. Call `destroy()` once ciphers have been created for both directions. */
 export class SessionKeys {
   /** Keys for the packets that this side sends. */
   readonly seal: DirectionKeys;
@@ -111,7 +111,7 @@ export class SessionKeys {
   readonly open: DirectionKeys;
   readonly #material: Uint8Array;
 
-  /** @param material dk2: E_C || H_C || E_S || H_S, 128 bytes. It is owned by this object from now on. */
+  /** @param material dk2: E_C || H_C || E_S || H_S, 128 bytes. This object takes ownership of it. */
   constructor(material: Uint8Array, side: Side) {
     const direction = (sender: Side): DirectionKeys => {
       const start = SIDE_INDEX[sender] * 2 * KEY_SIZE;

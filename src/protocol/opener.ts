@@ -1,4 +1,4 @@
-/** Turns a stream of packets, cut anywhere, back into data (section 1.8; the other half of `proto_crypt`). */
+/** Decrypts a stream of packets, split anywhere (section 1.8 of the protocol; the other half of `proto_crypt`). */
 import type { DirectionKeys, Engine, PacketCipher, Workspace } from "./engine/engine.ts";
 import { BATCH_PACKETS, openedSize, PACKET_SIZE } from "./packet.ts";
 import { PacketNumber } from "./packet-number.ts";
@@ -6,20 +6,20 @@ import { PacketError } from "./protocol-error.ts";
 
 const BATCH_SIZE = BATCH_PACKETS * PACKET_SIZE;
 
-/** The receiving end of one direction. */
+/** Opens the packets that this side receives. */
 export class Opener {
   readonly #workspace: Workspace;
   readonly #cipher: PacketCipher;
   readonly #next: PacketNumber;
-  /** The start of a packet whose rest has not arrived; made when it is first needed, for most connections are idle. */
-  #unfinished: Uint8Array | undefined;
-  #unfinishedLength = 0;
+  /** The start of a packet that has not arrived completely; allocated on first use, since most connections are idle. */
+  #partialPacket: Uint8Array | undefined;
+  #partialLength = 0;
   #failure: PacketError | undefined;
   #destroyed = false;
 
   /**
-   * @param keys are copied.
-   * @param first number of the first packet: 0 in every session.
+   * @param keys keys of the direction, copied.
+   * @param first number of the first packet; every session starts at 0.
    */
   constructor(engine: Engine, keys: DirectionKeys, first?: bigint) {
     this.#workspace = engine.workspace;
@@ -27,19 +27,19 @@ export class Opener {
     this.#next = new PacketNumber(first);
   }
 
-  /** Why the stream was refused, once it was. */
+  /** Why the stream was rejected; undefined if it was not. */
   get failure(): PacketError | undefined {
     return this.#failure;
   }
 
   /**
-   * Takes the next bytes of the stream and gives the data of all packets that they complete. At the first packet that
-   * is not genuine, the data before it is given, `failure` is set, and everything that follows is ignored: so the
-   * result does not depend on how the stream was cut.
+   * Processes the next bytes of the stream and writes the data of all packets that they complete. At the first invalid
+   * packet, it writes the data before that packet, sets `failure`, and ignores all further bytes, so that the result
+   * does not depend on how the stream was split.
    *
    * @param out receives the data; at least `openedSize(wire.length)` bytes.
-   * @returns how many bytes were written.
-   * @throws RangeError if `out` is too small; Error after `destroy()`.
+   * @returns the number of bytes written.
+   * @throws RangeError if `out` is too small; Error after `destroy()`, or if the packet numbers are used up.
    */
   open(wire: Uint8Array, out: Uint8Array): number {
     if (this.#destroyed) throw new Error("the opener has been destroyed");
@@ -49,15 +49,15 @@ export class Opener {
     let taken = 0;
     let written = 0;
     while (taken < wire.length && this.#failure === undefined) {
-      // The unfinished packet first, then as much as a batch can hold.
-      const before = this.#unfinishedLength;
-      if (before > 0) input.set(this.#unfinished!.subarray(0, before));
+      // The partial packet first, then as many bytes as fit in a batch.
+      const before = this.#partialLength;
+      if (before > 0) input.set(this.#partialPacket!.subarray(0, before));
       const added = Math.min(wire.length - taken, BATCH_SIZE - before);
       input.set(added === wire.length ? wire : wire.subarray(taken, taken + added), before);
       taken += added;
       const count = Math.floor((before + added) / PACKET_SIZE);
-      this.#unfinishedLength = before + added - count * PACKET_SIZE;
-      if (this.#unfinishedLength > 0) this.#keep(input.subarray(count * PACKET_SIZE, before + added));
+      this.#partialLength = before + added - count * PACKET_SIZE;
+      if (this.#partialLength > 0) this.#savePartial(input.subarray(count * PACKET_SIZE, before + added));
       if (count > 0) {
         const length = this.#openBatch(count);
         out.set(output.subarray(0, length), written);
@@ -68,39 +68,39 @@ export class Opener {
   }
 
   /**
-   * To be called when the stream has ended. An end inside a packet is a failure, ERR_SPIPED_TRUNCATED; one between two
-   * packets can't be told from a true end.
+   * Call this at the end of the stream. An end inside a packet sets `failure` to ERR_SPIPED_TRUNCATED; a stream
+   * truncated between two packets looks complete.
    *
    * @returns `failure`.
    */
   end(): PacketError | undefined {
-    if (this.#unfinishedLength > 0) this.#fail("ERR_SPIPED_TRUNCATED", 0, "stream ended inside a packet");
+    if (this.#partialLength > 0) this.#fail("ERR_SPIPED_TRUNCATED", 0, "stream ended inside a packet");
     return this.#failure;
   }
 
-  /** Overwrites the keys and the unfinished packet. */
+  /** Overwrites the keys and the partial packet. */
   destroy(): void {
     this.#destroyed = true;
     this.#cipher.destroy();
-    this.#unfinished?.fill(0);
+    this.#partialPacket?.fill(0);
   }
 
   #openBatch(count: number): number {
     if (!this.#next.has(count)) throw new Error("the packet numbers are used up");
-    const { length, packets, refused } = this.#cipher.open(count, this.#next);
-    if (refused === "mac") this.#fail("ERR_SPIPED_BAD_MAC", packets, "packet is not genuine");
-    if (refused === "length") this.#fail("ERR_SPIPED_BAD_LENGTH", packets, "packet has an illegal length");
+    const { length, packets, rejected } = this.#cipher.open(count, this.#next);
+    if (rejected === "mac") this.#fail("ERR_SPIPED_BAD_MAC", packets, "packet is not genuine");
+    if (rejected === "length") this.#fail("ERR_SPIPED_BAD_LENGTH", packets, "packet has an illegal length");
     this.#next.advance(packets);
     return length;
   }
 
-  #keep(rest: Uint8Array): void {
-    this.#unfinished ??= new Uint8Array(PACKET_SIZE);
-    this.#unfinished.set(rest);
+  #savePartial(rest: Uint8Array): void {
+    this.#partialPacket ??= new Uint8Array(PACKET_SIZE);
+    this.#partialPacket.set(rest);
   }
 
   #fail(code: PacketError["code"], offset: number, message: string): void {
-    this.#unfinishedLength = 0;
+    this.#partialLength = 0;
     this.#failure ??= new PacketError(code, this.#next.at(offset), message);
   }
 }

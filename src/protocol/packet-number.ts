@@ -1,8 +1,8 @@
-/** The 64-bit number of a packet, as two 32-bit halves: neither a double nor, on the hot path, a BigInt. */
+/** A 64-bit packet number as two 32-bit halves: a double is not exact, and a BigInt too slow for the hot path. */
 export class PacketNumber {
   high: number;
   low: number;
-  /** True once 2^64 packets have been counted: their numbers are used up. */
+  /** True once all 2^64 packet numbers are used. */
   exhausted = false;
 
   constructor(first = 0n) {
@@ -10,13 +10,13 @@ export class PacketNumber {
     this.low = Number(BigInt.asUintN(32, first));
   }
 
-  /** True if `count` more packets have numbers. */
+  /** Returns true if `count` more packet numbers are available. */
   has(count: number): boolean {
     if (this.exhausted) return count === 0;
     return this.high < 0xffff_ffff || this.low + count <= 2 ** 32;
   }
 
-  /** Counts `count` packets, for which there must be numbers. */
+  /** Advances by `count` packets; `has(count)` must be true. */
   advance(count: number): void {
     const low = this.low + count;
     this.low = low >>> 0;
@@ -25,7 +25,7 @@ export class PacketNumber {
     this.high = (this.high + 1) >>> 0;
   }
 
-  /** The number of the packet that is `offset` after the next one. */
+  /** Returns the number of the packet `offset` places after the next one. */
   at(offset: number): bigint {
     return ((BigInt(this.high) << 32n) | BigInt(this.low)) + BigInt(offset);
   }

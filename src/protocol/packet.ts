@@ -6,29 +6,29 @@
  *     | padded      | 32 bit BE| (clear)     |
  *     '---- encrypted --------'
  *
- * All packets have this size; the packet number is counted by both sides and never sent.
+ * All packets have this size. Both sides count the packet number, which is never sent.
  */
 
 /** Bytes of data that a packet can carry. */
-export const PACKET_DATA = 1024;
+export const PACKET_DATA_SIZE = 1024;
 /** Bytes of a packet that are encrypted and authenticated: the data and its 32-bit length. */
-export const PACKET_CIPHERTEXT = PACKET_DATA + 4;
-/** Bytes of the authentication tag. */
-export const PACKET_TAG = 32;
-/** Bytes of a whole packet on the wire. */
-export const PACKET_SIZE = PACKET_CIPHERTEXT + PACKET_TAG;
-/** AES blocks of keystream behind a packet; the last one is used for 4 bytes only. */
-export const PACKET_BLOCKS = Math.ceil(PACKET_CIPHERTEXT / 16);
+export const PACKET_CIPHERTEXT_SIZE = PACKET_DATA_SIZE + 4;
+/** Bytes of the MAC. */
+export const PACKET_MAC_SIZE = 32;
+/** Bytes of a packet on the wire. */
+export const PACKET_SIZE = PACKET_CIPHERTEXT_SIZE + PACKET_MAC_SIZE;
+/** AES blocks of keystream per packet; only 4 bytes of the last one are used. */
+export const PACKET_BLOCKS = Math.ceil(PACKET_CIPHERTEXT_SIZE / 16);
 
-/** Packets handled in one call to an engine. */
+/** Maximum packets per call to an engine. */
 export const BATCH_PACKETS = 64;
 
-/** Bytes on the wire for `length` bytes of data. */
+/** Returns the bytes on the wire for `length` bytes of data. */
 export function sealedSize(length: number): number {
-  return Math.ceil(length / PACKET_DATA) * PACKET_SIZE;
+  return Math.ceil(length / PACKET_DATA_SIZE) * PACKET_SIZE;
 }
 
-/** The most bytes of data that `length` bytes on the wire, added to an unfinished packet, can hold. */
+/** Returns the maximum bytes of data in `length` bytes on the wire that follow a partial packet. */
 export function openedSize(length: number): number {
-  return Math.floor((length + PACKET_SIZE - 1) / PACKET_SIZE) * PACKET_DATA;
+  return Math.floor((length + PACKET_SIZE - 1) / PACKET_SIZE) * PACKET_DATA_SIZE;
 }

@@ -1,4 +1,4 @@
-/** Errors of the protocol. Each has a stable `code`; none ever carries key material or payload. */
+/** Protocol errors. Each has a stable `code`; none contains key material or payload. */
 import { SpipedError } from "../errors.ts";
 
 /** Why a handshake ended without session keys. */
@@ -9,13 +9,13 @@ export type HandshakeErrorCode =
   | "ERR_SPIPED_HANDSHAKE_EOF"
   | "ERR_SPIPED_HANDSHAKE_TIMEOUT";
 
-/** What a peer sends in a handshake: its nonce, then the proof that it holds the key. */
+/** Parts of a peer's handshake: its nonce, then its Diffie-Hellman value with a MAC made with the key (`proof`). */
 export type HandshakePart = "nonce" | "proof";
 
-/** The peer did not prove knowledge of the key, or sent a value that must be refused (sections 1.3 to 1.5). */
+/** The peer did not prove that it holds the key, or sent a value that must be rejected (sections 1.3 to 1.6). */
 export class HandshakeError extends SpipedError {
   declare readonly code: HandshakeErrorCode;
-  /** What had not arrived from the peer, or not all of it, when it closed the connection or the time was up. */
+  /** The part that had not arrived completely when the peer closed the connection or the timeout expired. */
   readonly awaiting: HandshakePart | undefined;
 
   constructor(
@@ -28,13 +28,13 @@ export class HandshakeError extends SpipedError {
   }
 }
 
-/** Why a stream of packets was refused. */
+/** Why a stream of packets was rejected. */
 export type PacketErrorCode = "ERR_SPIPED_BAD_MAC" | "ERR_SPIPED_BAD_LENGTH" | "ERR_SPIPED_TRUNCATED";
 
-/** A packet was forged, damaged, out of order, malformed or cut short (section 1.8). */
+/** A packet was forged, damaged, out of order, malformed or truncated (section 1.8). */
 export class PacketError extends SpipedError {
   declare readonly code: PacketErrorCode;
-  /** Number of the packet at fault, counted from 0 in its direction. */
+  /** Number of the invalid packet, counted from 0 in its direction. */
   readonly packetNumber: bigint;
 
   constructor(code: PacketErrorCode, packetNumber: bigint, message: string) {

@@ -1,11 +1,11 @@
-/** Turns data into packets (section 1.8 of the protocol; one half of Tarsnap's `proto_crypt`). */
+/** Encrypts data into packets (section 1.8 of the protocol; one half of Tarsnap's `proto_crypt`). */
 import type { DirectionKeys, Engine, PacketCipher, Workspace } from "./engine/engine.ts";
-import { BATCH_PACKETS, PACKET_DATA, PACKET_SIZE, sealedSize } from "./packet.ts";
+import { BATCH_PACKETS, PACKET_DATA_SIZE, PACKET_SIZE, sealedSize } from "./packet.ts";
 import { PacketNumber } from "./packet-number.ts";
 
-const BATCH_DATA = BATCH_PACKETS * PACKET_DATA;
+const BATCH_DATA = BATCH_PACKETS * PACKET_DATA_SIZE;
 
-/** The sending end of one direction. */
+/** Seals the packets that this side sends. */
 export class Sealer {
   readonly #workspace: Workspace;
   readonly #cipher: PacketCipher;
@@ -13,8 +13,8 @@ export class Sealer {
   #destroyed = false;
 
   /**
-   * @param keys are copied.
-   * @param first number of the first packet: 0 in every session.
+   * @param keys keys of the direction, copied.
+   * @param first number of the first packet; every session starts at 0.
    */
   constructor(engine: Engine, keys: DirectionKeys, first?: bigint) {
     this.#workspace = engine.workspace;
@@ -23,11 +23,12 @@ export class Sealer {
   }
 
   /**
-   * Seals `data`, of any length. It is cut at once into packets of up to 1024 bytes; nothing is held back.
+   * Seals `data`, of any length, into packets of up to 1024 bytes of data. Nothing is buffered.
    *
    * @param out receives the packets; at least `sealedSize(data.length)` bytes.
-   * @returns how many bytes were written.
-   * @throws RangeError if `out` is too small; Error after `destroy()`, or when all 2^64 packet numbers are used up.
+   * @returns the number of bytes written.
+   * @throws RangeError if `out` is too small; Error after `destroy()`, or if fewer packet numbers are left than `data`
+   * needs.
    */
   seal(data: Uint8Array, out: Uint8Array): number {
     const size = sealedSize(data.length);

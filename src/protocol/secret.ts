@@ -5,8 +5,8 @@ import { timingSafeEqual } from "node:crypto";
 import { sha256 } from "@noble/hashes/sha2.js";
 
 /**
- * Holds K. It has no enumerable or own public property, so that neither `util.inspect` nor `JSON.stringify` of
- * anything that refers to it can show the key.
+ * Holds K. It has no own public property, so that `util.inspect` and `JSON.stringify` never show the key, even inside
+ * another object.
  */
 export class Secret {
   readonly #key: Uint8Array;
@@ -16,18 +16,18 @@ export class Secret {
     this.#key = key;
   }
 
-  /** Makes K from the whole contents of a key file. Nothing is trimmed; empty contents are valid. */
+  /** Derives K from the contents of a key file. Nothing is trimmed; empty contents are valid. */
   static fromKeyFile(contents: Uint8Array): Secret {
     return new Secret(sha256(contents));
   }
 
-  /** True if `value` is a secret, whatever a program without types has passed. */
+  /** Type guard for any value. */
   static is(value: unknown): value is Secret {
     return typeof value === "object" && value !== null && #key in value;
   }
 
   /**
-   * K itself, 32 bytes, for the key schedule only. The caller must neither keep nor change it.
+   * Returns K itself, 32 bytes, for use inside this package only. The caller must not store or modify it.
    *
    * @internal
    * @throws Error after `destroy()`.
@@ -38,16 +38,17 @@ export class Secret {
   }
 
   /**
-   * True if both are the same key, in constant time.
+   * Returns true if both hold the same key. Takes constant time.
    *
    * @internal
+   * @throws Error after `destroy()`.
    */
   static equal(a: Secret, b: Secret): boolean {
     return timingSafeEqual(Secret.reveal(a), Secret.reveal(b));
   }
 
   /**
-   * Makes another object of the same key, which is destroyed by itself.
+   * Returns a copy, which must be destroyed separately.
    *
    * @internal
    * @throws Error after `destroy()`.
@@ -57,7 +58,7 @@ export class Secret {
   }
 
   /**
-   * Makes K from a copy of it that another process of this program has sent. The copy is overwritten.
+   * Creates a secret from K, as sent by another process of this program. `key` is overwritten.
    *
    * @internal
    */
@@ -67,7 +68,7 @@ export class Secret {
     return secret;
   }
 
-  /** Overwrites K. Handshakes that have not derived their session keys yet will throw. */
+  /** Overwrites K. Handshakes that have not yet derived their session keys will throw. */
   destroy(): void {
     this.#key.fill(0);
     this.#destroyed = true;

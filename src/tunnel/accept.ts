@@ -2,41 +2,41 @@
 import type { Socket } from "node:net";
 import { SpipedError } from "../errors.ts";
 import type { AddressList } from "../net/cidr-list.ts";
-import { feed } from "../net/read-until-parsed.ts";
-import { arrivalDeadline } from "../net/timers.ts";
+import { readUntilParsed } from "../net/read-until-parsed.ts";
+import { startArrivalTimeout } from "../net/timers.ts";
 import { HANDSHAKE_SIZE, type HandshakeOptions, ServerHandshake } from "../protocol/handshake.ts";
 import { NONCE_SIZE } from "../protocol/key-schedule.ts";
 import { HandshakeError } from "../protocol/protocol-error.ts";
 import type { Secret } from "../protocol/secret.ts";
 import type { Admission } from "./admission.ts";
-import { handshakeEnd } from "./handshake-io.ts";
+import { handshakeEofError } from "./handshake-io.ts";
 import type { PendingConnection } from "./pending-handshakes.ts";
 import type { Priority } from "./verification-queue.ts";
 
-/** How many keys are tried as soon as a client's proof has come, which takes less time than to accept a connection. */
-const TRIALS_AT_ONCE = 16;
-/** How many are tried between two looks at the clock. */
+/** Keys tried immediately when a client's proof arrives; takes less time than accepting a connection. */
+const INITIAL_TRIALS = 16;
+/** Keys tried per step of the verification queue, between two clock checks. */
 const TRIALS_PER_STEP = 16;
 
-/** What an acceptor needs. */
+/** Options for an Acceptor. */
 export interface AcceptorOptions extends HandshakeOptions {
-  /** The secrets that a client may hold, the likeliest first; called for each client when its proof has come. */
+  /** Returns the secrets to try, most likely first; called for each client when its proof arrives. */
   readonly candidates: () => Iterable<Secret>;
-  /** How long a client may take to prove that it holds the key, ms. */
+  /** Maximum time until a client's proof of the key arrives, in ms. */
   readonly timeout: number;
   readonly admission: Admission;
   /** Addresses that are never penalized. */
   readonly penaltyExempt?: AddressList | undefined;
 }
 
-/** A client that has proved to hold a key. */
+/** A client that has proved that it holds a key. */
 export interface AuthenticatedClient {
   readonly secret: Secret;
-  /** Its handshake; call `respond()` next. */
+  /** The client's handshake; call `respond()` next. */
   readonly handshake: ServerHandshake;
 }
 
-/** Authenticates clients. */
+/** Authenticates the clients of a server. */
 export class Acceptor {
   readonly #options: AcceptorOptions;
 
@@ -45,10 +45,10 @@ export class Acceptor {
   }
 
   /**
-   * Authenticates the client of an accepted socket, which must have a listener for errors.
+   * Authenticates the client of an accepted socket, which must have an 'error' listener.
    *
-   * @param pending the socket's place among those that are not authenticated. The caller admits it.
-   * @throws HandshakeError, SpipedError or the socket's error; the socket is closed by then, in silence.
+   * @param pending the socket's entry among the pending connections. The caller admits it.
+   * @throws HandshakeError, SpipedError or the socket's error. The socket is then closed; the peer gets no reason.
    */
   async authenticate(socket: Socket, pending: PendingConnection): Promise<AuthenticatedClient> {
     const { admission, timeout, penaltyExempt } = this.#options;
@@ -56,13 +56,13 @@ export class Acceptor {
     const { source, address } = pending;
     // All clients of UNIX sockets have one source.
     const isExempt = address === undefined || penaltyExempt?.includes(address) === true;
-    const refuseIfPenalized = () => {
+    const rejectIfPenalized = () => {
       if (isExempt || !penalties.has(source) || penalties.secretsOf(source).length > 0) return;
       throw new SpipedError("ERR_SPIPED_PENALIZED", "penalized for failed handshakes");
     };
-    const trials = new Trials(this.#options.candidates, penalties.secretsOf(source));
+    const trials = new KeyTrials(this.#options.candidates, penalties.secretsOf(source));
     const handshake = new ServerHandshake(trials, this.#options);
-    const cancelDeadline = arrivalDeadline(timeout, () =>
+    const cancelTimeout = startArrivalTimeout(timeout, () =>
       socket.destroy(
         new HandshakeError("ERR_SPIPED_HANDSHAKE_TIMEOUT", `no handshake within ${timeout / 1000} s`, {
           awaiting: handshake.awaiting,
@@ -70,27 +70,27 @@ export class Acceptor {
       ),
     );
     try {
-      refuseIfPenalized();
+      rejectIfPenalized();
       let secret = await receiveProof(socket, handshake, pending);
-      cancelDeadline();
+      cancelTimeout();
       if (secret === undefined) {
         const priority = () => this.#priorityOf(source);
         secret = await verifications.run(priority, () => {
           if (socket.destroyed) throw socket.errored ?? new SpipedError("ERR_SPIPED_CLOSED", "closed");
-          // Others of its source may have failed while it waited.
-          refuseIfPenalized();
-          return handshake.tryMore(TRIALS_PER_STEP);
+          // Other clients of the source may have failed in the meantime.
+          rejectIfPenalized();
+          return handshake.tryMoreKeys(TRIALS_PER_STEP);
         });
       }
-      penalties.succeeded(source, secret);
+      penalties.recordSuccess(source, secret);
       return { secret, handshake };
     } catch (error) {
       const isWrongKey = error instanceof HandshakeError && error.code === "ERR_SPIPED_HANDSHAKE_MAC";
-      if (isWrongKey && !isExempt) penalties.failed(source, trials.count);
+      if (isWrongKey && !isExempt) penalties.recordFailure(source, trials.count);
       socket.destroy();
       throw error;
     } finally {
-      cancelDeadline();
+      cancelTimeout();
     }
   }
 
@@ -102,9 +102,9 @@ export class Acceptor {
 }
 
 /**
- * Sends our nonce and receives the client's part of the handshake.
+ * Sends the server's nonce and receives the client's nonce and proof.
  *
- * @returns the secret that the client holds, undefined if there are keys left to try.
+ * @returns the secret that the client holds; undefined if there are keys left to try.
  */
 async function receiveProof(
   socket: Socket,
@@ -115,22 +115,22 @@ async function receiveProof(
   socket.write(handshake.nonce);
   const receive = (bytes: Buffer) => {
     const hadNonce = received >= NONCE_SIZE;
-    const progress = handshake.receive(bytes, TRIALS_AT_ONCE);
+    const progress = handshake.receive(bytes, INITIAL_TRIALS);
     received += progress.consumed;
     if (received === HANDSHAKE_SIZE) {
-      pending.progress();
+      pending.recordProgress();
       return { consumed: progress.consumed, result: progress };
     }
-    if (!hadNonce && received >= NONCE_SIZE) pending.progress();
+    if (!hadNonce && received >= NONCE_SIZE) pending.recordProgress();
     return { consumed: progress.consumed };
   };
-  const { verified } = await feed(socket, receive, (cause) => handshakeEnd(handshake, cause));
+  const { verified } = await readUntilParsed(socket, receive, (cause) => handshakeEofError(handshake, cause));
   return verified;
 }
 
-/** The keys to try for one client: those that its source used last, then all others. */
-class Trials implements Iterable<Secret> {
-  /** How many were tried. */
+/** The keys to try for one client: those last used by its source, then all others. */
+class KeyTrials implements Iterable<Secret> {
+  /** Number of keys tried. */
   count = 0;
   readonly #candidates: () => Iterable<Secret>;
   readonly #likely: readonly Secret[];
@@ -141,7 +141,7 @@ class Trials implements Iterable<Secret> {
   }
 
   *[Symbol.iterator](): Iterator<Secret> {
-    // The keys may change while this goes on in slices.
+    // A copy, since the keys may change between slices.
     const candidates = new Set(this.#candidates());
     const likely = this.#likely.filter((secret) => candidates.has(secret));
     for (const secret of likely) {

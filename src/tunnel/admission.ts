@@ -1,4 +1,4 @@
-/** What a process remembers of its clients in order to decide which of them it serves, over all tunnels and reloads. */
+/** Decides which clients a process serves. Its state covers all tunnels and survives reloads. */
 import type { Socket } from "node:net";
 import { DescriptorBudget } from "../net/descriptors.ts";
 import { Penalties } from "./penalties.ts";
@@ -10,20 +10,20 @@ import {
 } from "./pending-handshakes.ts";
 import { VerificationQueue } from "./verification-queue.ts";
 
-/** How long to keep quiet about penalties after one was reported, ms. */
+/** Minimum time between two reports of penalties, in ms. */
 const PENALTY_REPORT_INTERVAL_MS = 10_000;
 
-/** What an admission needs. */
+/** Options for an Admission. */
 export interface AdmissionOptions {
-  /** How many processes share the limits on unauthenticated connections. Defaults to 1. */
+  /** Number of processes that share the limits on unauthenticated connections. Defaults to 1. */
   readonly processes?: number;
   /** Called if connections are closed for lack of file descriptors, at most once a minute. */
   readonly onShortage: (error: Error) => void;
-  /** Called when a source is penalized, at most every ten seconds, with one line for the log. */
+  /** Called with a line for the log when a source is penalized, at most every ten seconds. */
   readonly onPenalty?: (message: string) => void;
 }
 
-/** One for each process. */
+/** Penalties, pending connections and queued verifications of a process; one instance per process. */
 export class Admission {
   readonly penalties: Penalties;
   readonly verifications = new VerificationQueue();
@@ -42,7 +42,8 @@ export class Admission {
   }
 
   /**
-   * Counts a socket that has just been accepted. It may be destroyed on return, and at any time until it is admitted.
+   * Adds a newly accepted socket to the pending connections. The socket may be destroyed during this call, and at any
+   * time until it is admitted.
    */
   accept(socket: Socket): PendingConnection {
     return this.#pending.add(socket);

@@ -1,35 +1,34 @@
 /**
- * Buffers for packets and data on their way to a socket. One is taken for each write and goes back when the socket
- * has taken all of it, so that a busy connection uses the same few again and again, and an idle one holds none.
+ * A pool of buffers for packets and data to be written to a socket. Each write acquires a buffer and releases it when
+ * the socket has accepted all bytes, so a busy connection reuses a few buffers and an idle one holds none.
  *
- * They come in two sizes: for short reads, which are all that a connection does whose sink may be stuck, and for long
- * ones.
+ * There are two sizes: one for short reads, the only ones while the sink may be stalled, and one for long reads.
  */
 
-import { LONGEST_READ, SHORT_READ } from "../net/fairness.ts";
+import { MAX_READ_BYTES, SHORT_READ_BYTES } from "../net/fairness.ts";
 import { sealedSize } from "../protocol/packet.ts";
 
-/** Bytes of the largest buffer: what one read of a socket gives fits, sealed or opened. */
-export const POOLED_SIZE = sealedSize(LONGEST_READ);
-const SMALL_SIZE = sealedSize(SHORT_READ);
-/** Buffers of each size that are kept for later; more than these exist only while that many sockets are slow. */
-const KEPT = 32;
+/** Size of the larger buffers in bytes: enough for the result of one socket read, encrypted or decrypted. */
+export const POOLED_BUFFER_BYTES = sealedSize(MAX_READ_BYTES);
+const SMALL_SIZE = sealedSize(SHORT_READ_BYTES);
+/** Maximum number of free buffers kept per size; more exist only while more sockets are slow. */
+const MAX_POOLED = 32;
 
 const small: Buffer[] = [];
 const large: Buffer[] = [];
 
 /**
- * Takes a buffer with any contents.
+ * Returns a buffer with arbitrary contents.
  *
- * @param length of what is to be sealed or opened into it, up to `LONGEST_READ` bytes.
+ * @param length bytes to encrypt or decrypt into it, at most `MAX_READ_BYTES`.
  */
-export function takeBuffer(length: number): Buffer {
-  if (length <= SHORT_READ) return small.pop() ?? Buffer.allocUnsafeSlow(SMALL_SIZE);
-  return large.pop() ?? Buffer.allocUnsafeSlow(POOLED_SIZE);
+export function acquireBuffer(length: number): Buffer {
+  if (length <= SHORT_READ_BYTES) return small.pop() ?? Buffer.allocUnsafeSlow(SMALL_SIZE);
+  return large.pop() ?? Buffer.allocUnsafeSlow(POOLED_BUFFER_BYTES);
 }
 
-/** Gives a buffer back. Nobody may use it afterwards. */
-export function giveBuffer(buffer: Buffer): void {
+/** Returns a buffer to the pool. The caller must not use it afterwards. */
+export function releaseBuffer(buffer: Buffer): void {
   const free = buffer.length === SMALL_SIZE ? small : large;
-  if (free.length < KEPT) free.push(buffer);
+  if (free.length < MAX_POOLED) free.push(buffer);
 }

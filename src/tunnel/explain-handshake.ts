@@ -1,26 +1,26 @@
-/** Explains failed handshakes to the operator of the client's side, as far as the cause can be known. */
+/** Explains failed handshakes to the operator of the client, as far as the cause is known. */
 import type { HandshakeError, HandshakePart } from "../protocol/protocol-error.ts";
 
-/** How the client was set up. */
+/** Client settings that may cause a handshake to fail. */
 export interface ClientSetup {
   /** Whether `-f` was given. */
   readonly weak: boolean;
-  /** ms */
+  /** Handshake timeout in ms. */
   readonly timeout: number;
 }
 
-/** Returns the likely cause of a handshake that failed at a client (`spipe`, `spiped -e`), in one line. */
+/** Returns one line with the likely cause of a failed handshake of a client (`spipe`, `spiped -e`). */
 export function explainClientHandshake(error: HandshakeError, setup: ClientSetup): string {
   const seconds = setup.timeout / 1000;
   switch (error.code) {
     case "ERR_SPIPED_HANDSHAKE_MAC":
-      return "the peer's proof is wrong: another key";
+      return "the peer's MAC is invalid: it uses another key";
     case "ERR_SPIPED_HANDSHAKE_RANGE":
-      return "the peer's Diffie-Hellman value is out of range: it is no correct spiped";
+      return "the peer's Diffie-Hellman value is out of range: not a correct spiped implementation";
     case "ERR_SPIPED_HANDSHAKE_WEAK":
-      return "the peer uses -f and -g forbids it";
+      return "the peer uses -f, which -g rejects";
     case "ERR_SPIPED_HANDSHAKE_EOF":
-      return explainEnd(error.awaiting, setup);
+      return explainEof(error.awaiting, setup);
     case "ERR_SPIPED_HANDSHAKE_TIMEOUT":
       return error.awaiting === "nonce"
         ? `the peer sent no nonce within ${seconds} s: is it a spiped -d?`
@@ -28,14 +28,14 @@ export function explainClientHandshake(error: HandshakeError, setup: ClientSetup
   }
 }
 
-function explainEnd(awaiting: HandshakePart | undefined, { weak }: ClientSetup): string {
+function explainEof(awaiting: HandshakePart | undefined, { weak }: ClientSetup): string {
   if (awaiting === "nonce") {
-    return "the peer closed the connection before sending its nonce: is it a spiped -d, and does it allow our address?";
+    return "the peer closed the connection before sending its nonce: is it a spiped -d, and does it allow this address?";
   }
   const reasons = [
     "another key",
-    ...(weak ? ["it uses -g, which forbids our -f"] : []),
-    "its target refuses",
+    ...(weak ? ["it uses -g, which rejects -f"] : []),
+    "it cannot connect to its target",
   ];
   return `the peer closed the connection after our proof: most often ${reasons.join(", or ")}`;
 }

@@ -1,15 +1,15 @@
-/** Drives a client's handshake over a socket. */
+/** Runs a client's handshake over a socket. */
 import type { Socket } from "node:net";
-import { feed } from "../net/read-until-parsed.ts";
+import { readUntilParsed } from "../net/read-until-parsed.ts";
 import type { ClientHandshake } from "../protocol/handshake.ts";
 import type { SessionKeys } from "../protocol/key-schedule.ts";
 import { HandshakeError } from "../protocol/protocol-error.ts";
 
-/** What a client's handshake has done. */
+/** Last completed step of a client's handshake. */
 export type HandshakeStep = "nonce sent" | "nonce received" | "proof sent" | "complete";
 
-/** The error of a handshake whose peer has closed or reset the connection. */
-export function handshakeEnd(
+/** Returns the error for a peer that closed or reset the connection during the handshake. */
+export function handshakeEofError(
   { awaiting }: Pick<ClientHandshake, "awaiting">,
   cause: Error | null,
 ): HandshakeError {
@@ -18,10 +18,10 @@ export function handshakeEnd(
 }
 
 /**
- * Handshakes as the side that opened the connection.
+ * Performs the handshake as the client.
  *
  * @param onStep called after each step.
- * @throws HandshakeError, or what the socket was destroyed with.
+ * @throws HandshakeError, or the error that the socket was destroyed with.
  */
 export async function handshakeAsClient(
   socket: Socket,
@@ -41,7 +41,7 @@ export async function handshakeAsClient(
       if (session !== undefined) onStep("complete");
       return { consumed, result: session };
     };
-    return await feed(socket, receive, (cause) => handshakeEnd(handshake, cause));
+    return await readUntilParsed(socket, receive, (cause) => handshakeEofError(handshake, cause));
   } finally {
     handshake.destroy();
   }

@@ -1,41 +1,41 @@
 /**
- * How many connections to a target are under way at once. Each costs both sides two exponentiations, so thousands at once
- * would all be slow, and all run into the time limit. How many at a time come about within it depends on the machines and
- * on the round trip, so it is adjusted to the time that they take.
+ * Limits how many connections to a target are being opened at the same time. Each costs both sides two exponentiations,
+ * so thousands at once would all be slow and time out. How many can succeed within the timeout depends on the machines
+ * and the round-trip time, so the limit adapts to the time that connections take.
  */
-import { deadline } from "../net/timers.ts";
-import { Slots } from "./slots.ts";
+import { startTimeout } from "../net/timers.ts";
+import { ConnectionLimit } from "./connection-limit.ts";
 import { QueueTimeoutError } from "./tunnel-error.ts";
 
-/** Bounds. The upper one allows several hundred connections a second if a round trip takes 300 ms. */
+/** Bounds of the limit. The upper one allows several hundred connections per second at a round-trip time of 300 ms. */
 const MIN_IN_FLIGHT = 32;
 const MAX_IN_FLIGHT = 256;
-/** What part of the time limit a connection should take at most. */
-const SLOW = 1 / 4;
+/** Fraction of the timeout above which a connection counts as slow. */
+const SLOW_FRACTION = 1 / 4;
 
-/** Opens connections, only so many at a time. */
+/** Opens connections, with an adaptive limit on their number. */
 export class HandshakeQueue {
-  readonly #slots = new Slots(MIN_IN_FLIGHT, () => {});
+  readonly #slots = new ConnectionLimit(MIN_IN_FLIGHT, () => {});
   #opened = 0;
 
   /**
-   * Calls `open` when it is this connection's turn. The time limit does not apply to the waiting as such: only if no
-   * connection came about for as long, the target is taken for dead.
+   * Calls `open` when a slot is free. The timeout does not limit the time in the queue: the target counts as down only
+   * if no connection has succeeded for that long.
    *
-   * @param timeout ms.
-   * @param signal ends the waiting with its reason.
+   * @param timeout in ms.
+   * @param signal cancels the wait, which rejects with the signal's reason.
    * @throws QueueTimeoutError, the signal's reason, or what `open` throws.
    */
   async run<Result>(timeout: number, signal: AbortSignal, open: () => Promise<Result>): Promise<Result> {
     signal.throwIfAborted();
-    await this.#turn(timeout, signal);
+    await this.#acquireSlot(timeout, signal);
     const start = performance.now();
     try {
       const result = await open();
       this.#opened += 1;
       return result;
     } finally {
-      this.#adjust(performance.now() - start > timeout * SLOW);
+      this.#adjust(performance.now() - start > timeout * SLOW_FRACTION);
       this.#slots.release();
     }
   }
@@ -46,34 +46,34 @@ export class HandshakeQueue {
     this.#slots.setLimit(Math.min(Math.max(next, MIN_IN_FLIGHT), MAX_IN_FLIGHT));
   }
 
-  #turn(timeout: number, signal: AbortSignal): Promise<void> {
+  #acquireSlot(timeout: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
-      let cancelDeadline = () => {};
-      const stop = () => {
-        cancelDeadline();
+      let cancelTimeout = () => {};
+      const cleanUp = () => {
+        cancelTimeout();
         signal.removeEventListener("abort", abort);
       };
       const abort = () => {
-        leave();
-        stop();
+        cancelRequest();
+        cleanUp();
         reject(signal.reason);
       };
       let acquired = false;
-      const leave = this.#slots.take(() => {
+      const cancelRequest = this.#slots.acquire(() => {
         acquired = true;
-        stop();
+        cleanUp();
         resolve();
       });
       if (acquired) return;
       signal.addEventListener("abort", abort);
       const wait = (opened: number) => {
-        cancelDeadline = deadline(timeout, () => {
+        cancelTimeout = startTimeout(timeout, () => {
           if (this.#opened !== opened) {
             wait(this.#opened);
             return;
           }
-          leave();
-          stop();
+          cancelRequest();
+          cleanUp();
           reject(new QueueTimeoutError(timeout));
         });
       };

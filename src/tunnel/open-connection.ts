@@ -1,9 +1,9 @@
-/** Opening an encrypted connection: dial, handshake, and a stream. */
+/** Opens an encrypted connection: dials, performs the handshake, and creates the stream. */
 import type { Socket } from "node:net";
 import { type DialOptions, dial } from "../net/dial.ts";
 import { ignoreErrors } from "../net/ignore-errors.ts";
 import { onAbort } from "../net/on-abort.ts";
-import { arrivalDeadline } from "../net/timers.ts";
+import { startArrivalTimeout } from "../net/timers.ts";
 import type { Engine } from "../protocol/engine/engine.ts";
 import { defaultEngine } from "../protocol/engine/select.ts";
 import { ClientHandshake, type HandshakeOptions } from "../protocol/handshake.ts";
@@ -13,22 +13,24 @@ import type { Secret } from "../protocol/secret.ts";
 import { type HandshakeStep, handshakeAsClient } from "./handshake-io.ts";
 import { SpipedSocket } from "./spiped-socket.ts";
 
-/** What opening a connection needs. `timeout` holds for the connect and again for the handshake, ms. */
-export interface OpenOptions extends DialOptions, HandshakeOptions {
+/** Options for opening a connection. `timeout`, in ms, applies separately to the connect and to the handshake. */
+export interface ConnectAndHandshakeOptions extends DialOptions, HandshakeOptions {
   readonly secret: Secret;
-  /** Bytes to send in front of everything else: a PROXY protocol header. */
+  /** Bytes to send before the handshake: a PROXY protocol header. */
   readonly preamble?: Uint8Array | undefined;
-  /** Called once connected, then with each step of the handshake. */
+  /** Called when connected, then after each step of the handshake. */
   readonly onStep?: (step: "connected" | HandshakeStep) => void;
 }
 
 /**
- * Connects to a server and handshakes with it.
+ * Connects to a server and performs the handshake.
  *
- * @returns the connected socket, paused, with a listener for errors, and the session keys.
- * @throws what `dial` throws, HandshakeError, or the socket's error.
+ * @returns the connected socket, paused and with an 'error' listener, and the session keys.
+ * @throws the errors of `dial`, HandshakeError, or the socket's error.
  */
-export async function openWire(options: OpenOptions): Promise<{ wire: Socket; session: SessionKeys }> {
+export async function connectAndHandshake(
+  options: ConnectAndHandshakeOptions,
+): Promise<{ wire: Socket; session: SessionKeys }> {
   const wire = await dial(options);
   ignoreErrors(wire);
   const { signal, timeout, onStep } = options;
@@ -38,14 +40,14 @@ export async function openWire(options: OpenOptions): Promise<{ wire: Socket; se
   }
   const handshake = new ClientHandshake(options.secret, options);
   const abort = () => wire.destroy(signal?.reason);
-  const cancelDeadline = arrivalDeadline(timeout, () =>
+  const cancelTimeout = startArrivalTimeout(timeout, () =>
     wire.destroy(
       new HandshakeError("ERR_SPIPED_HANDSHAKE_TIMEOUT", `no handshake within ${timeout / 1000} s`, {
         awaiting: handshake.awaiting,
       }),
     ),
   );
-  const stopWatching = onAbort(signal, abort);
+  const removeAbortListener = onAbort(signal, abort);
   onStep?.("connected");
   if (options.preamble !== undefined) wire.write(options.preamble);
   try {
@@ -55,14 +57,14 @@ export async function openWire(options: OpenOptions): Promise<{ wire: Socket; se
     wire.destroy();
     throw error;
   } finally {
-    cancelDeadline();
-    stopWatching();
+    cancelTimeout();
+    removeAbortListener();
   }
 }
 
-/** What `connectAddresses` needs. */
-export interface ConnectAddressesOptions extends OpenOptions {
-  /** Set SO_KEEPALIVE. */
+/** Options for `connectAddresses`. */
+export interface ConnectAddressesOptions extends ConnectAndHandshakeOptions {
+  /** Whether to set SO_KEEPALIVE. */
   readonly keepAlive: boolean;
   readonly engine?: Engine | undefined;
 }
@@ -70,10 +72,10 @@ export interface ConnectAddressesOptions extends OpenOptions {
 /**
  * Opens an encrypted stream to a server.
  *
- * @throws as `openWire`.
+ * @throws the errors of `connectAndHandshake`.
  */
 export async function connectAddresses(options: ConnectAddressesOptions): Promise<SpipedSocket> {
-  const { wire, session } = await openWire(options);
+  const { wire, session } = await connectAndHandshake(options);
   const socket = new SpipedSocket(wire, session, options.engine ?? defaultEngine());
   return socket.setKeepAlive(options.keepAlive);
 }

@@ -1,67 +1,71 @@
 /**
- * Penalties for sources whose handshakes fail, after OpenSSH's PerSourcePenalties, and the sources whose handshakes have
- * succeeded.
+ * Penalties for sources with failed handshakes, modelled on OpenSSH's PerSourcePenalties, and a record of the sources
+ * with successful ones.
  *
- * A failed handshake costs the time of trying every key, so its penalty is proportional to their number: an honest client
- * with a wrong key and a few retries is never penalized, an attacker gets about a thousandth of a core. A penalty runs
- * down in real time, and takes effect when several have added up.
+ * A failed handshake costs the time to try every key, so its penalty is proportional to their number: an honest client
+ * with a wrong key and a few retries is never penalized; an attacker gets about a thousandth of a core. Penalties add
+ * up, decay in real time, and take effect above a minimum.
  */
 import type { Secret } from "../protocol/secret.ts";
 
-/** What a failed handshake adds: for itself, and for each key that was tried, ms. */
+/** Penalty for a failed handshake, and for each key tried in it, in ms. */
 const PENALTY_PER_FAILURE_MS = 20;
 const PENALTY_PER_KEY_MS = 1;
-/** From what sum on a source's connections are closed, ms. */
+/** Total penalty from which a source's connections are closed, in ms. */
 const MIN_PENALTY_MS = 5000;
-/** The longest penalty, and so the longest time until a mended client can connect, ms. */
+/** Maximum total penalty, and so the maximum time until a corrected client can connect, in ms. */
 const MAX_PENALTY_MS = 15_000;
-/** How long after its penalty has run down a source is remembered, ms: its next penalty is longer, its keys are tried last. */
+/** Time for which a source stays suspect after its penalty ends (longer penalties, lowest priority), in ms. */
 const FORGET_MS = 5 * 60_000;
-/** How many sources are remembered, of either kind. */
+/** Maximum number of sources in each table. */
 const MAX_SOURCES = 16_384;
-/** How many secrets are remembered for a source: clients behind one address may hold keys of their own. */
+/** Maximum number of secrets stored per source: clients behind one address may hold different keys. */
 const MAX_SECRETS_PER_SOURCE = 16;
 
 interface Penalty {
-  /** When it has run down, ms on the monotonic clock. */
+  /** End of the penalty, in ms on the monotonic clock. */
   endsAt: number;
-  /** True once it has reached the minimum, until it has run down. */
+  /** True from reaching the minimum until the penalty ends. */
   active: boolean;
-  /** How often it took effect since it was last forgotten. */
+  /** Number of times the penalty has taken effect since it was last forgotten. */
   count: number;
 }
 
-/** What is remembered of sources. Both tables are limited; the entries that were not used for longest go first. */
+/** Failures and successes per source. Both tables are bounded; the least recently updated entry is dropped first. */
 export class Penalties {
   readonly #onPenalty: (source: string, duration: number) => void;
   readonly #penalties = new Map<string, Penalty>();
-  /** Secrets that the clients of a source have proved to hold, the last one first. */
+  /** Secrets that clients of a source have authenticated with, most recent first. */
   readonly #known = new Map<string, readonly Secret[]>();
 
-  /** @param onPenalty called when a penalty takes effect, with what is left of it, ms. */
+  /** @param onPenalty called when a penalty takes effect, with its remaining time in ms. */
   constructor(onPenalty: (source: string, duration: number) => void) {
     this.#onPenalty = onPenalty;
   }
 
-  /** True if connections of the source shall be closed. */
+  /** Returns true if the source's connections must be closed. */
   has(source: string): boolean {
     const penalty = this.#penalties.get(source);
     return penalty?.active === true && performance.now() < penalty.endsAt;
   }
 
-  /** True if a handshake of the source has failed, none has succeeded since, and that is not forgotten. */
+  /** Returns true if a handshake of the source failed recently and none has succeeded since. */
   isSuspect(source: string): boolean {
     const penalty = this.#penalties.get(source);
     return penalty !== undefined && performance.now() - penalty.endsAt <= FORGET_MS;
   }
 
-  /** The secrets that the source's clients have proved to hold, the last one first. */
+  /** Returns the secrets that clients of the source have authenticated with, most recent first. */
   secretsOf(source: string): readonly Secret[] {
     return this.#known.get(source) ?? [];
   }
 
-  /** @param keysTried how many keys were tried in vain. */
-  failed(source: string, keysTried: number): void {
+  /**
+   * Records a failed handshake.
+   *
+   * @param keysTried number of keys that did not match.
+   */
+  recordFailure(source: string, keysTried: number): void {
     const now = performance.now();
     let penalty = this.#penalties.get(source);
     if (penalty === undefined || now - penalty.endsAt > FORGET_MS) {
@@ -80,15 +84,15 @@ export class Penalties {
     this.#onPenalty(source, penalty.endsAt - now);
   }
 
-  /** A client of the source has proved to hold the secret: its penalty is forgotten. */
-  succeeded(source: string, secret: Secret): void {
+  /** Records a successful handshake and forgets the source's penalty. */
+  recordSuccess(source: string, secret: Secret): void {
     this.#penalties.delete(source);
     const others = this.secretsOf(source).filter((other) => other !== secret);
     remember(this.#known, source, [secret, ...others.slice(0, MAX_SECRETS_PER_SOURCE - 1)]);
   }
 
-  /** Forgets all penalties: the keys have changed, and what was wrong may be right now. */
-  forgive(): void {
+  /** Forgets all penalties; called when keys are added, since a key that was wrong may be valid now. */
+  clear(): void {
     this.#penalties.clear();
   }
 }

@@ -1,52 +1,53 @@
 /**
- * Accepted connections whose client is not authenticated. They use no slot of `-n`, but their number is limited, over all
- * tunnels of the process and over reloads, from the moment of accept.
+ * Accepted connections whose client is not authenticated. They use no slot of `-n`, but their number is limited from
+ * the moment of accept, for all tunnels of the process together and across reloads.
  *
- * If there are too many, those without progress are closed. A client with the key sends its nonce at once and its proof
- * one round trip later; an attacker's connections stop somewhere, most of them before the first byte. There are two limits.
- * Above the lower one, connections without progress for a while are closed, so that a burst of honest clients may exceed
- * it. At the upper one a connection is closed for each new one, from a source that has many.
+ * If there are too many, stalled connections are closed. A client with the key sends its nonce immediately and its
+ * proof one round trip later; an attacker's connections stall at some point, most before the first byte. There are two
+ * limits. Above the lower one, only connections without progress for some time are closed, so a burst of honest clients
+ * may exceed it. At the upper one, each new connection evicts another, from a source that has many.
  */
 import type { Socket } from "node:net";
 import { SpipedError } from "../errors.ts";
 import { sourceOf } from "../net/client-source.ts";
 import type { DescriptorBudget } from "../net/descriptors.ts";
 
-/** The lower limit, of a process that shares it with no other. */
+/** Lower limit, divided by the number of processes that share it. */
 export const MAX_PENDING = 1024;
-/** The upper limit: as many as Linux lets wait in an accept queue, which libuv empties in one go. */
+/** Upper limit, divided likewise: the length of Linux's accept queue, which libuv empties in one pass. */
 export const MAX_PENDING_BURST = 4096;
-/** How far a client has come. */
+/** Progress of a client: `started` once its nonce has arrived. */
 type Stage = "silent" | "started";
 /**
- * How long a connection may be without progress before it may be closed above the lower limit, ms. A nonce is sent at
- * once; after it a client computes, and many behind one address compute for each other's time.
+ * Time without progress after which a connection may be closed above the lower limit, in ms. A client sends its nonce
+ * immediately, but then computes its proof, and many clients on one host share its CPU.
  */
-const PATIENCE_MS: Readonly<Record<Stage, number>> = { silent: 500, started: 3000 };
+const STALL_MS: Readonly<Record<Stage, number>> = { silent: 500, started: 3000 };
+/** Interval of closing stalled connections above the lower limit, in ms. */
 const TRIM_INTERVAL_MS = 100;
-/** How many of the connections that are longest without progress are looked at for the source that has most. */
+/** Number of longest-stalled connections per stage among which to find the source with the most connections. */
 const EVICTION_CANDIDATES = 32;
 
-/** An accepted connection, which is pending until it is admitted. */
+/** An accepted connection that is pending until it is admitted. */
 export interface PendingConnection {
   /** The client's address; undefined for a UNIX socket. */
   readonly address: string | undefined;
-  /** What limits and penalties count its client by. */
+  /** The client's source, by which limits and penalties count. */
   readonly source: string;
-  /** Reports that the client's nonce, or its proof, has arrived. */
-  progress(): void;
-  /** Reports the client's address, which a load balancer has sent, as progress. */
-  locate(address: string): void;
+  /** Records that the client's nonce or proof has arrived. */
+  recordProgress(): void;
+  /** Sets the client's address, as received from a load balancer, and counts this as progress. */
+  setAddress(address: string): void;
   /**
-   * Ends the waiting: the client is authenticated, or needs not be.
+   * Removes the connection from the pending ones: its client is authenticated, or does not need to be.
    *
-   * @param descriptors how many more the connection will need.
-   * @throws SpipedError `ERR_SPIPED_DESCRIPTORS` if there are not as many; the socket is destroyed then.
+   * @param descriptors number of additional descriptors that the connection will need.
+   * @throws SpipedError `ERR_SPIPED_DESCRIPTORS` if too few are available; the socket is then destroyed.
    */
   admit(descriptors: number): void;
 }
 
-/** Limits for pending connections. */
+/** Limits on the number of pending connections. */
 export interface PendingLimits {
   readonly lower: number;
   readonly upper: number;
@@ -56,35 +57,35 @@ export interface PendingLimits {
 export class PendingHandshakes {
   readonly #limits: PendingLimits;
   readonly #budget: DescriptorBudget;
-  /** Those that are longest without progress in front. */
+  /** Pending connections by stage, the longest without progress first. */
   readonly #pending = { silent: new Set<Connection>(), started: new Set<Connection>() };
   readonly #perSource = new Map<string, number>();
-  /** True if descriptors are what the upper limit comes from. */
-  readonly #fewDescriptors: boolean;
-  /** Counts the turns of the event loop, up to the second after an insertion. */
-  #turn = 0;
+  /** True if the descriptor limit determines the upper limit. */
+  readonly #limitedByDescriptors: boolean;
+  /** Counts event-loop iterations, until the second one after an insertion. */
+  #iteration = 0;
   #lastInsertion = 0;
   #counting = false;
   #trimming = false;
 
   constructor(limits: PendingLimits, budget: DescriptorBudget) {
     const share = Math.floor(budget.usable / 2);
-    this.#fewDescriptors = share < limits.upper;
+    this.#limitedByDescriptors = share < limits.upper;
     this.#limits = { lower: Math.min(limits.lower, share), upper: Math.min(limits.upper, share) };
     this.#budget = budget;
   }
 
   /**
-   * Counts an accepted socket, until it closes, and closes another one if there are too many. If the socket itself has to
-   * be closed, it is destroyed with an error on return.
+   * Adds a pending connection and evicts another one if there are too many. If none can be evicted, or no descriptor is
+   * available, the new socket is destroyed with an error before this returns.
    */
   add(socket: Socket): PendingConnection {
     const connection = new Connection(socket, this);
     const { lower, upper } = this.#limits;
-    const evicted = this.#size < lower || this.#evictStalled() || this.#size < upper || this.#evictOne();
-    if (!evicted || !this.reserve(1)) {
-      if (this.#fewDescriptors) this.#budget.reportShortage();
-      socket.destroy(evicted ? outOfDescriptors() : tooMany());
+    const withinLimits = this.#size < lower || this.#evictStalled() || this.#size < upper || this.#evictOne();
+    if (!withinLimits || !this.reserve(1)) {
+      if (this.#limitedByDescriptors) this.#budget.reportShortage();
+      socket.destroy(withinLimits ? outOfDescriptors() : tooManyPending());
       return connection;
     }
     connection.held = 1;
@@ -98,7 +99,7 @@ export class PendingHandshakes {
     return this.#pending.silent.size + this.#pending.started.size;
   }
 
-  /** Takes descriptors, from pending connections if there are no others. */
+  /** Reserves descriptors, evicting pending connections if too few are free. Returns false if that is not enough. */
   reserve(count: number): boolean {
     while (!this.#budget.has(count)) {
       this.#budget.reportShortage();
@@ -108,7 +109,7 @@ export class PendingHandshakes {
     return true;
   }
 
-  /** Gives back all that a connection holds. */
+  /** Removes a connection and releases its descriptors. */
   release(connection: Connection): void {
     this.remove(connection);
     this.#budget.release(connection.held);
@@ -116,29 +117,29 @@ export class PendingHandshakes {
   }
 
   insert(connection: Connection): void {
-    connection.turn = this.#turn;
+    connection.iteration = this.#iteration;
     connection.progressAt = performance.now();
     this.#pending[connection.stage].add(connection);
     this.#perSource.set(connection.source, (this.#perSource.get(connection.source) ?? 0) + 1);
-    this.#lastInsertion = this.#turn;
-    if (!this.#counting) this.#countTurns();
+    this.#lastInsertion = this.#iteration;
+    if (!this.#counting) this.#countIterations();
   }
 
-  #countTurns(): void {
-    this.#counting = !this.#hadATurn(this.#lastInsertion);
+  #countIterations(): void {
+    this.#counting = !this.#hadIteration(this.#lastInsertion);
     if (!this.#counting) return;
     setImmediate(() => {
-      this.#turn += 1;
-      this.#countTurns();
+      this.#iteration += 1;
+      this.#countIterations();
     }).unref();
   }
 
-  /** True if the event loop has had a whole turn since one, so that what had arrived by then was read. */
-  #hadATurn(since: number): boolean {
-    return this.#turn - since >= 2;
+  /** Returns true if a full event-loop iteration has passed since `start`, so data that arrived before was read. */
+  #hadIteration(start: number): boolean {
+    return this.#iteration - start >= 2;
   }
 
-  /** Returns false if the connection was not pending. */
+  /** Removes a connection from the pending ones. Returns false if it was not pending. */
   remove(connection: Connection): boolean {
     if (!this.#pending[connection.stage].delete(connection)) return false;
     const left = this.#perSource.get(connection.source)! - 1;
@@ -147,35 +148,35 @@ export class PendingHandshakes {
     return true;
   }
 
-  /** Closes a connection that is without progress for long enough, if there is one. */
+  /** Evicts a connection that has stalled for at least its limit. Returns false if there is none. */
   #evictStalled(): boolean {
     const [silent] = this.#pending.silent;
     const [started] = this.#pending.started;
-    const oldest = leastPatience(silent, started);
-    if (oldest === undefined || patienceUsed(oldest) < 1) return false;
+    const oldest = moreStalled(silent, started);
+    if (oldest === undefined || stallRatio(oldest) < 1) return false;
     this.#evict(oldest);
     return true;
   }
 
   /**
-   * Closes a connection, unless none had a chance to make progress. Both stages are measured by what is normal in them, so
-   * that a new client is not closed in favor of those who have stopped in the middle of a handshake.
+   * Evicts a connection, unless none has had a chance to make progress. Stall times are relative to the limit of the
+   * stage, so that a new client is not evicted in favor of clients that stopped in the middle of a handshake.
    */
   #evictOne(): boolean {
-    const chosen = leastPatience(this.#candidateOf("silent"), this.#candidateOf("started"));
+    const chosen = moreStalled(this.#evictionCandidate("silent"), this.#evictionCandidate("started"));
     if (chosen === undefined) return false;
     this.#evict(chosen);
-    if (this.#fewDescriptors) this.#budget.reportShortage();
+    if (this.#limitedByDescriptors) this.#budget.reportShortage();
     return true;
   }
 
-  /** Returns one of those that are longest without progress, whose source has most. */
-  #candidateOf(stage: Stage): Connection | undefined {
+  /** Returns, among the longest-stalled connections of a stage, one from the source with the most connections. */
+  #evictionCandidate(stage: Stage): Connection | undefined {
     let chosen: Connection | undefined;
     let most = 0;
-    let looked = 0;
+    let examined = 0;
     for (const connection of this.#pending[stage]) {
-      if (looked++ === EVICTION_CANDIDATES || !this.#hadATurn(connection.turn)) break;
+      if (examined++ === EVICTION_CANDIDATES || !this.#hadIteration(connection.iteration)) break;
       const count = this.#perSource.get(connection.source)!;
       if (count <= most) continue;
       most = count;
@@ -184,13 +185,13 @@ export class PendingHandshakes {
     return chosen;
   }
 
-  /** The descriptor is closed on return. */
+  /** Closes a connection. Its descriptor is free when this returns. */
   #evict(connection: Connection): void {
     this.release(connection);
-    connection.socket.destroy(tooMany());
+    connection.socket.destroy(tooManyPending());
   }
 
-  /** Closes those above the lower limit as soon as they are long enough without progress. */
+  /** Schedules eviction of stalled connections while their number is above the lower limit. */
   #trimLater(): void {
     if (this.#trimming) return;
     this.#trimming = true;
@@ -202,15 +203,15 @@ export class PendingHandshakes {
   }
 }
 
-/** How long a connection is without progress, as a part of what is normal in its stage. */
-function patienceUsed({ stage, progressAt }: Connection): number {
-  return (performance.now() - progressAt) / PATIENCE_MS[stage];
+/** Returns a connection's time without progress as a fraction of the limit for its stage. */
+function stallRatio({ stage, progressAt }: Connection): number {
+  return (performance.now() - progressAt) / STALL_MS[stage];
 }
 
-/** Returns the connection of two that is longer without progress, by what is normal in its stage. */
-function leastPatience(one: Connection | undefined, other: Connection | undefined): Connection | undefined {
-  if (one === undefined || other === undefined) return one ?? other;
-  return patienceUsed(one) < patienceUsed(other) ? other : one;
+/** Returns the connection with the higher `stallRatio`. */
+function moreStalled(first: Connection | undefined, second: Connection | undefined): Connection | undefined {
+  if (first === undefined || second === undefined) return first ?? second;
+  return stallRatio(first) < stallRatio(second) ? second : first;
 }
 
 class Connection implements PendingConnection {
@@ -219,11 +220,11 @@ class Connection implements PendingConnection {
   address: string | undefined;
   source: string;
   stage: Stage = "silent";
-  /** When the last part of the handshake arrived, ms on the monotonic clock. */
+  /** Time of the last progress, in ms on the monotonic clock. */
   progressAt = 0;
-  /** The turn of the event loop in which that was. */
-  turn = 0;
-  /** Descriptors. */
+  /** Event-loop iteration of the last progress. */
+  iteration = 0;
+  /** Number of descriptors held. */
   held = 0;
 
   constructor(socket: Socket, all: PendingHandshakes) {
@@ -233,13 +234,13 @@ class Connection implements PendingConnection {
     this.source = sourceOf(this.address);
   }
 
-  progress(): void {
+  recordProgress(): void {
     const wasPending = this.#all.remove(this);
     this.stage = "started";
     if (wasPending) this.#all.insert(this);
   }
 
-  locate(address: string): void {
+  setAddress(address: string): void {
     const wasPending = this.#all.remove(this);
     this.address = address;
     this.source = sourceOf(address);
@@ -258,7 +259,7 @@ class Connection implements PendingConnection {
   }
 }
 
-function tooMany(): SpipedError {
+function tooManyPending(): SpipedError {
   return new SpipedError("ERR_SPIPED_EVICTED", "too many unauthenticated connections");
 }
 

@@ -1,49 +1,51 @@
 /**
- * The pipe itself: two pumps between a plain socket and an encrypted one, and the end of both.
+ * The pipe: two pumps between a plaintext socket and an encrypted one.
  *
- * Each direction ends by itself. When both have ended, the connection is over. On an error, nothing more is read; a
- * socket that still works gets what was read before, and then a reset instead of an orderly end, so that its peer does
- * not take a broken stream for a complete one.
+ * Each direction ends independently; the connection closes when both have ended. On an error, reading stops. A socket
+ * that still works is sent the data read before, and then a reset instead of EOF, so that its peer does not mistake a
+ * truncated stream for a complete one.
  */
 import type { Socket } from "node:net";
 import { DirectSocket } from "../net/direct-read.ts";
 import { resetWhenDelivered } from "../net/linger.ts";
 import { reset } from "../net/reset.ts";
-import { deadline } from "../net/timers.ts";
+import { startTimeout } from "../net/timers.ts";
 import type { Engine } from "../protocol/engine/engine.ts";
 import type { SessionKeys } from "../protocol/key-schedule.ts";
 import { Opener } from "../protocol/opener.ts";
 import { Sealer } from "../protocol/sealer.ts";
-import { type Converter, pump } from "./pump.ts";
-import { BrokenPipeError, IdleError } from "./tunnel-error.ts";
+import { pump, type Transform } from "./pump.ts";
+import { ConnectionLostError, IdleError } from "./tunnel-error.ts";
 
-/** How much went through a pipe, bytes of data. */
+/** Bytes of data transferred by a pipe. */
 export interface Traffic {
-  /** From the plain socket to the encrypted one. */
-  sealed: number;
-  /** From the encrypted socket to the plain one. */
-  opened: number;
+  /** Bytes encrypted: from the plaintext socket to the encrypted one. */
+  bytesEncrypted: number;
+  /** Bytes decrypted: from the encrypted socket to the plaintext one. */
+  bytesDecrypted: number;
 }
 
-/** What a pipe needs. Both sockets must be connected, half-open capable, and have a listener for errors. */
+/** Options for `pipe`. Both sockets must be connected, with `allowHalfOpen` and an 'error' listener. */
 export interface PipeOptions {
+  /** The plaintext socket. */
   readonly plain: Socket;
+  /** The encrypted socket. */
   readonly wire: Socket;
-  /** Overwritten before this function returns. */
+  /** Session keys, overwritten before `pipe` returns. */
   readonly session: SessionKeys;
   readonly engine: Engine;
   readonly keepAlive: boolean;
-  /** How long no data may flow in either direction, ms; `Infinity` for ever. */
+  /** Maximum time in which neither direction transfers data, in ms; `Infinity` for no limit. */
   readonly idleTimeout: number;
-  /** Counts as the data flows. */
+  /** Counters, updated while the pipe runs. */
   readonly traffic: Traffic;
 }
 
 /**
- * Starts to move data both ways.
+ * Starts transferring data in both directions.
  *
- * @returns a promise that resolves when both directions have ended in order, and rejects with the first error: a
- * PacketError, a BrokenPipeError or an IdleError. Both sockets are closed by then.
+ * @returns a promise that resolves when both directions have ended cleanly, and rejects with the first error: a
+ * PacketError, a ConnectionLostError or an IdleError. Both sockets are then closed.
  */
 export function pipe(options: PipeOptions): Promise<void> {
   const { plain, wire, session, engine, keepAlive, idleTimeout, traffic } = options;
@@ -60,9 +62,9 @@ export function pipe(options: PipeOptions): Promise<void> {
     const sockets = [plain, wire];
     const otherOf = (socket: Socket) => (socket === plain ? wire : plain);
     const stops: (() => void)[] = [];
-    let running = 2;
+    let openDirections = 2;
     const stop = () => {
-      running = 0;
+      openDirections = 0;
       for (const stopOne of stops) stopOne();
       for (const socket of sockets) {
         socket.off("close", onClose);
@@ -71,44 +73,44 @@ export function pipe(options: PipeOptions): Promise<void> {
       sealer.destroy();
       opener.destroy();
     };
-    /** @param receiver the socket that gets what was written to it before it is reset; undefined if none does. */
+    /** @param receiver the socket whose written data is delivered before its reset; undefined to reset both now. */
     const fail = (error: Error, receiver?: Socket) => {
-      if (running === 0) return;
+      if (openDirections === 0) return;
       stop();
       for (const socket of sockets) if (socket !== receiver) reset(socket);
       if (receiver === undefined) reject(error);
       else resetWhenDelivered(receiver, () => reject(error));
     };
-    const broken = (socket: Socket, cause: Error | null | undefined, receiver?: Socket) =>
-      fail(new BrokenPipeError(socket === wire ? "wire" : "plain", cause ?? null), receiver);
+    const connectionLost = (socket: Socket, cause: Error | null | undefined, receiver?: Socket) =>
+      fail(new ConnectionLostError(socket === wire ? "wire" : "plain", cause ?? null), receiver);
     const directionEnded = (failure?: Error) => {
-      if (running === 0) return;
-      // What was genuine is delivered.
+      if (openDirections === 0) return;
+      // Deliver the data authenticated before the failure.
       if (failure !== undefined) {
         fail(failure, plain);
         return;
       }
-      running -= 1;
-      if (running > 0) return;
+      openDirections -= 1;
+      if (openDirections > 0) return;
       stop();
       for (const socket of sockets) socket.destroy();
       resolve();
     };
     function onClose(this: Socket) {
-      // A socket whose two directions have ended closes by itself, maybe before the other one has taken everything.
-      const orderly = this.readableEnded && this.writableFinished && this.errored === null;
-      if (!orderly) broken(this, this.errored, otherOf(this));
+      // A socket closes automatically when both of its directions have ended, maybe before the other has sent all data.
+      const endedCleanly = this.readableEnded && this.writableFinished && this.errored === null;
+      if (!endedCleanly) connectionLost(this, this.errored, otherOf(this));
     }
-    /** What a socket has received before is still delivered, unless the other one can't be written to either. */
+    /** Data received before a failed write is still delivered, unless writes to the other socket have failed too. */
     const onWriteError = () => {
       const failed = sockets.filter(
         (socket) => socket instanceof DirectSocket && socket.writeError !== undefined,
       );
-      if (failed.length === 2) broken(plain, (plain as DirectSocket).writeError);
+      if (failed.length === 2) connectionLost(plain, (plain as DirectSocket).writeError);
     };
-    const gone = sockets.find((socket) => socket.destroyed);
-    if (gone !== undefined) {
-      broken(gone, gone.errored, otherOf(gone));
+    const destroyed = sockets.find((socket) => socket.destroyed);
+    if (destroyed !== undefined) {
+      connectionLost(destroyed, destroyed.errored, otherOf(destroyed));
       return;
     }
     for (const socket of sockets) {
@@ -120,26 +122,26 @@ export function pipe(options: PipeOptions): Promise<void> {
       stops.push(watchTraffic(traffic, idleTimeout, () => fail(new IdleError(idleTimeout))));
     }
     stops.push(
-      pump(plain, wire, new Sealing(sealer, traffic), traffic, directionEnded),
-      pump(wire, plain, new Opening(opener, traffic), traffic, directionEnded),
+      pump(plain, wire, new SealingTransform(sealer, traffic), traffic, directionEnded),
+      pump(wire, plain, new OpeningTransform(opener, traffic), traffic, directionEnded),
     );
   });
 }
 
 /**
- * Calls `onIdle` when no data has flowed for `timeout` ms.
+ * Calls `onIdle` when no data has been transferred for `timeout` ms.
  *
  * @returns a function that stops watching.
  */
 function watchTraffic(traffic: Traffic, timeout: number, onIdle: () => void): () => void {
-  let { sealed, opened } = traffic;
+  let { bytesEncrypted: sealed, bytesDecrypted: opened } = traffic;
   let lastChange = performance.now();
   let cancel = () => {};
   const wait = (delay: number) => {
-    cancel = deadline(delay, () => {
+    cancel = startTimeout(delay, () => {
       const now = performance.now();
-      if (traffic.sealed !== sealed || traffic.opened !== opened) {
-        ({ sealed, opened } = traffic);
+      if (traffic.bytesEncrypted !== sealed || traffic.bytesDecrypted !== opened) {
+        ({ bytesEncrypted: sealed, bytesDecrypted: opened } = traffic);
         lastChange = now;
       }
       if (now - lastChange >= timeout) onIdle();
@@ -150,7 +152,7 @@ function watchTraffic(traffic: Traffic, timeout: number, onIdle: () => void): ()
   return () => cancel();
 }
 
-class Sealing implements Converter {
+class SealingTransform implements Transform {
   readonly #sealer: Sealer;
   readonly #traffic: Traffic;
 
@@ -160,7 +162,7 @@ class Sealing implements Converter {
   }
 
   convert(input: Uint8Array, output: Uint8Array): number {
-    this.#traffic.sealed += input.length;
+    this.#traffic.bytesEncrypted += input.length;
     return this.#sealer.seal(input, output);
   }
 
@@ -169,7 +171,7 @@ class Sealing implements Converter {
   }
 }
 
-class Opening implements Converter {
+class OpeningTransform implements Transform {
   readonly #opener: Opener;
   readonly #traffic: Traffic;
 
@@ -180,7 +182,7 @@ class Opening implements Converter {
 
   convert(input: Uint8Array, output: Uint8Array): number {
     const length = this.#opener.open(input, output);
-    this.#traffic.opened += length;
+    this.#traffic.bytesDecrypted += length;
     return length;
   }
 

@@ -1,97 +1,97 @@
 /**
- * One direction of a pipe (Tarsnap's `proto_pipe`): read from one socket, seal or open, write to the other.
+ * One direction of a pipe (Tarsnap's `proto_pipe`): reads from one socket, encrypts or decrypts, writes to the other.
  *
- * At most one converted read is in flight: while the sink has not taken it, the source is not read. So a slow
- * reader slows its sender, and never grows our memory; and reads are short for all but a few connections until it is
- * known that their sink is read at all.
+ * At most one converted read is in flight: the source is not read until the sink has accepted it. So a slow receiver
+ * slows its sender and does not increase memory use. Reads are short for all but a few connections until the sink's
+ * peer is known to read.
  */
 import type { Socket } from "node:net";
-import { confirmEnd } from "../net/confirm-end.ts";
-import { DirectSocket, takeReads } from "../net/direct-read.ts";
-import { nextTurn, Turn } from "../net/fairness.ts";
-import { giveBuffer, takeBuffer } from "./buffer-pool.ts";
+import { confirmEof } from "../net/confirm-eof.ts";
+import { attachReader, DirectSocket } from "../net/direct-read.ts";
+import { onNextIteration, ReadBudget } from "../net/fairness.ts";
+import { acquireBuffer, releaseBuffer } from "./buffer-pool.ts";
 
-/** How bytes change on their way. */
-export interface Converter {
-  /** Writes what `input` (up to `LONGEST_READ` bytes) becomes to the start of `output`; returns how many bytes that is. */
+/** Encryption or decryption of one direction. */
+export interface Transform {
+  /** Converts `input` (at most `MAX_READ_BYTES`) into `output`. Returns the number of bytes written. */
   convert(input: Uint8Array, output: Uint8Array): number;
-  /** Why the source can't be trusted any more, asked after each `convert`, and once it has ended. */
+  /** Returns the error that makes the source's data invalid, if any; called after each `convert` and after its end. */
   failure(ended: boolean): Error | undefined;
 }
 
 /**
- * Starts to move bytes from `source` to `sink` and goes on until the source's end, which is passed on as a half-close.
+ * Transfers bytes from `source` to `sink` until the source ends, then half-closes the sink.
  *
  * @param connection any object that both directions of a connection share.
- * @param finished called when the half-close is done, or with the converter's failure. Errors of the sockets are not
- * reported here.
- * @returns a function that stops the pump; `finished` may still be called after it if the sink was being ended.
+ * @param onFinished called when the half-close is complete, or with the error of `transform`. Not called for socket
+ * errors.
+ * @returns a function that stops the pump. If the sink is being half-closed, `onFinished` may still be called later.
  */
 export function pump(
   source: Socket,
   sink: Socket,
-  converter: Converter,
+  transform: Transform,
   connection: object,
-  finished: (failure?: Error) => void,
+  onFinished: (failure?: Error) => void,
 ): () => void {
-  /** Buffers that the sink has not taken yet, in order: one, unless the source had something buffered. */
+  /** Buffers that the sink has not accepted yet, in order: one, unless the source had buffered data. */
   const written: Buffer[] = [];
   let waiting = false;
   let stopped = false;
-  const turn = new Turn(connection);
-  const goOn = () => {
-    turn.begin();
+  const budget = new ReadBudget(connection);
+  const resume = () => {
+    budget.begin();
     if (!stopped) source.resume();
   };
 
   const onRead = (chunk: Buffer) => {
-    const buffer = takeBuffer(chunk.length);
-    const length = converter.convert(chunk, buffer);
+    const buffer = acquireBuffer(chunk.length);
+    const length = transform.convert(chunk, buffer);
     if (length === 0) {
-      giveBuffer(buffer);
+      releaseBuffer(buffer);
     } else {
       written.push(buffer);
       sink.write(buffer.subarray(0, length), onWritten);
       waiting = sink.writableLength > 0;
     }
-    fail(converter.failure(false));
-    const more = turn.take(chunk.length);
+    fail(transform.failure(false));
+    const more = budget.take(chunk.length);
     if (waiting) return false;
     if (more) return true;
-    nextTurn(goOn);
+    onNextIteration(resume);
     return false;
   };
   const onWritten = () => {
-    giveBuffer(written.shift()!);
+    releaseBuffer(written.shift()!);
     if (!waiting || written.length > 0) return;
     waiting = false;
-    goOn();
+    resume();
   };
   const onEnd = () => {
-    // What a reset has cut is no truncated stream.
+    // After a reset, an incomplete packet is not a truncated stream: the reset itself is reported.
     if (stopped || (source instanceof DirectSocket && source.writeError !== undefined)) return;
-    turn.end();
-    const failure = converter.failure(true);
-    if (failure === undefined) confirmEnd(source, endSink);
+    budget.end();
+    const failure = transform.failure(true);
+    if (failure === undefined) confirmEof(source, endSink);
     else fail(failure);
   };
   const endSink = () => {
-    if (!stopped) sink.end(() => finished());
+    if (!stopped) sink.end(() => onFinished());
   };
   const fail = (failure: Error | undefined) => {
     if (failure === undefined) return;
     stop();
-    finished(failure);
+    onFinished(failure);
   };
   const stop = () => {
     stopped = true;
-    turn.end();
-    giveReadsBack();
+    budget.end();
+    detachReader();
     source.off("end", onEnd);
   };
 
-  const giveReadsBack = takeReads(source, onRead);
-  // A source that was read before may have ended when nobody listened: a client that left while it waited for its slot.
+  const detachReader = attachReader(source, onRead);
+  // The source may have ended before this listener is added: a client that disconnected while queued for a slot.
   if (source.readableEnded) setImmediate(onEnd);
   else source.on("end", onEnd);
   source.resume();

@@ -1,59 +1,60 @@
 /**
- * The encrypted stream as a Node `Duplex`: what is written goes out sealed, what is read has been opened.
+ * The encrypted stream as a Node `Duplex`: encrypts written data and decrypts received data.
  */
 import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
 import { finished } from "node:stream/promises";
-import { confirmEnd } from "../net/confirm-end.ts";
+import { confirmEof } from "../net/confirm-eof.ts";
 import { DirectSocket } from "../net/direct-read.ts";
 import { reset } from "../net/reset.ts";
-import { deadline } from "../net/timers.ts";
+import { startTimeout } from "../net/timers.ts";
 import type { Engine } from "../protocol/engine/engine.ts";
 import { fingerprint } from "../protocol/fingerprint.ts";
 import type { SessionKeys } from "../protocol/key-schedule.ts";
 import { Opener } from "../protocol/opener.ts";
-import { openedSize, PACKET_DATA, PACKET_SIZE } from "../protocol/packet.ts";
+import { openedSize, PACKET_DATA_SIZE, PACKET_SIZE } from "../protocol/packet.ts";
 import { Sealer } from "../protocol/sealer.ts";
 import type { Secret } from "../protocol/secret.ts";
-import { giveBuffer, POOLED_SIZE, takeBuffer } from "./buffer-pool.ts";
+import { acquireBuffer, POOLED_BUFFER_BYTES, releaseBuffer } from "./buffer-pool.ts";
 
-/** Bytes of data whose packets fill a pooled buffer. */
-const PIECE = Math.floor(POOLED_SIZE / PACKET_SIZE) * PACKET_DATA;
+/** Maximum bytes of data whose packets fit into a pooled buffer. */
+const MAX_WRITE_BYTES = Math.floor(POOLED_BUFFER_BYTES / PACKET_SIZE) * PACKET_DATA_SIZE;
 
-/** How long a stream that is disposed of waits for the peer to end its side, ms. */
-const LONGEST_DISPOSAL = 5000;
+/** Maximum time that disposal waits for the peer to end its side, in ms. */
+const MAX_DISPOSAL_MS = 5000;
 
-/** How long a broken stream waits until somebody reads on, ms, before it is destroyed. */
+/** Maximum time without a read before a failed stream with unread data is destroyed, in ms. */
 const MAX_UNREAD_MS = 60_000;
 
 /**
- * One end of a spiped connection, after its handshake. Both directions end by themselves, as with a `net.Socket`
- * that allows half-open: `end()` sends what was written and then half-closes; 'end' says that the peer did so.
+ * One end of a spiped connection after its handshake. The directions end independently, as with a `net.Socket` with
+ * `allowHalfOpen`: `end()` sends the written data and then half-closes; 'end' is emitted when the peer does so.
  *
- * It is destroyed with a PacketError when the peer's stream is forged, damaged or cut inside a packet, and with the
- * system's error when the connection breaks, but not before what was received until then has been read, unless nothing
- * is read for a minute. An end between two packets can't be told from a true one.
+ * The stream is destroyed with a PacketError if the peer's data is forged, corrupted or truncated inside a packet, and
+ * with the system error if the connection is lost. Data received before the failure can still be read; if it is not
+ * read for a minute, or reading was never started, the stream is destroyed without it. A connection truncated between
+ * two packets cannot be distinguished from a complete one.
  *
- * `await using` ends it: see `[Symbol.asyncDispose]()`.
+ * `await using` ends the stream: see `[Symbol.asyncDispose]()`.
  */
 export class SpipedSocket extends Duplex {
   readonly #wire: Socket;
   readonly #sealer: Sealer;
   readonly #opener: Opener;
-  /** Why the stream is destroyed when it has been read. */
+  /** Error with which the stream is destroyed once its data has been read. */
   #failure: Error | undefined;
-  /** Whether what is written can't reach the peer any more. */
-  #deaf = false;
+  /** True if written data can no longer reach the peer. */
+  #writesLost = false;
   #onWritten: ((error?: Error | null) => void) | undefined;
-  /** When the stream was last read, ms on the monotonic clock. */
+  /** Time of the last read, in ms on the monotonic clock. */
   #readAt = 0;
   #stopWatchingReader = () => {};
-  /** The client's name, which its key has; undefined if the server has only one key, and at the client. */
+  /** Name of the client's key; undefined if the server has only one key, and on the client. */
   readonly keyName: string | undefined;
-  /** The fingerprint of the client's key, which tells several keys of one name apart; undefined where `keyName` is. */
+  /** Fingerprint of the client's key, which distinguishes keys of the same name; undefined if `keyName` is. */
   readonly keyFingerprint: string | undefined;
 
-  /** @internal Made by `connect()` and `createServer()`. The session keys are overwritten. */
+  /** @internal Called by `connect()` and `createServer()`. Overwrites the session keys. */
   constructor(
     wire: Socket,
     session: SessionKeys,
@@ -74,8 +75,8 @@ export class SpipedSocket extends Duplex {
     wire.on("error", (error) => this.#fail(error));
     wire.on("writeError", () => this.#stopWriting());
     wire.on("close", () => {
-      const orderly = wire.readableEnded && wire.writableFinished;
-      if (!orderly) this.#fail(new Error("connection closed"));
+      const endedCleanly = wire.readableEnded && wire.writableFinished;
+      if (!endedCleanly) this.#fail(new Error("connection closed"));
     });
     wire.on("timeout", () => this.emit("timeout"));
     wire.pause();
@@ -91,7 +92,7 @@ export class SpipedSocket extends Duplex {
     return this.#wire.remotePort;
   }
 
-  /** As in `net.Socket`. It is on from the start. */
+  /** As in `net.Socket`. Enabled by default. */
   setNoDelay(noDelay?: boolean): this {
     this.#wire.setNoDelay(noDelay);
     return this;
@@ -103,7 +104,7 @@ export class SpipedSocket extends Duplex {
     return this;
   }
 
-  /** As in `net.Socket`: emits 'timeout' after `milliseconds` without traffic; 0 turns that off, for `callback` too. */
+  /** As in `net.Socket`: emits 'timeout' after `milliseconds` without traffic; 0 disables it and removes `callback`. */
   setTimeout(milliseconds: number, callback?: () => void): this {
     this.#wire.setTimeout(milliseconds);
     if (callback === undefined) return this;
@@ -136,32 +137,32 @@ export class SpipedSocket extends Duplex {
   }
 
   override _write(chunk: Buffer, encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
-    if (this.#deaf) {
+    if (this.#writesLost) {
       callback();
       return;
     }
-    const piece = chunk.subarray(0, PIECE);
-    const buffer = takeBuffer(piece.length);
-    const length = this.#sealer.seal(piece, buffer);
+    const part = chunk.subarray(0, MAX_WRITE_BYTES);
+    const buffer = acquireBuffer(part.length);
+    const length = this.#sealer.seal(part, buffer);
     this.#onWritten = callback;
     this.#wire.write(buffer.subarray(0, length), (error) => {
-      giveBuffer(buffer);
-      const done = error || this.destroyed || this.#deaf || piece.length === chunk.length;
+      releaseBuffer(buffer);
+      const done = error || this.destroyed || this.#writesLost || part.length === chunk.length;
       if (done) this.#written(error);
-      else this._write(chunk.subarray(piece.length), encoding, callback);
+      else this._write(chunk.subarray(part.length), encoding, callback);
     });
   }
 
   override _final(callback: (error?: Error | null) => void): void {
-    // A deaf stream has lost what was written: it never finishes, it is destroyed with its failure.
-    if (this.#deaf) return;
+    // If written data was lost, the stream never finishes: it is destroyed with its failure instead.
+    if (this.#writesLost) return;
     this.#wire.end((error?: Error | null) => {
       if (error) this.#fail(error);
-      if (!this.#deaf) callback(error);
+      if (!this.#writesLost) callback(error);
     });
   }
 
-  /** Ends a write. One that failed destroys the stream, but not before what has been received has been read. */
+  /** Completes a write. If it failed, the stream is destroyed, but only after received data has been read. */
   #written(error?: Error | null): void {
     if (error) this.#fail(error);
     const onWritten = this.#onWritten;
@@ -170,18 +171,18 @@ export class SpipedSocket extends Duplex {
   }
 
   /**
-   * Ends the stream in order, as `await using` does: what was written is delivered, then the stream is half-closed. What
-   * the peer sends from now on is discarded until it ends its side, too, or 5 s are over.
+   * Ends the stream cleanly, as `await using` does: delivers the written data, then half-closes. Received data is
+   * discarded until the peer ends its side or 5 s have passed.
    *
    * @returns a promise that resolves when the stream is closed.
-   * @throws the stream's error if what was written can't be delivered.
+   * @throws the stream's error if the written data cannot be delivered.
    */
   override async [Symbol.asyncDispose](): Promise<void> {
     if (this.destroyed) return;
     let cancel = () => {};
     const closed = finished(this);
     this.end(() => {
-      cancel = deadline(LONGEST_DISPOSAL, () => this.destroy());
+      cancel = startTimeout(MAX_DISPOSAL_MS, () => this.destroy());
     });
     this.resume();
     try {
@@ -204,7 +205,7 @@ export class SpipedSocket extends Duplex {
     callback(error);
   }
 
-  /** Destroys the stream, but not before what it has received has been read, if it is read at all. */
+  /** Destroys the stream once received data has been read; immediately if none is buffered or reading never started. */
   #fail(error: Error): void {
     if (this.#failure !== undefined || this.destroyed) return;
     if (this.readableLength === 0 || this.readableFlowing === null) {
@@ -212,30 +213,30 @@ export class SpipedSocket extends Duplex {
       return;
     }
     this.#failure = error;
-    this.#deafen();
+    this.#loseWrites();
     if (!this.#wire.destroyed) reset(this.#wire);
   }
 
   /**
-   * A write has failed, but more may have been received than has been read. What is written until that has been read is
-   * lost, as it is in the time before a failure is noticed: who waits for a write to read on must not wait for ever.
+   * Handles a failed write while received data may still be unread. Until that is read, further writes complete but are
+   * lost, as before a failure is detected: a caller that reads on only after a write must not wait forever.
    */
   #stopWriting(): void {
     if (this.readableFlowing === null) this.destroy((this.#wire as DirectSocket).writeError);
-    else this.#deafen();
+    else this.#loseWrites();
   }
 
-  #deafen(): void {
-    if (this.#deaf) return;
-    this.#deaf = true;
+  #loseWrites(): void {
+    if (this.#writesLost) return;
+    this.#writesLost = true;
     this.#written();
     this.#readAt = performance.now();
     this.#watchReader(MAX_UNREAD_MS);
   }
 
-  /** Destroys the stream if nobody reads it: who waits for the end of a write must not wait for ever. */
+  /** Destroys the stream if it is not read, so that a caller awaiting the end of its writes is not blocked forever. */
   #watchReader(delay: number): void {
-    this.#stopWatchingReader = deadline(delay, () => {
+    this.#stopWatchingReader = startTimeout(delay, () => {
       const left = this.#readAt + MAX_UNREAD_MS - performance.now();
       if (left > 0) this.#watchReader(left);
       else this.destroy(this.#failure ?? (this.#wire as DirectSocket).writeError);
@@ -253,7 +254,7 @@ export class SpipedSocket extends Duplex {
   #receiveEnd(): void {
     if (this.#wire instanceof DirectSocket && this.#wire.writeError !== undefined) return;
     const failure = this.#opener.end();
-    if (failure === undefined) confirmEnd(this.#wire, () => this.push(null));
+    if (failure === undefined) confirmEof(this.#wire, () => this.push(null));
     else this.#fail(failure);
   }
 }

@@ -1,18 +1,18 @@
-/** Errors of a connection that are neither the protocol's nor the system's own. */
+/** Connection errors other than protocol and system errors. */
 import { SpipedError } from "../errors.ts";
 import { ConnectError } from "../net/connect-error.ts";
 
-/** A connection to a target was not tried: none of those before it came about within the time limit. */
+/** A connection to a target was not attempted: while it was queued, no other succeeded within the timeout. */
 export class QueueTimeoutError extends ConnectError {
-  /** @param timeout ms */
+  /** @param timeout in ms. */
   constructor(timeout: number) {
     super("ERR_SPIPED_CONNECT_TIMEOUT", `no connection within ${timeout / 1000} s`);
   }
 }
 
-/** A socket broke while data was flowing; `cause` is the system's error. */
-export class BrokenPipeError extends SpipedError {
-  /** Which of the two sockets it was: the encrypted one (`wire`) or the other (`plain`). */
+/** A socket failed while the pipe was running; `cause` is the system error, if any. */
+export class ConnectionLostError extends SpipedError {
+  /** The failed socket: the encrypted (`wire`) or the plaintext one (`plain`). */
   readonly side: "wire" | "plain";
 
   constructor(side: "wire" | "plain", cause: Error | null) {
@@ -21,10 +21,10 @@ export class BrokenPipeError extends SpipedError {
   }
 }
 
-/** Nothing was sent or received for too long. */
+/** No data was transferred for longer than the idle timeout. */
 export class IdleError extends SpipedError {
-  /** @param timeout ms */
+  /** @param timeout in ms. */
   constructor(timeout: number) {
-    super("ERR_SPIPED_IDLE", `idle for ${timeout / 1000} s`);
+    super("ERR_SPIPED_IDLE", `idle timeout (${timeout / 1000} s)`);
   }
 }

@@ -1,40 +1,40 @@
 /**
- * Trying many keys takes milliseconds, in which the event loop serves nobody. So it is done in slices, and never for more
- * than half of the time; the clients that are most likely to be honest go first.
+ * A queue for key verification. Trying many keys blocks the event loop for milliseconds, so it is done in slices that
+ * use at most half of the time; the clients most likely to be honest go first.
  */
 
-/** How long the loop may be kept at a time, ms. */
+/** Maximum time to block the event loop per slice, in ms. */
 const SLICE_MS = 2;
 
-/** Which go first: `known` before `unknown` before `suspect`. */
+/** Priority of a task: `known` before `unknown` before `suspect`. */
 export type Priority = "known" | "unknown" | "suspect";
 
-/** A task, in steps that take microseconds. */
+/** A task divided into steps of microseconds. */
 interface Task {
   readonly priority: () => Priority;
-  /** Returns true if it was the last step. */
+  /** Runs one step. Returns true if it was the last. */
   readonly step: () => boolean;
 }
 
 /**
- * Runs tasks, of each priority the newest first: when there are more than can be done, that serves some clients at once
- * instead of all of them too late.
+ * Runs tasks by priority, the newest first within each: under overload, some clients are then served promptly instead
+ * of all of them too late.
  */
 export class VerificationQueue {
   readonly #tasks: Readonly<Record<Priority, Task[]>> = { known: [], unknown: [], suspect: [] };
-  /** The task that was begun; it is finished first, or none might ever be. */
+  /** The started task. It is finished first, since otherwise none might ever be. */
   #current: Task | undefined;
   #scheduled = false;
-  /** When the next slice may begin, ms on the monotonic clock. */
+  /** Earliest start of the next slice, in ms on the monotonic clock. */
   #restUntil = 0;
 
   /**
    * Runs a task in slices.
    *
-   * @param priority called now and when it is the task's turn: others of its source may have failed in between.
-   * @param step called again and again while it returns undefined. Each call should take microseconds.
-   * @returns what `step` returned at last.
-   * @throws what `step` throws.
+   * @param priority called now and before the task starts, since other clients of the source may fail in between.
+   * @param step called repeatedly while it returns undefined. Each call should take microseconds.
+   * @returns the final result of `step`.
+   * @throws the error that `step` throws.
    */
   run<Result>(priority: () => Priority, step: () => Result | undefined): Promise<Result> {
     return new Promise((resolve, reject) => {
@@ -70,7 +70,7 @@ export class VerificationQueue {
       if (this.#current.step()) this.#current = undefined;
       now = performance.now();
     }
-    // What is beyond a slice is time in which the system ran other processes.
+    // Time in excess of a slice was spent on other processes.
     this.#restUntil = now + Math.min(now - start, SLICE_MS);
     this.#current ??= this.#next();
     this.#scheduled = false;

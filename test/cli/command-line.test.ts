@@ -1,4 +1,4 @@
-/** The command line, side by side with the original wherever the two shall be the same. */
+/** The command line, compared with Tarsnap's programs where both must behave the same. */
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -12,14 +12,14 @@ import {
   run,
   temporaryDirectory,
 } from "../support/programs.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { startEcho } from "../support/servers.ts";
 
 const ours = (program: Program, args: readonly string[], input = "") =>
   run([...commandOf("ours", program), ...args], input);
-const theirs = (program: Program, args: readonly string[], input = "") =>
+const upstream = (program: Program, args: readonly string[], input = "") =>
   run([...commandOf("c", program), ...args], input);
-/** The words of a command line, in which '' stands for an empty one and KEY for a key file. */
+/** Splits a command line into arguments: '' becomes an empty one, and KEY a key file. */
 const split = (line: string) =>
   line.split(" ").map((word) => (word === "''" ? "" : word === "KEY" ? keyFile() : word));
 
@@ -27,114 +27,133 @@ const D = "-d -s [127.0.0.1]:1 -t [127.0.0.1]:1 -k KEY";
 const F = `-F ${D}`;
 const LONG = `/tmp/${"x".repeat(120)}`;
 
-describeWith("spiped", "spipe")("what the original says, ours says to the byte", () => {
-  it.each([
-    ["-n foo"],
-    ["-n 1.5"],
-    ["-n ''"],
-    ["-n 0x"],
-    ["-n 09"],
-    ["-n 99999999999999999999999"],
-    ["-n -99999999999999999999999"],
-    ["-o abc"],
-    ["-o ''"],
-    ["-o -1"],
-    ["-o 1e999"],
-    ["-o 1e-999"],
-    ["-o 5x"],
-    ["-r -5"],
-    ["-r foo"],
-    ["-o -inf"],
-    ["-d -s foo -t bar:1 -k KEY"],
-    ["-d -s [127.0.0.1]:0 -t x:1 -k KEY"],
-    ["-d -s [127.0.0.1]:65536 -t x:1 -k KEY"],
-    ["-d -s [127.0.0.1]:+99x -t x:1 -k KEY"],
-    ["-d -s [127.0.0.1 -t x:1 -k KEY"],
-    ["-d -s [127.0.0.1:5 -t x:1 -k KEY"],
-    ["-d -s [127.0.0.999]:5 -t x:1 -k KEY"],
-    ["-d -s [127.1]:5 -t x:1 -k KEY"],
-    ["-d -s [::1%lo]:99 -t x:1 -k KEY"],
-    ["-d -s [::1]:99 -t [::g]:1 -k KEY"],
-    ["-d -s [127.0.0.1]:1 -t nosuch.invalid:1 -k KEY"],
-    ["-d -s [127.0.0.1]:1 -t 127.0.0.1:nosuchservice -k KEY"],
-    [`-d -s ${LONG} -t x:1 -k KEY`],
-    [`${F.replace("KEY", "/nonexistent/key")}`],
-    [`${F} -u nosuchuser`],
-    [`${F} -u nobody:`],
-    [`${F} -u :`],
-    [`${F} -u ''`],
-    [`${F} -u nobody:nosuchgroup`],
-    [`${F} -u :nosuchgroup`],
-  ])("spiped %s", async (line) => {
-    const [our, its] = await Promise.all([ours("spiped", split(line)), theirs("spiped", split(line))]);
-    expect(its.status).toBe(1);
-    expect(our).toEqual(its);
-  });
-
-  it.each([
-    ["-d -s 21020 -t x:1 -k KEY", "write [127.0.0.1]:21020 to listen on this machine only, [0.0.0.0]:21020"],
-    ["-d -s 127.0.0.1 -t x:1 -k KEY", "write [127.0.0.1]:PORT"],
-    ["-d -s [::1] -t x:1 -k KEY", "write [::1]:PORT"],
-    ["-d -s tmp/socket -t x:1 -k KEY", "the path of a UNIX socket must be absolute: /"],
-    ["-F -d -s [127.0.0.1]:1 -t 22 -k KEY", "write HOST:22, such as [127.0.0.1]:22"],
-    [
-      "-F -d -s [192.0.2.1]:9 -t [127.0.0.1]:1 -k KEY",
-      "no interface of this machine has the address 192.0.2.1",
-    ],
-    ["-F -d -s /nonexistent/socket -t [127.0.0.1]:1 -k KEY", "create the directory /nonexistent first"],
-    ["-F -d -s [127.0.0.1]:1 -t [127.0.0.1]:1 -k ''", "The name of the key file is empty: name one with -k"],
-  ])("spiped %s, and what to do", async (line, hint) => {
-    const args = split(line);
-    const [our, its] = await Promise.all([ours("spiped", args), theirs("spiped", args)]);
-    expect(its.status).toBe(1);
-    const added = our.stderr.slice(its.stderr.length);
-    expect(our).toEqual({ ...its, stderr: its.stderr + added });
-    expect(added).toMatch(/^spiped: .*\n$/);
-    expect(added).toContain(hint);
-  });
-
-  it.each([["-t 127.0.0.1:1 -k /nonexistent"], ["-t foo -k KEY"], ["-t 127.0.0.1:1 -k KEY -o x"]])(
-    "spipe %s",
-    async (line) => {
-      const [our, its] = await Promise.all([ours("spipe", split(line)), theirs("spipe", split(line))]);
+describeIfInstalled("spiped", "spipe")(
+  "error messages of Tarsnap's programs are byte-identical in ours:",
+  () => {
+    it.each([
+      ["-n foo"],
+      ["-n 1.5"],
+      ["-n ''"],
+      ["-n 0x"],
+      ["-n 09"],
+      ["-n 99999999999999999999999"],
+      ["-n -99999999999999999999999"],
+      ["-o abc"],
+      ["-o ''"],
+      ["-o -1"],
+      ["-o 1e999"],
+      ["-o 1e-999"],
+      ["-o 5x"],
+      ["-r -5"],
+      ["-r foo"],
+      ["-o -inf"],
+      ["-d -s foo -t bar:1 -k KEY"],
+      ["-d -s [127.0.0.1]:0 -t x:1 -k KEY"],
+      ["-d -s [127.0.0.1]:65536 -t x:1 -k KEY"],
+      ["-d -s [127.0.0.1]:+99x -t x:1 -k KEY"],
+      ["-d -s [127.0.0.1 -t x:1 -k KEY"],
+      ["-d -s [127.0.0.1:5 -t x:1 -k KEY"],
+      ["-d -s [127.0.0.999]:5 -t x:1 -k KEY"],
+      ["-d -s [127.1]:5 -t x:1 -k KEY"],
+      ["-d -s [::1%lo]:99 -t x:1 -k KEY"],
+      ["-d -s [::1]:99 -t [::g]:1 -k KEY"],
+      ["-d -s [127.0.0.1]:1 -t nosuch.invalid:1 -k KEY"],
+      ["-d -s [127.0.0.1]:1 -t 127.0.0.1:nosuchservice -k KEY"],
+      [`-d -s ${LONG} -t x:1 -k KEY`],
+      [`${F.replace("KEY", "/nonexistent/key")}`],
+      [`${F} -u nosuchuser`],
+      [`${F} -u nobody:`],
+      [`${F} -u :`],
+      [`${F} -u ''`],
+      [`${F} -u nobody:nosuchgroup`],
+      [`${F} -u :nosuchgroup`],
+    ])("spiped %s", async (line) => {
+      const [our, its] = await Promise.all([ours("spiped", split(line)), upstream("spiped", split(line))]);
       expect(its.status).toBe(1);
       expect(our).toEqual(its);
-    },
-  );
-
-  it("spipe, and which address could not be connected to, and why", async () => {
-    const args = ["-t", "[127.0.0.1]:1", "-k", keyFile()];
-    const [our, its] = await Promise.all([ours("spipe", args), theirs("spipe", args)]);
-    expect(its).toMatchObject({ status: 1, stderr: "spipe: Could not connect\n" });
-    expect(our).toEqual({
-      ...its,
-      stderr: `${its.stderr}spipe: [127.0.0.1]:1: Connection refused: does spiped -d run there?\n`,
     });
-  });
 
-  it("in use, and by whom it can be found out", async () => {
-    const echo = await startEcho();
-    const args = ["-F", "-d", "-s", echo.address.text, "-t", "[127.0.0.1]:1", "-k", keyFile()];
-    const [our, its] = await Promise.all([ours("spiped", args), theirs("spiped", args)]);
-    expect(its.stderr).toBe("spiped: Error binding socket: Address already in use\n");
-    expect(our).toEqual({
-      ...its,
-      stderr: `${its.stderr}spiped: ${echo.address.text} is in use (ss -ltnp shows by which process): stop that process, or choose another port\n`,
+    it.each([
+      [
+        "-d -s 21020 -t x:1 -k KEY",
+        "write [127.0.0.1]:21020 to listen on this machine only, [0.0.0.0]:21020",
+      ],
+      ["-d -s 127.0.0.1 -t x:1 -k KEY", "write [127.0.0.1]:PORT"],
+      ["-d -s [::1] -t x:1 -k KEY", "write [::1]:PORT"],
+      ["-d -s tmp/socket -t x:1 -k KEY", "the path of a UNIX socket must be absolute: /"],
+      ["-F -d -s [127.0.0.1]:1 -t 22 -k KEY", "write HOST:22, such as [127.0.0.1]:22"],
+      [
+        "-F -d -s [192.0.2.1]:9 -t [127.0.0.1]:1 -k KEY",
+        "no interface of this machine has the address 192.0.2.1",
+      ],
+      ["-F -d -s /nonexistent/socket -t [127.0.0.1]:1 -k KEY", "create the directory /nonexistent first"],
+      [
+        "-F -d -s [127.0.0.1]:1 -t [127.0.0.1]:1 -k ''",
+        "The name of the key file is empty: name one with -k",
+      ],
+    ])("spiped %s, followed by a hint", async (line, hint) => {
+      const args = split(line);
+      const [our, its] = await Promise.all([ours("spiped", args), upstream("spiped", args)]);
+      expect(its.status).toBe(1);
+      const added = our.stderr.slice(its.stderr.length);
+      expect(our).toEqual({ ...its, stderr: its.stderr + added });
+      expect(added).toMatch(/^spiped: .*\n$/);
+      expect(added).toContain(hint);
     });
-  });
 
-  it("a pid file that can't be written", async () => {
-    const source = await freeAddress();
-    const args = ["-d", "-s", source.text, "-t", "[127.0.0.1]:1", "-k", keyFile(), "-p", "/nonexistent/pid"];
-    const [our, its] = [await ours("spiped", args), await theirs("spiped", args)];
-    expect(our).toEqual(its);
-  });
-});
+    it.each([["-t 127.0.0.1:1 -k /nonexistent"], ["-t foo -k KEY"], ["-t 127.0.0.1:1 -k KEY -o x"]])(
+      "spipe %s",
+      async (line) => {
+        const [our, its] = await Promise.all([ours("spipe", split(line)), upstream("spipe", split(line))]);
+        expect(its.status).toBe(1);
+        expect(our).toEqual(its);
+      },
+    );
 
-describeWith("spiped", "spipe")(
-  "what the original takes for wrong usage, ours does too, and says which argument it was",
+    it("spipe with a refused connection, followed by the address and the cause", async () => {
+      const args = ["-t", "[127.0.0.1]:1", "-k", keyFile()];
+      const [our, its] = await Promise.all([ours("spipe", args), upstream("spipe", args)]);
+      expect(its).toMatchObject({ status: 1, stderr: "spipe: Could not connect\n" });
+      expect(our).toEqual({
+        ...its,
+        stderr: `${its.stderr}spipe: [127.0.0.1]:1: Connection refused: does spiped -d run there?\n`,
+      });
+    });
+
+    it("spiped with an address in use, followed by a hint", async () => {
+      const echo = await startEcho();
+      const args = ["-F", "-d", "-s", echo.address.text, "-t", "[127.0.0.1]:1", "-k", keyFile()];
+      const [our, its] = await Promise.all([ours("spiped", args), upstream("spiped", args)]);
+      expect(its.stderr).toBe("spiped: Error binding socket: Address already in use\n");
+      expect(our).toEqual({
+        ...its,
+        stderr: `${its.stderr}spiped: ${echo.address.text} is in use (ss -ltnp shows by which process): stop that process, or choose another port\n`,
+      });
+    });
+
+    it("spiped with a pid file that can't be written", async () => {
+      const source = await freeAddress();
+      const args = [
+        "-d",
+        "-s",
+        source.text,
+        "-t",
+        "[127.0.0.1]:1",
+        "-k",
+        keyFile(),
+        "-p",
+        "/nonexistent/pid",
+      ];
+      const [our, its] = [await ours("spiped", args), await upstream("spiped", args)];
+      expect(our).toEqual(its);
+    });
+  },
+);
+
+describeIfInstalled("spiped", "spipe")(
+  "command lines that Tarsnap's programs reject with the usage text are rejected by ours, with the wrong argument:",
   () => {
-    const complaint = (stderr: string) =>
+    const upstreamMessage = (stderr: string) =>
       /^spiped: (illegal option|Missing argument)/.test(stderr) ? stderr.split("\n")[0] : undefined;
 
     it.each([
@@ -166,12 +185,12 @@ describeWith("spiped", "spipe")(
       [`${D} -r 5 -R`, "-r and -R exclude each other"],
     ])("spiped %s", async (line, hint) => {
       const args = line === "" ? [] : split(line);
-      const [our, its] = await Promise.all([ours("spiped", args), theirs("spiped", args)]);
+      const [our, its] = await Promise.all([ours("spiped", args), upstream("spiped", args)]);
       expect([its.status, our.status]).toEqual([1, 1]);
       expect(our.stdout).toHaveLength(0);
       expect(its.stderr).toContain("usage: spiped");
       expect(our.stderr).toContain("usage: spiped");
-      expect(complaint(our.stderr)).toBe(complaint(its.stderr));
+      expect(upstreamMessage(our.stderr)).toBe(upstreamMessage(its.stderr));
       const last = our.stderr.trimEnd().split("\n").pop();
       expect(last).toContain(hint);
       // The unknown option is named once, before the usage text.
@@ -181,7 +200,7 @@ describeWith("spiped", "spipe")(
     it.each(["-v", "-Fv", "-vx", "-v -d -e"])("but %s prints the version on standard error", async (line) => {
       for (const program of ["spiped", "spipe"] as const) {
         const args = program === "spipe" ? ["-v"] : split(line);
-        const [our, its] = await Promise.all([ours(program, args), theirs(program, args)]);
+        const [our, its] = await Promise.all([ours(program, args), upstream(program, args)]);
         expect(its).toMatchObject({ status: 0, stderr: `${program} 1.6.2\n` });
         expect(our).toEqual({ ...its, stderr: `${program} ${manifest.version}\n` });
       }
@@ -189,11 +208,11 @@ describeWith("spiped", "spipe")(
   },
 );
 
-describe("what the original has later or not at all", () => {
+describe("differences from Tarsnap's spiped 1.6", () => {
   it.each([
     ["-d -s '' -t x:1 -k KEY", "spiped: Empty socket address"],
     ["-d -s :8080 -t x:1 -k KEY", 'spiped: No host in ":8080"'],
-  ])("spiped %s is wrong usage", async (line, first) => {
+  ])("spiped %s is rejected with the usage text", async (line, first) => {
     const { status, stderr } = await ours(
       "spiped",
       split(line).map((word) => word.replace("''", "")),
@@ -215,7 +234,7 @@ describe("what the original has later or not at all", () => {
     },
   );
 
-  it("long names mean what the letters mean", async () => {
+  it("long options are equivalent to the short ones", async () => {
     const args = [
       "--encrypt",
       "--foreground",
@@ -231,7 +250,7 @@ describe("what the original has later or not at all", () => {
     expect(twice.stderr).toContain("--decrypt was given twice");
   });
 
-  it("spipe -b names the address it could not bind", async () => {
+  it("spipe -b reports the address that it could not bind", async () => {
     const echo = await startEcho();
     const { status, stderr } = await ours("spipe", [
       "-t",
@@ -252,7 +271,7 @@ describe("what the original has later or not at all", () => {
   });
 });
 
-describe("a value that only our options take", () => {
+describe("an invalid value of an option that only ours has", () => {
   it.each([
     ["--workers many", "Error parsing argument: --workers many: must be auto, or from 1 to 256"],
     ["--idle-timeout x", "Error parsing argument: --idle-timeout x: must be a number of seconds"],
@@ -262,7 +281,7 @@ describe("a value that only our options take", () => {
     ["--config /nonexistent", "Cannot read /nonexistent: No such file or directory"],
     ["--check-key=", "--check-key has an empty value: name a file"],
     ["--generate-key=", "--generate-key has an empty value: name a file"],
-  ])("%s: one line says what is wrong", async (line, message) => {
+  ])("%s is reported in one line", async (line, message) => {
     const { status, stderr } = await ours(
       "spiped",
       ["-F", ...line.split(" ")].slice(/-key|config/.test(line) ? 1 : 0),
@@ -271,8 +290,8 @@ describe("a value that only our options take", () => {
   });
 });
 
-describeWith("setpriv")("a port that needs privileges", () => {
-  it("is named, with what to do", async () => {
+describeIfInstalled("setpriv")("a port that needs privileges", () => {
+  it("is reported with a hint", async () => {
     const directory = temporaryDirectory();
     chmodSync(directory, 0o755);
     const key = join(directory, "key");
@@ -289,7 +308,7 @@ describeWith("setpriv")("a port that needs privileges", () => {
 });
 
 describe("a key", () => {
-  it("is read from standard input, whole", async () => {
+  it("is read from standard input in full", async () => {
     const { status, stderr } = await ours(
       "spipe",
       ["-t", "[127.0.0.1]:1", "-k", "-"],
@@ -299,7 +318,7 @@ describe("a key", () => {
     expect(stderr).toMatch(/^spipe: Could not connect\n/);
   });
 
-  it("from a file that is a directory, or locked away, is refused by name", async () => {
+  it("that is a directory is rejected with its path", async () => {
     const directory = temporaryDirectory();
     mkdirSync(join(directory, "k"));
     for (const [program, args] of [
@@ -315,7 +334,7 @@ describe("a key", () => {
     }
   });
 
-  it("never shows in what a wrong key makes the programs say", async () => {
+  it("does not appear in error messages", async () => {
     const key = keyFile();
     writeFileSync(key, "very secret key material");
     const { stderr } = await ours("spipe", ["-t", "[127.0.0.1]:1", "-k", key]);

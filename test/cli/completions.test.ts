@@ -1,9 +1,9 @@
-/** The shells' completions offer every option that -h lists, in the shells themselves. */
+/** The completions offer every option that -h lists; tested in the shells themselves. */
 import { writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { expect, it } from "vitest";
 import { commandOf, type Program, run, temporaryDirectory } from "../support/programs.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 
 const FILES = resolve("deploy/completions");
 
@@ -14,17 +14,17 @@ async function listed(program: Program): Promise<string[]> {
 
 const words = (text: Buffer) => [...new Set(text.toString().match(/^--[a-z-]+/gm))].sort();
 
-describeWith(
+describeIfInstalled(
   "bash",
   "zsh",
   "fish",
 )("completion of long options", () => {
-  it.each(["spiped", "spipe"] as const)("in bash, %s", async (program) => {
+  it.each(["spiped", "spipe"] as const)("in bash offers all options of %s", async (program) => {
     const script = `source ${FILES}/spiped.bash; COMP_WORDS=(${program} --); COMP_CWORD=1; _spiped; printf '%s\\n' "\${COMPREPLY[@]}"`;
     expect(words((await run(["bash", "-c", script])).stdout)).toEqual(await listed(program));
   });
 
-  it.each(["spiped", "spipe"] as const)("in fish, %s", async (program) => {
+  it.each(["spiped", "spipe"] as const)("in fish offers all options of %s", async (program) => {
     const script = `source ${FILES}/spiped.fish; complete -C '${program} --'`;
     const { stdout } = await run(["fish", "--no-config", "-c", script], "", {
       env: { ...process.env, HOME: temporaryDirectory() },
@@ -32,15 +32,15 @@ describeWith(
     expect(words(stdout)).toEqual(await listed(program));
   });
 
-  it.each(["spiped", "spipe"] as const)("in zsh, %s", async (program) => {
-    // Completion needs a terminal: zsh's own module gives it one.
+  it.each(["spiped", "spipe"] as const)("in zsh offers all options of %s", async (program) => {
+    // Completion needs a terminal, which zsh's zpty module provides.
     const home = temporaryDirectory();
     const script = `
       zmodload zsh/zpty
       zpty shell "HOME=${home} ZDOTDIR=${home} TERM=dumb zsh -f -i"
       zpty -w shell "fpath=(${FILES} \\$fpath); autoload -U compinit; compinit -u -D; LISTMAX=1000 COLUMNS=80 LINES=200; zstyle ':completion:*' list-prompt ''; PS1='re''ady'; setopt no_always_last_prompt"
       zpty -r shell text '*ready*'
-      # A Tab, and then Ctrl-U and another line, which the shell echoes after the list.
+      # A Tab, then Ctrl-U and another line, which the shell echoes after the list.
       zpty -w shell $'${program} --\\t\\x15print done'
       zpty -r shell text '*done*'; print -r -- "$text"`;
     const { stdout } = await run(["zsh", "-f", "-c", script], "", { timeout: 20_000 });
@@ -53,7 +53,7 @@ describeWith(
   });
 });
 
-describeWith(
+describeIfInstalled(
   "bash",
   "zsh",
   "fish",
@@ -88,7 +88,7 @@ describeWith(
     expect(offered.sort()).toEqual(COMMANDS);
   });
 
-  it("in zsh is understood by the shell", async () => {
+  it("in zsh has no syntax errors", async () => {
     expect(await run(["zsh", "-n", `${FILES}/_spiped`])).toMatchObject({ status: 0, stderr: "" });
   });
 });

@@ -16,7 +16,7 @@ import { describe, expect, it } from "vitest";
 import { fingerprint } from "../../src/protocol/fingerprint.ts";
 import { Secret } from "../../src/protocol/secret.ts";
 import { commandOf, run, temporaryDirectory } from "../support/programs.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 
 const PRINT = /(?:[\da-f]{4}-){3}[\da-f]{4}/;
 const DAY = new Date().toISOString().slice(0, 10);
@@ -32,7 +32,7 @@ async function json(...args: string[]) {
   return JSON.parse(stdout);
 }
 
-/** A directory with good keys of these names. */
+/** Creates a directory with valid key files of these names. */
 function directoryWith(...files: string[]): string {
   const directory = temporaryDirectory();
   for (const file of files) writeFileSync(join(directory, file), randomBytes(32), { mode: 0o600 });
@@ -43,7 +43,7 @@ const printOf = (directory: string, file: string) =>
   fingerprint(Secret.fromKeyFile(readFileSync(join(directory, file))));
 
 describe("spiped keys", () => {
-  it("add makes a key that only its owner can read, and never overwrites one", async () => {
+  it("add creates a key with mode 0600, and does not overwrite a file", async () => {
     const directory = temporaryDirectory();
     const { status, stdout, stderr } = await keys("add", directory, "alice");
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
@@ -64,7 +64,7 @@ describe("spiped keys", () => {
         `spiped: There is a key of alice in ${directory}\n` +
         `spiped: For another one: spiped keys rotate ${directory} alice\n`,
     });
-    // A file that is no key is not overwritten either.
+    // An existing path that is not a key is not overwritten either.
     mkdirSync(join(directory, "bob.key"));
     expect((await keys("add", directory, "bob")).stderr).toBe(
       `spiped: ${join(directory, "bob.key")} exists\n`,
@@ -73,7 +73,7 @@ describe("spiped keys", () => {
     expect(readdirSync(directory).sort()).toEqual(["alice.key", "bob.key"]);
   });
 
-  it("rotate adds a key beside the old one and says how to finish, which revoke does", async () => {
+  it("rotate adds a key in addition to the old one and prints the revoke command that removes that", async () => {
     const directory = directoryWith("alice.key", "bob.key");
     const old = printOf(directory, "alice.key");
     const { status, stdout, stderr } = await keys("rotate", directory, "alice");
@@ -96,7 +96,7 @@ describe("spiped keys", () => {
     expect(readdirSync(directory).sort()).toEqual([`alice.${DAY}.2.key`, file, "bob.key"]);
   });
 
-  it("revoke takes a file, a fingerprint, or a name that has one key, and never guesses", async () => {
+  it("revoke accepts a file, a fingerprint, or a name that has only one key", async () => {
     const directory = directoryWith("alice.key", "alice.2027.key", "bob.key", "carol.key");
     writeFileSync(join(directory, "empty.key"), "");
     const several = await keys("revoke", directory, "alice");
@@ -118,7 +118,7 @@ describe("spiped keys", () => {
     expect(readdirSync(directory).sort()).toEqual(["alice.key", "carol.key"]);
   });
 
-  it("list and show give name, fingerprint, age, expiry and restrictions, and what is wrong", async () => {
+  it("list and show print name, fingerprint, age, expiry, restrictions and problems", async () => {
     const directory = directoryWith("alice.key", "alice.2027.key", "bob.key", "bob.key.bak");
     writeFileSync(join(directory, "alice.toml"), 'max-connections = 3\ntarget = ["[127.0.0.1]:25", "/s"]\n');
     writeFileSync(join(directory, "bob.toml"), "expires = 2020-01-31\n");
@@ -175,7 +175,7 @@ describe("spiped keys", () => {
     );
   });
 
-  it("goes on if the settings of a client are wrong, and reports them", async () => {
+  it("reports invalid settings of a client, and processes the other keys", async () => {
     const directory = directoryWith("alice.key", "bob.key");
     writeFileSync(join(directory, "alice.toml"), "max_connections = 3\n");
     const complaint = `spiped: ${join(directory, "alice.toml")}:1: max_connections: there is no such field\n`;
@@ -190,7 +190,7 @@ describe("spiped keys", () => {
     expect(readdirSync(directory).sort()).toEqual(["alice.key", "alice.toml"]);
   });
 
-  it("leaves no part of a key behind when none can be written, and none to be read at any time", async () => {
+  it("leaves no partial key file if writing fails, and creates key files atomically", async () => {
     const directory = directoryWith();
     const missing = join(directory, "missing");
     expect(await keys("add", missing, "alice")).toMatchObject({
@@ -200,7 +200,7 @@ describe("spiped keys", () => {
     const long = "x".repeat(252);
     expect(await keys("add", directory, long)).toMatchObject({ status: 1 });
     expect(readdirSync(directory)).toEqual([]);
-    // Many at once: each file is whole when it gets its name, and each name is given once.
+    // Concurrent commands: each file is complete when it gets its name, and only one command gets the name.
     const made = await Promise.all(Array.from({ length: 4 }, () => keys("add", directory, "alice")));
     expect(made.map(({ status }) => status).sort()).toEqual([0, 1, 1, 1]);
     const winner = made.find(({ status }) => status === 0)!;
@@ -208,7 +208,7 @@ describe("spiped keys", () => {
     expect(readdirSync(directory)).toEqual(["alice.key"]);
   });
 
-  it.each(["", "a.b", "../a", "a/b", "-a", ".", "a\nb", "a\u202eb"])("refuses %j as a name", async (name) => {
+  it.each(["", "a.b", "../a", "a/b", "-a", ".", "a\nb", "a\u202eb"])("rejects %j as a name", async (name) => {
     const directory = directoryWith();
     const { status, stderr } = await keys("add", directory, "--", name);
     expect(status).toBe(1);
@@ -217,7 +217,7 @@ describe("spiped keys", () => {
     expect(readdirSync(directory)).toEqual([]);
   });
 
-  it("--help prints the usage, and so does a wrong command line, with what is wrong", async () => {
+  it("--help prints the usage, and so does an invalid command line, with the error", async () => {
     for (const option of ["--help", "-h"]) {
       const { status, stdout, stderr } = await keys(option);
       expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
@@ -242,13 +242,13 @@ describe("spiped keys", () => {
   });
 });
 
-describeWith("root")("spiped keys, as root", () => {
+describeIfInstalled("root")("spiped keys, as root", () => {
   const chowned = (path: string, mode: number) => {
     chownSync(path, 0, 65534);
     chmodSync(path, mode);
   };
 
-  it("tells how the daemon's user can read the new key, if it can read the others", async () => {
+  it("prints how to make the new key readable to the daemon's user, if that can read the other keys", async () => {
     const directory = directoryWith("alice.key");
     chowned(join(directory, "alice.key"), 0o640);
     const path = join(directory, "bob.key");
@@ -261,7 +261,7 @@ describeWith("root")("spiped keys, as root", () => {
     expect(statSync(path)).toMatchObject({ uid: 0, gid: 0, mode: 0o100600 });
   });
 
-  it("or if it can read the directory, and says nothing otherwise", async () => {
+  it("prints it if that can read the directory, and otherwise does not", async () => {
     const directory = directoryWith();
     chowned(directory, 0o750);
     const { next } = await json("add", directory, "alice");
@@ -274,8 +274,8 @@ describeWith("root")("spiped keys, as root", () => {
   });
 });
 
-describeWith("spiped")("a command line that begins with the word keys", () => {
-  it("is one that the original refuses", async () => {
+describeIfInstalled("spiped")("a command line that starts with the word keys", () => {
+  it("is rejected by Tarsnap's spiped", async () => {
     const { status, stderr } = await run(["spiped", "keys", "list", temporaryDirectory()]);
     expect(status).toBe(1);
     expect(stderr).toContain("usage: spiped");

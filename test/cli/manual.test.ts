@@ -1,10 +1,10 @@
-/** The man pages: they format without complaint and leave no option out. */
+/** The man pages: they format without warnings and document every option. */
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { commandOf, run } from "../support/programs.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 
-describeWith(
+describeIfInstalled(
   "man",
   "groff",
   "mandoc",
@@ -20,7 +20,7 @@ describeWith(
     expect(stdout.toString()).toMatch(/D.*E.*S.*C.*R.*I.*P.*T.*I.*O.*N/);
   });
 
-  it("are what man shows", async () => {
+  it("are displayed by man", async () => {
     const { status, stdout } = await run(["man", "-l", "man/spiped.1"], "", {
       env: { ...process.env, MANPAGER: "cat" },
     });
@@ -30,14 +30,14 @@ describeWith(
 });
 
 describe("the man pages", () => {
-  it.each(["spiped", "spipe"] as const)("%s.1 explains every option that -h lists", async (program) => {
+  it.each(["spiped", "spipe"] as const)("%s.1 documents every option that -h lists", async (program) => {
     const { stdout } = await run([...commandOf("ours", program), "-h"]);
     const listed = [...stdout.toString().matchAll(/^ {2}(?:-(\w), | {4})--([a-z-]+)/gm)];
     expect(listed.length).toBeGreaterThan(5);
     const page = readFileSync(`man/${program}.1`, "utf8");
-    const explained = [...page.matchAll(/^\.It Fl (.*)$/gm)].map(([, rest]) => ` ${rest} `);
+    const documented = [...page.matchAll(/^\.It Fl (.*)$/gm)].map(([, rest]) => ` ${rest} `);
     for (const [, letter, long] of listed) {
-      const entry = explained.find((names) => names.includes(` -${long} `));
+      const entry = documented.find((names) => names.includes(` -${long} `));
       expect(entry, `--${long}`).toBeDefined();
       if (letter !== undefined) expect(entry).toContain(` ${letter} `);
     }

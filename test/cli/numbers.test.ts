@@ -22,7 +22,7 @@ describe("a count", () => {
   });
 
   it.each(["", " ", "foo", "1.5", "5 ", "0x", "09", "08", "1e3", "--1", "0b1", "0o7"])(
-    "%j is none",
+    "%j is invalid",
     (text) => {
       expect(() => parseCount(text)).toThrow("Invalid argument");
     },
@@ -55,7 +55,7 @@ describe("a number of seconds", () => {
     expect(parseSeconds(text)).toBe(seconds);
   });
 
-  it.each(["", "x", "5s", "5 ", "1e", "0x", "0x.p1", "infinit", "1_000", "."])("%j is none", (text) => {
+  it.each(["", "x", "5s", "5 ", "1e", "0x", "0x.p1", "infinit", "1_000", "."])("%j is invalid", (text) => {
     expect(() => parseSeconds(text)).toThrow("Invalid argument");
   });
 

@@ -1,4 +1,4 @@
-/** What spipe says of its connection: the cause of a failure, and each step with --verbose. */
+/** Messages of spipe about its connection: the cause of a failure, and each step with --verbose. */
 import { describe, expect, it } from "vitest";
 import { commandOf, freeAddress, freePort, keyFile, run, startSpiped } from "../support/programs.ts";
 import { serve, startEcho } from "../support/servers.ts";
@@ -14,34 +14,32 @@ async function startServer(...options: string[]) {
 }
 
 describe("a failed handshake", () => {
-  it("with another key is told as closed after our proof", async () => {
+  it("with another key is reported as closed after our proof", async () => {
     const { spipe } = await startServer();
     expect(await spipe(keyFile())).toMatchObject({
       status: 1,
       stderr:
-        "spipe: Handshake failed\nspipe: the peer closed the connection after our proof: most often another key, or its target refuses\n",
+        "spipe: Handshake failed\nspipe: the peer closed the connection after our proof: most often another key, or it cannot connect to its target\n",
     });
   });
 
-  it("with -f names the peer's -g among the causes", async () => {
+  it("with -f has the peer's -g among the reported causes", async () => {
     const { key, spipe } = await startServer("-g");
     expect(await spipe(key, "-f")).toMatchObject({
       status: 1,
-      stderr: expect.stringMatching(
-        /^spipe: Handshake failed\nspipe: .* or it uses -g, which forbids our -f, /,
-      ),
+      stderr: expect.stringMatching(/^spipe: Handshake failed\nspipe: .* or it uses -g, which rejects -f, /),
     });
   });
 
-  it("with -g names the peer's -f", async () => {
+  it("with -g has the peer's -f as the reported cause", async () => {
     const { key, spipe } = await startServer("-f");
     expect(await spipe(key, "-g")).toMatchObject({
       status: 1,
-      stderr: "spipe: Handshake failed\nspipe: the peer uses -f and -g forbids it\n",
+      stderr: "spipe: Handshake failed\nspipe: the peer uses -f, which -g rejects\n",
     });
   });
 
-  it("that a peer leaves half done tells which part did not come in time", async () => {
+  it("that times out is reported with the missing part", async () => {
     const silent = await serve((socket) => void socket.write(Buffer.alloc(32)));
     const args = ["-t", silent.address.text, "-k", keyFile(), "-o", "0.3"];
     expect(await run([...commandOf("ours", "spipe"), ...args])).toMatchObject({
@@ -53,7 +51,7 @@ describe("a failed handshake", () => {
 });
 
 describe("a failed connect", () => {
-  it("is told for each address", async () => {
+  it("is reported for each address", async () => {
     const port = await freePort();
     const args = ["-t", `localhost:${port}`, "-k", keyFile()];
     const { status, stderr } = await run([...commandOf("ours", "spipe"), ...args]);
@@ -72,7 +70,7 @@ describe("--verbose", () => {
       .split("\n")
       .map((line) => line.replace(/^spipe: \d+ ms: /, "").replace(/\d+ ms$/, "N ms"));
 
-  it("reports each step of a connection, with times, and leaves standard output alone", async () => {
+  it("reports each step of a connection with times, on standard error only", async () => {
     const { address, key, spipe } = await startServer();
     const { status, stdout, stderr } = await spipe(key, "--verbose");
     expect({ status, stdout: String(stdout) }).toEqual({ status: 0, stdout: "twelve bytes" });
@@ -91,7 +89,7 @@ describe("--verbose", () => {
     ]);
   });
 
-  it("shows how far a handshake came that failed", async () => {
+  it("reports the last step of a failed handshake", async () => {
     const { spipe } = await startServer();
     const { status, stderr } = await spipe(keyFile(), "--verbose");
     expect(status).toBe(1);

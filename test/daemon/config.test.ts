@@ -1,4 +1,4 @@
-/** Several tunnels from one file. */
+/** The configuration file. */
 import { once } from "node:events";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -16,12 +16,12 @@ import {
   until,
   untilListening,
 } from "../support/programs.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { exchange, readAll, startEcho } from "../support/servers.ts";
 
 const SPIPED = commandOf("ours", "spiped");
 
-/** A file with these contents. */
+/** Creates a file with these contents. */
 function configFile(contents: string): string {
   const file = join(temporaryDirectory(), "spiped.toml");
   writeFileSync(file, contents);
@@ -45,8 +45,12 @@ target = "[127.0.0.1]:25"
 key = "${key}"
 ${more}`;
 
-  it("says that all is well", async () => {
-    expect(await check(good(keyFile()))).toEqual({ status: 0, stdout: "FILE: all is well\n", stderr: "" });
+  it("reports a valid configuration", async () => {
+    expect(await check(good(keyFile()))).toEqual({
+      status: 0,
+      stdout: "FILE: configuration OK\n",
+      stderr: "",
+    });
   });
 
   it.each([
@@ -81,7 +85,7 @@ ${more}`;
       "weak-handshake = true\nrequire-forward-secrecy = true",
       "FILE:7: tunnels.mail.require-forward-secrecy: excludes weak-handshake",
     ],
-  ])("tells what is wrong with %s", async (line, ...complaints) => {
+  ])("reports what is wrong with %s", async (line, ...complaints) => {
     const key = keyFile();
     const { status, stdout, stderr } = await check(good(key, line));
     expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
@@ -92,7 +96,7 @@ ${more}`;
   it.each([
     ['metrics = "[127.0.0.1]:9464"', "metrics", "--metrics ADDR"],
     ["foreground = true", "foreground", "--foreground"],
-  ])("names the option that sets what is not set in the file: %s", async (line, field, option) => {
+  ])("names the option for a setting that the file can't have: %s", async (line, field, option) => {
     expect(await check(`${line}\n${good(keyFile())}`)).toMatchObject({
       status: 1,
       stderr: `spiped: FILE:1: ${field}: is an option of the command line, not a field of this file: ${option}\n`,
@@ -103,7 +107,7 @@ ${more}`;
     ["source", "", "mail: -s needs an address|mail: Empty socket address"],
     ["target", "nosuch.invalid:1", "mail: Error looking up nosuch.invalid: "],
     ["key", "nowhere.key", "mail: Cannot open file: "],
-  ])("names the tunnel whose %s makes no sense", async (field, value, complaint) => {
+  ])("names the tunnel with an invalid %s", async (field, value, complaint) => {
     const fields = { source: "/s", target: "/t", key: keyFile(), [field]: value };
     const text = Object.entries(fields).map(([name, of]) => `${name} = "${of}"\n`);
     const { status, stderr } = await check(`[tunnels.mail]\ndecrypt = true\n${text.join("")}`);
@@ -111,7 +115,7 @@ ${more}`;
     expect(stderr).toMatch(new RegExp(`^spiped: (${complaint})`));
   });
 
-  it("tells of a file that is not there, and of one without tunnels", async () => {
+  it("reports a missing file, and a file without tunnels", async () => {
     expect(await run([...SPIPED, "--config", "/nowhere.toml"])).toMatchObject({
       status: 1,
       stderr: "spiped: Cannot read /nowhere.toml: No such file or directory\n",
@@ -123,7 +127,7 @@ ${more}`;
   });
 
   it.each([["-s", "/s"], ["-e"], ["--send-proxy", "v1"]])(
-    "leaves no tunnel's option to the command line: %s",
+    "rejects tunnel options on the command line: %s",
     async (...options) => {
       const { status, stderr } = await run([...SPIPED, "--config", "/nowhere.toml", ...options]);
       expect(status).toBe(1);
@@ -132,8 +136,8 @@ ${more}`;
   );
 });
 
-describeWith("spiped")("--config", () => {
-  it("runs all tunnels of a file, which change on SIGHUP while connections go on", async () => {
+describeIfInstalled("spiped")("--config", () => {
+  it("runs all tunnels of a file, and changes them on SIGHUP without closing connections", async () => {
     const key = keyFile();
     const echo = await startEcho();
     const [first, second, third] = [await freeAddress(), await freeAddress("UNIX"), await freeAddress()];
@@ -163,7 +167,7 @@ describeWith("spiped")("--config", () => {
     expect(String(await exchange(third, "the new one"))).toBe("the new one");
     held.end("to the end");
     expect(String(await readAll(held))).toBe("held to the end");
-    // The original's client at one of them, too.
+    // Tarsnap's client can use one of them, too.
     const plain = await freeAddress();
     await startSpiped("c", "-e", plain, first, key);
     expect(String(await exchange(plain, "from outside"))).toBe("from outside");
@@ -185,7 +189,7 @@ describeWith("spiped")("--config", () => {
     expect(String(await exchange(third, "still there"))).toBe("still there");
   });
 
-  it("takes relative paths from the file's directory, and the pid file's name from its own", async () => {
+  it("resolves relative paths from the file's directory, and names the pid file after the file", async () => {
     const directory = temporaryDirectory();
     writeFileSync(join(directory, "mail.key"), "secret", { mode: 0o600 });
     const file = join(directory, "spiped.toml");

@@ -1,16 +1,16 @@
-/** What the log says at the default level of connections that failed. */
+/** Failed connections in the log at the default level. */
 import { describe, expect, it, vi } from "vitest";
 import type { ConnectionInfo } from "../../src/daemon/observe/events.ts";
 import { FailureLog } from "../../src/daemon/observe/failure-log.ts";
 import { commandOf, connectTo, freeAddress, keyFile, run, startSpiped, until } from "../support/programs.ts";
 import { rawHandshake, rawPacket } from "../support/raw-peer.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { serve, startEcho } from "../support/servers.ts";
 
 const spipe = (wire: { text: string }, key: string, ...options: string[]) =>
   run([...commandOf("c", "spipe"), "-t", wire.text, "-k", key, ...options], "hello");
 
-/** Starts one of our daemons, and returns what it logs while `provoke` runs and until one line has come. */
+/** Returns what a daemon logs from the start of `provoke` until a line is complete. */
 async function lineOf(daemon: { stderr(): string }, provoke: () => Promise<unknown>): Promise<string> {
   const before = daemon.stderr().length;
   await provoke();
@@ -21,8 +21,8 @@ async function lineOf(daemon: { stderr(): string }, provoke: () => Promise<unkno
     .trimEnd();
 }
 
-describeWith("spiped", "spipe")("a connection that failed", () => {
-  it("is logged once with what to check, at spiped -d", async () => {
+describeIfInstalled("spiped", "spipe")("a connection that failed", () => {
+  it("is logged once with what to check, by spiped -d", async () => {
     const key = keyFile();
     const target = await startEcho();
     const wire = await freeAddress();
@@ -36,17 +36,17 @@ describeWith("spiped", "spipe")("a connection that failed", () => {
     const to = (number: number) => next(number).replace(" failed", ` to CLIENT failed`);
 
     expect(await lineOf(daemon, () => spipe(wire, keyFile()))).toBe(
-      `${failed} handshake: wrong key; the client has another key, or is no spiped: compare both sides' key files (spiped --check-key FILE, or sha256sum)`,
+      `${failed} handshake: wrong key; the client has another key, or is not spiped: compare both sides' key files (spiped --check-key FILE, or sha256sum)`,
     );
     expect(await lineOf(daemon, async () => (await connectTo(wire)).end())).toBe(
       `${next(2)} handshake: peer closed; the client sent no handshake: a port scan, a health check, or a program that ` +
         "connects without spiped -e or spipe",
     );
     expect(await lineOf(daemon, async () => (await connectTo(wire)).write(Buffer.alloc(32)))).toBe(
-      `${next(3)} handshake: timeout; the client did not finish its handshake: it is no spiped, its -o is too short, or its machine is overloaded`,
+      `${next(3)} handshake: timeout; the client did not finish its handshake: it is not spiped, its -o is too short, or its machine is overloaded`,
     );
     expect(await lineOf(daemon, () => spipe(wire, key, "-f"))).toBe(
-      `${next(4)} handshake: peer offers no forward secrecy; the client uses -f and -g forbids it`,
+      `${next(4)} handshake: peer offers no forward secrecy; the client uses -f, which -g rejects`,
     );
     expect(
       await lineOf(daemon, async () => {
@@ -62,17 +62,17 @@ describeWith("spiped", "spipe")("a connection that failed", () => {
         socket.end(rawPacket(session!.up, 0, "cut").subarray(0, 100));
       }),
     ).toBe(
-      `${to(6)} peer: stream cut inside packet 0; data is missing: the peer crashed, or something on the way closed the connection`,
+      `${to(6)} peer: truncated in packet 0; data is missing: the peer crashed, or something on the way closed the connection`,
     );
     expect(
       await lineOf(daemon, async () => {
         const { socket } = await open();
         socket.resetAndDestroy();
       }),
-    ).toBe(`${to(7)} peer: reset; the client broke the connection off: its own log may tell why`);
+    ).toBe(`${to(7)} peer: reset; the client reset the connection; check its log`);
     await new Promise((closed) => target.server.close(closed));
     expect(await lineOf(daemon, () => spipe(wire, key))).toMatch(
-      /^spiped: connection 8 from CLIENT to \[127\.0\.0\.1\]:\d+ failed: target: refused; does the target's service run, and does it listen on that address\?$/,
+      /^spiped: connection 8 from CLIENT to \[127\.0\.0\.1\]:\d+ failed: target: refused; is the target's service running, and does it listen on that address\?$/,
     );
 
     const before = daemon.stderr();
@@ -87,13 +87,15 @@ describeWith("spiped", "spipe")("a connection that failed", () => {
     );
   });
 
-  it("is logged with what to check, at spiped -e", async () => {
+  it("is logged with what to check, by spiped -e", async () => {
     const key = keyFile();
     const plain = await freeAddress();
     const wire = await freeAddress();
     const daemon = await startSpiped("ours", "-e", plain, wire, key);
     const connect = async () => void (await connectTo(plain)).resume();
-    expect(await lineOf(daemon, connect)).toMatch(/ failed: target: refused; does the target's service run/);
+    expect(await lineOf(daemon, connect)).toMatch(
+      / failed: target: refused; is the target's service running/,
+    );
     const silent = await serve((socket) => void socket.end(), "IPv4");
     const other = await freeAddress();
     const toService = await startSpiped("ours", "-e", other, silent.address, key);
@@ -102,15 +104,15 @@ describeWith("spiped", "spipe")("a connection that failed", () => {
     );
     await startSpiped("c", "-d", wire, silent.address, keyFile());
     expect(await lineOf(daemon, connect)).toMatch(
-      / failed: handshake: peer closed; the peer closed the connection after our proof: most often another key, or its target refuses$/,
+      / failed: handshake: peer closed; the peer closed the connection after our proof: most often another key, or it cannot connect to its target$/,
     );
   });
 
-  it("is logged as one without a PROXY protocol header", async () => {
+  it("is logged with advice if its PROXY protocol header is missing", async () => {
     const [source, target] = [await freeAddress(), await serve((socket) => void socket.resume())];
     const options = ["--accept-proxy", "127.0.0.0/8", "-o", "0.3"];
     const daemon = await startSpiped("ours", "-e", source, target.address, keyFile(), ...options);
-    const advice = "does that address send the PROXY protocol? if not, take it off --accept-proxy";
+    const advice = "does that address send the PROXY protocol? if not, remove it from --accept-proxy";
     for (const [reason, provoke] of [
       ["PROXY header: timeout", () => connectTo(source)],
       ["PROXY header: peer closed", async () => (await connectTo(source)).end()],
@@ -125,7 +127,7 @@ describeWith("spiped", "spipe")("a connection that failed", () => {
     expect(target.sockets).toEqual([]);
   });
 
-  it("is logged with the address of -b that is wrong", async () => {
+  it("is logged with the -b address if that is not an address of this machine", async () => {
     const source = await freeAddress();
     const daemon = await startSpiped("ours", "-e", source, "[127.0.0.1]:1", keyFile(), "-b", "192.0.2.9");
     expect(await lineOf(daemon, () => connectTo(source))).toMatch(
@@ -133,7 +135,7 @@ describeWith("spiped", "spipe")("a connection that failed", () => {
     );
   });
 
-  it("is the only thing that is logged: one that ended in order is not", async () => {
+  it("is logged, but one that ended cleanly or timed out idle is not", async () => {
     const key = keyFile();
     const echo = await startEcho();
     const wire = await freeAddress();
@@ -156,7 +158,7 @@ describe("the log of failures", () => {
     source,
     acceptedAt: 0,
     state: "closed",
-    traffic: { sealed: 0, opened: 0 },
+    traffic: { bytesEncrypted: 0, bytesDecrypted: 0 },
   });
 
   function startLog() {
@@ -170,7 +172,7 @@ describe("the log of failures", () => {
     };
   }
 
-  it("counts what it does not log, at growing intervals, and forgets", () => {
+  it("counts repeats, reports them at growing intervals, and then forgets them", () => {
     vi.useFakeTimers();
     try {
       const { lines, fail } = startLog();
@@ -205,7 +207,7 @@ describe("the log of failures", () => {
     }
   });
 
-  it("does not grow with the number of sources, which hide no failure of another kind or tunnel", () => {
+  it("does not grow with the number of sources, and still logs another kind of failure", () => {
     vi.useFakeTimers();
     try {
       const { lines, fail } = startLog();
@@ -221,7 +223,7 @@ describe("the log of failures", () => {
     }
   });
 
-  it("logs what it has counted when the daemon stops", () => {
+  it("logs pending counts when the daemon stops", () => {
     const { lines, fail, flush } = startLog();
     for (let i = 0; i < 3; i += 1) fail("192.0.2.1");
     lines.length = 0;

@@ -1,4 +1,4 @@
-/** What counts as a key, in a directory and alone. */
+/** Which files are keys, in a directory and alone. */
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { readKeyDirectory } from "../../src/config/key-directory.ts";
 import { Secret } from "../../src/protocol/secret.ts";
-import { withoutCourse } from "../support/log-lines.ts";
+import { withoutLifecycleLines } from "../support/log-lines.ts";
 import {
   cleanUp,
   commandOf,
@@ -21,7 +21,7 @@ import {
   until,
   untilListening,
 } from "../support/programs.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { startEcho } from "../support/servers.ts";
 
 const SPIPED = commandOf("ours", "spiped");
@@ -34,8 +34,8 @@ async function reload(daemon: Running) {
   await until(() => times(daemon, "reloaded") > before);
 }
 
-describeWith("spipe")("a directory of keys", () => {
-  /** Files that are not keys, with what they hold and why they are none. */
+describeIfInstalled("spipe")("a directory of keys", () => {
+  /** Files that are not keys: contents, and the reason in the warning. */
   const OTHERS = {
     "README.txt": ["Each client has a key of its own here.\n", "only files named NAME.key are keys"],
     "bob.key~": [randomBytes(32), "only files named NAME.key are keys"],
@@ -48,7 +48,7 @@ describeWith("spipe")("a directory of keys", () => {
     "three.key": ["abc", "it has 3 bytes, and a key needs 16 or more; make one with spiped keys"],
   } as const;
 
-  it("takes NAME.key only, names every other file once with the reason, and refuses short keys", async () => {
+  it("uses NAME.key only, warns about every other file once with the reason, and rejects short keys", async () => {
     const keys = temporaryDirectory();
     write(join(keys, "alice.key"), randomBytes(32));
     write(join(keys, ".hidden"), randomBytes(32));
@@ -67,7 +67,7 @@ describeWith("spipe")("a directory of keys", () => {
     for (let round = 1; round <= 3; round += 1) {
       expect(await ask(join(keys, "alice.key"))).toBe("hello");
       for (const [file, [contents]] of Object.entries({ ...OTHERS, ...REFUSED })) {
-        // An empty key is known to spipe as none.
+        // spipe rejects an empty key file itself.
         if (contents.length > 0) expect(await ask(join(keys, file)), file).toBe("");
       }
       if (round < 3) await reload(daemon);
@@ -82,7 +82,7 @@ describeWith("spipe")("a directory of keys", () => {
     expect(echo.sockets).toHaveLength(3);
   });
 
-  it("is the same for the library, which tells of the same files", async () => {
+  it("is read the same way by the library, which warns about the same files", async () => {
     const { loadKeys } = await import("../../src/index.ts");
     const keys = temporaryDirectory();
     write(join(keys, "alice.key"), randomBytes(32));
@@ -102,7 +102,7 @@ describeWith("spipe")("a directory of keys", () => {
 });
 
 describe("a directory of keys", () => {
-  it("holds no key that vanishes while it is read", async () => {
+  it("is read without losing a key that is replaced at the same time", async () => {
     const keys = temporaryDirectory();
     const rotated = join(keys, "alice.key");
     const next = join(keys, "alice.next.key");
@@ -126,7 +126,7 @@ describe("a directory of keys", () => {
     await rotating;
   });
 
-  it("is not failed to reload by rotation", async () => {
+  it("can be reloaded during rotation", async () => {
     const keys = temporaryDirectory();
     write(join(keys, "alice.key"), randomBytes(32));
     write(join(keys, "bob.key"), randomBytes(32));
@@ -141,12 +141,12 @@ describe("a directory of keys", () => {
     expect(daemon.stderr()).not.toContain("No such file");
   });
 
-  it("keeps a key whose file cannot be read any more, and goes on without one that never could", async () => {
+  it("keeps a key whose file has become unreadable, and is used without a key that was never readable", async () => {
     const secret = Secret.fromKeyFile(randomBytes(32));
     const { readKeys } = await import("../../src/config/read-keys.ts");
     const keys = temporaryDirectory();
     write(join(keys, "bob.key"), randomBytes(32));
-    // A link to itself: not even root can read it.
+    // A symbolic link to itself, which even root can't read.
     for (const file of ["alice.key", "carol.key"]) execFileSync("ln", ["-s", file, join(keys, file)]);
     const said: string[] = [];
     const report = {
@@ -165,7 +165,7 @@ describe("a directory of keys", () => {
     ]);
   });
 
-  it("fails --check-config if one of its keys is refused", async () => {
+  it("makes --check-config fail if one of its keys is rejected", async () => {
     const keys = temporaryDirectory();
     write(join(keys, "alice.key"), randomBytes(32));
     write(join(keys, "bob.key"), "");
@@ -180,7 +180,7 @@ describe("a directory of keys", () => {
     expect(stderr).toMatch(/^spiped: mail: \S+bob\.key is refused: it is empty, [^\n]+\n$/);
   });
 
-  it("may lose a client that the configuration file has settings for", async () => {
+  it("may lose a key for which the configuration file has settings", async () => {
     const keys = temporaryDirectory();
     for (const name of ["alice", "bob"]) write(join(keys, `${name}.key`), randomBytes(32));
     const wire = await freeAddress();
@@ -193,14 +193,14 @@ describe("a directory of keys", () => {
     await untilListening(daemon, wire);
     rmSync(join(keys, "bob.key"));
     await reload(daemon);
-    expect(withoutCourse(daemon.stderr())).toBe(`spiped: mail: There is no key bob in ${keys}\n`);
+    expect(withoutLifecycleLines(daemon.stderr())).toBe(`spiped: mail: There is no key bob in ${keys}\n`);
   });
 });
 
 describe("a key file", () => {
   const ARGS = ["-F", "-d", "-s", "[127.0.0.1]:1", "-t", "[127.0.0.1]:1", "-k"];
 
-  it.each(["spiped", "spipe"] as const)("that is empty is no key to %s", async (program) => {
+  it.each(["spiped", "spipe"] as const)("that is empty is rejected by %s", async (program) => {
     const key = keyFile();
     writeFileSync(key, "");
     const args = program === "spiped" ? ARGS : ["-t", "[127.0.0.1]:1", "-k"];
@@ -218,7 +218,7 @@ describe("a key file", () => {
     expect(stderr).toContain(`${program}: No key in standard input: it is empty\n`);
   });
 
-  it("that is short is used with a warning that says how to make a good one", async () => {
+  it("that is short is used, with a warning that explains how to make a better one", async () => {
     const key = keyFile();
     writeFileSync(key, "password");
     const warning =
@@ -230,31 +230,31 @@ describe("a key file", () => {
   });
 });
 
-describe("a name with characters that cannot be shown", () => {
+describe("a name with unprintable characters", () => {
   const NAMES = ["a\nspiped: forged", "a\u001b[2J", "a\u202egnp", "a\u2028b", "a\u200bb", "a\u0085b"];
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: the test looks for control characters
   const RAW = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u200b\u202e\u2028]/;
 
-  it.each(["text", "json"])("is no key's, and its warning shows it escaped (%s)", async (format) => {
+  it.each(["text", "json"])("is rejected for a key, and escaped in the warning (%s)", async (format) => {
     const keys = temporaryDirectory();
     write(join(keys, "alice.key"), randomBytes(32));
     for (const name of NAMES) write(join(keys, `${name}.key`), randomBytes(32));
     const daemon = await startSpiped(
       ...(["ours", "-d", await freeAddress(), "[127.0.0.1]:1", keys, "--log-format", format] as const),
     );
-    await reloadWithout(daemon);
+    await untilWarned(daemon);
     expect(daemon.stderr()).not.toMatch(RAW);
     expect(daemon.stderr().trim().split("\n")).toHaveLength(NAMES.length);
     for (const shown of ["\\u{a}", "\\u{1b}", "\\u{202e}", "\\u{2028}", "\\u{200b}", "\\u{85}"])
       expect(daemon.stderr().replaceAll("\\\\", "\\")).toContain(shown);
   });
 
-  /** Waits until the daemon has told of the files. */
-  async function reloadWithout(daemon: Running) {
+  /** Waits until the daemon has logged a warning for each file. */
+  async function untilWarned(daemon: Running) {
     await until(() => times(daemon, "characters that cannot be shown") >= NAMES.length);
   }
 
-  it.each(NAMES)("is no tunnel's: %j", async (name) => {
+  it.each(NAMES)("is rejected for a tunnel: %j", async (name) => {
     const file = join(temporaryDirectory(), "spiped.toml");
     const key = keyFile();
     write(

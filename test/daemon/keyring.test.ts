@@ -1,10 +1,10 @@
-/** Many keys at one daemon, each held by one of the original's clients. */
+/** A daemon with many keys, and clients of Tarsnap's with each of them. */
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { chmodSync, copyFileSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { carryOver, Keyring } from "../../src/daemon/keyring.ts";
+import { Keyring, reuseSecrets } from "../../src/daemon/keyring.ts";
 import { fingerprint } from "../../src/protocol/fingerprint.ts";
 import { Secret } from "../../src/protocol/secret.ts";
 import {
@@ -20,10 +20,10 @@ import {
   until,
   untilListening,
 } from "../support/programs.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { exchange, readAll, serve, startEcho } from "../support/servers.ts";
 
-/** A directory with a key for each name. */
+/** Creates a directory with a key file for each name. */
 function keyDirectory(...names: string[]): string {
   const directory = join(temporaryDirectory(), "keys");
   mkdirSync(directory);
@@ -31,8 +31,8 @@ function keyDirectory(...names: string[]): string {
   return directory;
 }
 
-/** What the original's spipe gets back for some input. */
-async function ask(wire: TestAddress, key: string, input = "hello") {
+/** Runs Tarsnap's spipe; returns its exit status and output. */
+async function runSpipe(wire: TestAddress, key: string, input = "hello") {
   const { status, stdout } = await run([...commandOf("c", "spipe"), "-t", wire.text, "-k", key], input);
   return { status, answer: stdout.toString() };
 }
@@ -43,16 +43,16 @@ const greeter = (greeting: string) =>
     socket.end(greeting);
   });
 
-describeWith("spiped", "spipe")("a directory of keys", () => {
-  it("lets in whoever holds one of them, and nobody else", async () => {
+describeIfInstalled("spiped", "spipe")("a directory of keys", () => {
+  it("accepts clients with any of its keys, and no others", async () => {
     const keys = keyDirectory("alice.key", "alice.2027.key", "carol.2026.key");
     const echo = await startEcho();
     const wire = await freeAddress();
     const daemon = await startSpiped("ours", "-d", wire, echo.address, keys, "--log-level", "info");
     for (const file of ["alice.key", "alice.2027.key", "carol.2026.key"]) {
-      expect(await ask(wire, join(keys, file))).toEqual({ status: 0, answer: "hello" });
+      expect(await runSpipe(wire, join(keys, file))).toEqual({ status: 0, answer: "hello" });
     }
-    expect((await ask(wire, keyFile())).status).toBe(1);
+    expect((await runSpipe(wire, keyFile())).status).toBe(1);
     expect(echo.sockets).toHaveLength(3);
     await until(() => daemon.stderr().includes("wrong key"));
     for (const file of ["alice.key", "alice.2027.key", "carol.2026.key"]) {
@@ -61,7 +61,7 @@ describeWith("spiped", "spipe")("a directory of keys", () => {
     }
   });
 
-  it("serves the original's spiped -e as well, several keys at once", async () => {
+  it("serves Tarsnap's spiped -e as well, with several keys at once", async () => {
     const keys = keyDirectory("alice.key", "bob.key");
     const echo = await startEcho();
     const wire = await freeAddress();
@@ -76,7 +76,7 @@ describeWith("spiped", "spipe")("a directory of keys", () => {
     );
   });
 
-  it("gives a key its own target, limit and last day", async () => {
+  it("applies a key's own target and expiry date", async () => {
     const keys = keyDirectory("alice.key", "bob.key", "carol.key");
     const common = await greeter("the common target");
     const own = await greeter("bob's own target");
@@ -84,14 +84,14 @@ describeWith("spiped", "spipe")("a directory of keys", () => {
     writeFileSync(join(keys, "carol.toml"), "expires = 2020-01-01\n");
     const wire = await freeAddress();
     const daemon = await startSpiped("ours", "-d", wire, common.address, keys, "--log-level", "info");
-    expect(await ask(wire, join(keys, "alice.key"))).toEqual({ status: 0, answer: "the common target" });
-    expect(await ask(wire, join(keys, "bob.key"))).toEqual({ status: 0, answer: "bob's own target" });
-    expect((await ask(wire, join(keys, "carol.key"))).status).toBe(1);
+    expect(await runSpipe(wire, join(keys, "alice.key"))).toEqual({ status: 0, answer: "the common target" });
+    expect(await runSpipe(wire, join(keys, "bob.key"))).toEqual({ status: 0, answer: "bob's own target" });
+    expect((await runSpipe(wire, join(keys, "carol.key"))).status).toBe(1);
     await until(() => /with key carol \(.*: handshake: key expired\n/.test(daemon.stderr()));
     expect(common.sockets).toHaveLength(1);
   });
 
-  it("gives all keys of a client its target and its last day", async () => {
+  it("applies a client's target and expiry date to all of its keys", async () => {
     const keys = keyDirectory("bob.key", "bob.2027.key", "carol.key", "carol.2027.key");
     const common = await greeter("the common target");
     const own = await greeter("bob's own target");
@@ -100,14 +100,14 @@ describeWith("spiped", "spipe")("a directory of keys", () => {
     const wire = await freeAddress();
     await startSpiped("ours", "-d", wire, common.address, keys);
     for (const file of ["bob.key", "bob.2027.key"]) {
-      expect(await ask(wire, join(keys, file))).toEqual({ status: 0, answer: "bob's own target" });
+      expect(await runSpipe(wire, join(keys, file))).toEqual({ status: 0, answer: "bob's own target" });
     }
     for (const file of ["carol.key", "carol.2027.key"])
-      expect((await ask(wire, join(keys, file))).status).toBe(1);
+      expect((await runSpipe(wire, join(keys, file))).status).toBe(1);
     expect(common.sockets).toHaveLength(0);
   });
 
-  it("makes the clients of a limited key wait, and not those of others", async () => {
+  it("queues the clients of a key that has reached its limit, but not those of other keys", async () => {
     const keys = keyDirectory("alice.key", "bob.key", "bob.2027.key");
     writeFileSync(join(keys, "bob.toml"), "max-connections = 1\n");
     const echo = await startEcho();
@@ -120,14 +120,14 @@ describeWith("spiped", "spipe")("a directory of keys", () => {
     await until(() => first.stdout().toString() === "1");
     const second = spipe("bob.2027.key");
     second.child.stdin!.write("2");
-    expect(await ask(wire, join(keys, "alice.key"))).toEqual({ status: 0, answer: "hello" });
+    expect(await runSpipe(wire, join(keys, "alice.key"))).toEqual({ status: 0, answer: "hello" });
     expect(second.stdout().toString()).toBe("");
     expect(daemon.stderr()).toBe("spiped: Maximum number of connections (1) for key bob reached\n");
     first.child.stdin!.end();
     await until(() => second.stdout().toString() === "2");
   });
 
-  it("is refused if it is empty, or if a neighbour makes no sense, by name", async () => {
+  it("is rejected if it is empty or has an invalid .toml file, which the error names", async () => {
     const empty = keyDirectory();
     const args = (keys: string) => [
       ...commandOf("ours", "spiped"),
@@ -146,8 +146,8 @@ describeWith("spiped", "spipe")("a directory of keys", () => {
   });
 });
 
-describeWith("spiped")("a directory of keys", () => {
-  it("draws a word on what its owner hardly meant", async () => {
+describeIfInstalled("spiped")("a directory of keys", () => {
+  it("warns about likely mistakes", async () => {
     const keys = keyDirectory("alice.key");
     writeFileSync(join(keys, "bob.key"), readFileSync(join(keys, "alice.key")), { mode: 0o600 });
     writeFileSync(join(keys, "carol.toml"), "max-connections = 3\n");
@@ -160,7 +160,7 @@ describeWith("spiped")("a directory of keys", () => {
     );
   });
 
-  it("names the key whose target can't be looked up", async () => {
+  it("names the key whose target can't be resolved", async () => {
     const keys = keyDirectory("alice.key");
     writeFileSync(join(keys, "alice.toml"), 'target = "nowhere"\n');
     const args = ["-F", "-d", "-s", "[127.0.0.1]:1", "-t", "[127.0.0.1]:1", "-k", keys];
@@ -173,8 +173,8 @@ describeWith("spiped")("a directory of keys", () => {
   });
 });
 
-describeWith("spiped", "spipe")("SIGHUP", () => {
-  /** A daemon with keys, and a client's connection through it that is open. */
+describeIfInstalled("spiped", "spipe")("SIGHUP", () => {
+  /** Starts a daemon with two keys, and a client with an open connection. */
   async function withConnection() {
     const keys = keyDirectory("alice.key", "bob.key");
     const echo = await startEcho();
@@ -184,15 +184,15 @@ describeWith("spiped", "spipe")("SIGHUP", () => {
     client.child.stdin!.write("before ");
     await until(() => client.stdout().toString() === "before ");
     const reload = async () => {
-      const said = daemon.stderr().length;
+      const offset = daemon.stderr().length;
       process.kill(daemon.pid, "SIGHUP");
-      await until(() => /reloaded/.test(daemon.stderr().slice(said)));
-      return daemon.stderr().slice(said);
+      await until(() => /reloaded/.test(daemon.stderr().slice(offset)));
+      return daemon.stderr().slice(offset);
     };
     return { keys, wire, daemon, client, reload };
   }
 
-  it("takes new keys, and drops old ones with the connections that they opened", async () => {
+  it("adds new keys, and removes old ones together with the connections that they opened", async () => {
     const { keys, wire, daemon, client, reload } = await withConnection();
     const other = start([...commandOf("c", "spipe"), "-t", wire.text, "-k", join(keys, "bob.key")]);
     other.child.stdin!.write("before ");
@@ -204,14 +204,14 @@ describeWith("spiped", "spipe")("SIGHUP", () => {
     await reload();
     expect((await client.ended).status).not.toBe(0);
     await until(() => / with key alice \(.* ended after .*: key removed\n/.test(daemon.stderr()));
-    expect(await ask(wire, join(keys, "dave.key"))).toEqual({ status: 0, answer: "hello" });
-    expect((await ask(wire, alice)).status).toBe(1);
+    expect(await runSpipe(wire, join(keys, "dave.key"))).toEqual({ status: 0, answer: "hello" });
+    expect((await runSpipe(wire, alice)).status).toBe(1);
     other.child.stdin!.end("after");
     expect((await other.ended).status).toBe(0);
     expect(other.stdout().toString()).toBe("before after");
   });
 
-  it("drops a client's last key, and with it the last key of all", async () => {
+  it("removes a client's last key, and the last key in the directory", async () => {
     const { keys, wire, daemon, client, reload } = await withConnection();
     rmSync(join(keys, "alice.key"));
     rmSync(join(keys, "bob.key"));
@@ -220,10 +220,10 @@ describeWith("spiped", "spipe")("SIGHUP", () => {
     await until(() => daemon.stderr().includes(": key removed\n"));
     writeFileSync(join(keys, "bob.key"), randomBytes(32), { mode: 0o600 });
     await reload();
-    expect(await ask(wire, join(keys, "bob.key"))).toEqual({ status: 0, answer: "hello" });
+    expect(await runSpipe(wire, join(keys, "bob.key"))).toEqual({ status: 0, answer: "hello" });
   });
 
-  it("lets a client change its key, with two at a time, and then drops the old one only", async () => {
+  it("allows two keys per client during a rotation, and then closes only the connections of the old one", async () => {
     const { keys, wire, daemon, client, reload } = await withConnection();
     writeFileSync(join(keys, "alice.2027.key"), randomBytes(32), { mode: 0o600 });
     expect(await reload()).toBe("spiped: reloading\nspiped: reloaded\n");
@@ -240,7 +240,7 @@ describeWith("spiped", "spipe")("SIGHUP", () => {
     expect(daemon.stderr().match(/: key removed\n/g)).toHaveLength(1);
   });
 
-  it("ends the connections of a key whose file got other contents, and of one that has expired", async () => {
+  it("closes the connections of a key whose file has changed, and of one that has expired", async () => {
     const { keys, wire, daemon, client, reload } = await withConnection();
     writeFileSync(join(keys, "alice.key"), randomBytes(32));
     await reload();
@@ -256,7 +256,7 @@ describeWith("spiped", "spipe")("SIGHUP", () => {
     expect(daemon.stderr()).toMatch(/ with key alice \(.*: key removed\n/);
   });
 
-  it("closes a client that waits for a slot, too, when its key is removed", async () => {
+  it("also closes a client that is queued for a slot when its key is removed", async () => {
     const keys = keyDirectory("alice.key", "bob.key");
     const echo = await startEcho();
     const wire = await freeAddress();
@@ -287,14 +287,14 @@ describeWith("spiped", "spipe")("SIGHUP", () => {
         );
     await until(() => established().length === 4);
     rmSync(join(keys, "alice.key"));
-    // Its proof may be on its way still: then it holds no key that is accepted.
+    // If its MAC has not arrived yet, the handshake fails instead.
     process.kill(daemon.pid, "SIGHUP");
     expect((await second.ended).status).toBe(1);
     await until(() => /: (key removed|handshake: wrong key)\n/.test(daemon.stderr()));
     expect(echo.sockets).toHaveLength(1);
   });
 
-  it.each(["1", "2"])("ends the connections of a removed key in all processes (%s)", async (workers) => {
+  it.each(["1", "2"])("closes the connections of a removed key in all processes (%s)", async (workers) => {
     const keys = keyDirectory("alice.key", "bob.key");
     const echo = await startEcho();
     const wire = await freeAddress();
@@ -310,21 +310,21 @@ describeWith("spiped", "spipe")("SIGHUP", () => {
     process.kill(daemon.pid, "SIGHUP");
     for (const client of clients) expect((await client.ended).status).not.toBe(0);
     await until(() => daemon.stderr().match(/: key removed\n/g)?.length === 6);
-    expect(await ask(wire, join(keys, "bob.key"))).toEqual({ status: 0, answer: "hello" });
+    expect(await runSpipe(wire, join(keys, "bob.key"))).toEqual({ status: 0, answer: "hello" });
   });
 
-  it("leaves everything as it is when a file is broken, and says so", async () => {
+  it("keeps the previous configuration if a file is invalid, and logs it", async () => {
     const { keys, wire, reload } = await withConnection();
     writeFileSync(join(keys, "bob.toml"), "expires = soon\n");
     expect(await reload()).toBe(
       "spiped: reloading\n" +
         `spiped: ${join(keys, "bob.toml")}:1: invalid value\n` +
-        "spiped: not reloaded: what was in force stays in force\n",
+        "spiped: reload failed; keeping the previous configuration\n",
     );
-    expect(await ask(wire, join(keys, "bob.key"))).toEqual({ status: 0, answer: "hello" });
+    expect(await runSpipe(wire, join(keys, "bob.key"))).toEqual({ status: 0, answer: "hello" });
   });
 
-  it("re-reads a single key file, for daemons of both kinds", async () => {
+  it("re-reads a single key file, with -e and with -d", async () => {
     const key = keyFile();
     const echo = await startEcho();
     const wire = await freeAddress();
@@ -342,13 +342,13 @@ describeWith("spiped", "spipe")("SIGHUP", () => {
       await until(() => daemon.stderr().includes("reloaded"));
     }
     expect(String(await exchange(plain, "new"))).toBe("new");
-    expect(await ask(wire, key)).toEqual({ status: 0, answer: "hello" });
-    // Its key is accepted no more.
+    expect(await runSpipe(wire, key)).toEqual({ status: 0, answer: "hello" });
+    // Its key is no longer accepted.
     await closed;
     await until(() => server.stderr().includes(": key removed\n"));
   });
 
-  it("lets connections go on that a daemon has opened with a key that it does not use any more", async () => {
+  it("keeps connections that spiped -e has opened with its previous key", async () => {
     const keys = keyDirectory("alice.key", "alice.2027.key");
     const echo = await startEcho();
     const [wire, plain] = [await freeAddress(), await freeAddress()];
@@ -377,14 +377,14 @@ describeWith("spiped", "spipe")("SIGHUP", () => {
     await untilListening(daemon, wire);
     process.kill(daemon.pid, "SIGHUP");
     await until(() => daemon.stderr().includes("reloaded"));
-    expect(await ask(wire, key)).toEqual({ status: 0, answer: "hello" });
+    expect(await runSpipe(wire, key)).toEqual({ status: 0, answer: "hello" });
   });
 });
 
 describe("a keyring", () => {
   const key = (name: string) => ({ name, secret: Secret.fromKeyFile(Buffer.from(name)) });
 
-  it("tries first what was used last", () => {
+  it("tries the most recently used keys first", () => {
     const [a, b, c] = [key("a"), key("b"), key("c")];
     const ring = new Keyring([a, b, c]);
     ring.use(c.secret);
@@ -393,10 +393,10 @@ describe("a keyring", () => {
     expect(ring.use(key("a").secret)).toBeUndefined();
   });
 
-  it("knows a client after a reload by the same key, and retires the others", () => {
+  it("keeps the Secret of an unchanged key over a reload, and returns the removed ones", () => {
     const before = [key("a"), key("b")];
     const after = [key("b"), key("c")];
-    const { keys, retired } = carryOver(after, before);
+    const { keys, removed: retired } = reuseSecrets(after, before);
     expect(keys.map(({ name }) => name)).toEqual(["b", "c"]);
     expect(keys[0]!.secret).toBe(before[1]!.secret);
     expect(retired).toEqual([before[0]!.secret]);
@@ -406,7 +406,7 @@ describe("a keyring", () => {
 describe("--generate-key and --check-key", () => {
   const spiped = (...args: string[]) => run([...commandOf("ours", "spiped"), ...args]);
 
-  it("make a key that only its owner can read, once, and show the same fingerprint", async () => {
+  it("create a key with mode 0600, do not overwrite it, and print the same fingerprint", async () => {
     const file = join(temporaryDirectory(), "new.key");
     const made = await spiped("--generate-key", file);
     expect(made).toMatchObject({ status: 0, stderr: "" });
@@ -423,6 +423,8 @@ describe("--generate-key and --check-key", () => {
     expect(String(checked.stdout)).toBe(
       `${file}: key of 32 bytes, permissions 0600, fingerprint ${fingerprint}\n`,
     );
+    const fromStdin = await run([...commandOf("ours", "spiped"), "--check-key", "-"], contents);
+    expect(String(fromStdin.stdout)).toBe(`-: key, fingerprint ${fingerprint}\n`);
     expect((await spiped("--check-key", keyFile())).stdout.toString()).not.toContain(fingerprint);
     const secret = Secret.fromKeyFile(contents);
     expect(Buffer.from(Secret.reveal(secret)).toString("hex")).not.toContain(
@@ -430,7 +432,7 @@ describe("--generate-key and --check-key", () => {
     );
   });
 
-  it("warn of a key that everyone can read, as the start of a daemon does", async () => {
+  it("warn about a world-readable key, as a daemon does on startup", async () => {
     const key = keyFile();
     chmodSync(key, 0o644);
     const warning = `spiped: Everyone on this machine can read the key in ${key}: run chmod 600 ${key}\n`;

@@ -1,8 +1,8 @@
-/** The log that answers "why was it dropped?". */
+/** The log: the events of each connection with the reason for its end, and those of the daemon. */
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
 import { VERSION } from "../../src/cli/version.ts";
-import { withoutCourse } from "../support/log-lines.ts";
+import { withoutLifecycleLines } from "../support/log-lines.ts";
 import {
   commandOf,
   connectTo,
@@ -14,18 +14,18 @@ import {
   until,
 } from "../support/programs.ts";
 import { rawHandshake, rawPacket } from "../support/raw-peer.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { exchange, startEcho } from "../support/servers.ts";
 
-describeWith("spiped", "spipe")("--log-level info", () => {
-  it("tells of each connection's way and end, with the reason", async () => {
+describeIfInstalled("spiped", "spipe")("--log-level info", () => {
+  it("logs the opening and the end of each connection, with the reason", async () => {
     const key = keyFile();
     const echo = await startEcho();
     const wire = await freeAddress();
     const daemon = await startSpiped("ours", "-d", wire, echo.address, key, "--log-level", "info", "-o", "1");
     const spipe = (file: string) => run([...commandOf("c", "spipe"), "-t", wire.text, "-k", file], "hello");
     await spipe(key);
-    const log = () => withoutCourse(daemon.stderr());
+    const log = () => withoutLifecycleLines(daemon.stderr());
     await until(() => log().split("\n").length > 2);
     const [opened, ended] = log().split("\n");
     const { text } = echo.address;
@@ -65,13 +65,13 @@ describeWith("spiped", "spipe")("--log-level info", () => {
       ),
     ).toBe("peer: bad MAC at packet 1");
     expect(await reason(() => forged((packet) => packet.subarray(0, 500)))).toBe(
-      "peer: stream cut inside packet 1",
+      "peer: truncated in packet 1",
     );
     await new Promise((closed) => echo.server.close(closed));
     expect(await reason(() => spipe(key))).toBe("target: refused");
   });
 
-  it("is one JSON object a line with --log-format json, without key or payload", async () => {
+  it("logs one JSON object per line with --log-format json, without key or payload", async () => {
     const key = keyFile();
     const echo = await startEcho();
     const wire = await freeAddress();
@@ -95,7 +95,7 @@ describeWith("spiped", "spipe")("--log-level info", () => {
     expect(server.stderr()).not.toContain(readFileSync(key).toString("hex"));
   });
 
-  it.each(["1", "2"])("reports what becomes of the daemon, with %s workers", async (workers) => {
+  it.each(["1", "2"])("logs the start, reload and stop of the daemon, with %s workers", async (workers) => {
     const key = keyFile();
     const echo = await startEcho();
     const wire = await freeAddress();

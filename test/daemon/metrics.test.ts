@@ -17,10 +17,10 @@ import {
   temporaryDirectory,
   until,
 } from "../support/programs.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { exchange, startEcho } from "../support/servers.ts";
 
-/** A daemon with metrics and the original's client in front of it. */
+/** Starts a daemon with metrics, and Tarsnap's client in front of it. */
 async function withMetrics(family: "IPv4" | "UNIX", ...options: string[]) {
   const key = keyFile();
   const echo = await startEcho();
@@ -41,7 +41,7 @@ async function withMetrics(family: "IPv4" | "UNIX", ...options: string[]) {
   return { key, echo, wire, plain, metrics, daemon };
 }
 
-describeWith("spiped", "spipe")("--metrics", () => {
+describeIfInstalled("spiped", "spipe")("--metrics", () => {
   it.each([
     ["one process", []],
     ["two workers", ["--workers", "2"]],
@@ -69,7 +69,7 @@ describeWith("spiped", "spipe")("--metrics", () => {
     expect(text).toContain("nodejs_eventloop_lag_p99_seconds");
   });
 
-  it.each([[], ["--workers", "2"]])("tells a client's keys apart (%s %s)", async (...options) => {
+  it.each([[], ["--workers", "2"]])("has series for each key of a client (%s %s)", async (...options) => {
     const keys = temporaryDirectory();
     for (const file of ["alice.key", "alice.2027.key", "bob.key"])
       writeFileSync(join(keys, file), randomBytes(32), { mode: 0o600 });
@@ -92,7 +92,7 @@ describeWith("spiped", "spipe")("--metrics", () => {
     expect(body).toContain(`spiped_connections{${labels("alice.key")},state="open"} 1\n`);
   });
 
-  it("serves a UNIX socket, and removes it", async () => {
+  it("listens on a UNIX socket, and removes it at exit", async () => {
     const { metrics, daemon } = await withMetrics("UNIX");
     expect(await ask(metrics, "/healthz")).toMatchObject({ status: 200, body: "ok\n" });
     expect((await ask(metrics, "/nothing")).status).toBe(404);
@@ -102,7 +102,7 @@ describeWith("spiped", "spipe")("--metrics", () => {
     expect(existsSync(metrics.text)).toBe(false);
   });
 
-  it("is not ready while the target is unreachable, and while it drains", async () => {
+  it("reports not ready while the target is unreachable and during a drain", async () => {
     const { echo, wire, key, plain, metrics, daemon } = await withMetrics("IPv4");
     expect(await ask(metrics, "/readyz")).toMatchObject({ status: 200, body: "ready\n" });
     await new Promise((closed) => echo.server.close(closed));
@@ -122,7 +122,7 @@ describeWith("spiped", "spipe")("--metrics", () => {
     expect((await daemon.ended).status).toBe(0);
   });
 
-  it("is for loopback addresses unless --metrics-public is given", async () => {
+  it("requires a loopback address unless --metrics-public is given", async () => {
     const args = ["-F", "-d", "-s", (await freeAddress()).text, "-t", "[127.0.0.1]:1", "-k", keyFile()];
     const { status, stderr } = await run([
       ...commandOf("ours", "spiped"),
@@ -137,8 +137,8 @@ describeWith("spiped", "spipe")("--metrics", () => {
   });
 });
 
-describeWith("w3m", "spiped")("the status page", () => {
-  it("shows each tunnel to a person with a browser", async () => {
+describeIfInstalled("w3m", "spiped")("the status page", () => {
+  it("shows each tunnel in a text browser", async () => {
     const { plain, metrics } = await withMetrics("IPv4");
     await exchange(plain, Buffer.alloc(3_000_000));
     const page = (await ask(metrics, "/")).body;
@@ -157,7 +157,7 @@ describeWith("w3m", "spiped")("the status page", () => {
 });
 
 describe("the status page", () => {
-  it("draws the rates it has seen, and shows no tunnel name as markup", async () => {
+  it("plots the recorded rates, and escapes tunnel names", async () => {
     const { StatusPage } = await import("../../src/daemon/observe/status-page.ts");
     const page = new StatusPage(1000);
     const samples = (bytes: number) =>

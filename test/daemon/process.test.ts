@@ -1,4 +1,4 @@
-/** The daemon as a process: what the system sees of it. */
+/** The daemon as a process: process ID file, signals, privileges, sockets and logs. */
 
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
@@ -16,7 +16,7 @@ import {
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { otherLines } from "../support/log-lines.ts";
+import { withoutFailureLines } from "../support/log-lines.ts";
 import {
   cleanUp,
   commandOf,
@@ -33,7 +33,7 @@ import {
   until,
   untilListening,
 } from "../support/programs.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { exchange, readAll, startEcho } from "../support/servers.ts";
 
 const SPIPED = commandOf("ours", "spiped");
@@ -50,12 +50,12 @@ const statusOf = (pid: number, field: string) =>
     .trim()
     .split(/\s+/);
 
-/** Daemonizes; returns the parent's result and the daemon's pid, which is ended with the test. */
+/** Daemonizes; returns the parent's exit status and the pid of the daemon, which is killed at the end of the test. */
 async function daemonized(args: readonly string[], pidFile: string) {
   const parent = start([...SPIPED, ...args], { stdio: ["ignore", "pipe", "pipe"] });
   const [status] = await once(parent.child, "exit");
   const pid = Number(readFileSync(pidFile, "latin1"));
-  // Before `start` waits for the streams to close, which the daemon has inherited.
+  // Runs before `start` waits for the streams to close, which the daemon has inherited.
   cleanUp(async () => {
     if (running(pid)) process.kill(pid, "SIGKILL");
     await until(() => !running(pid));
@@ -69,7 +69,7 @@ async function ends(daemon: Running, signal: NodeJS.Signals) {
 }
 
 describe("a daemon", () => {
-  it("serves when its parent has returned 0, with the pid file in place, in a session of its own", async () => {
+  it("serves once its parent has exited with 0, with a pid file, in its own session", async () => {
     const echo = await startEcho();
     const source = await freeAddress();
     const pidFile = join(temporaryDirectory(), "pid");
@@ -92,7 +92,7 @@ describe("a daemon", () => {
     expect(existsSync(pidFile)).toBe(false);
   });
 
-  it("names the pid file after the source as typed", async () => {
+  it("names the pid file after the source as given", async () => {
     const directory = temporaryDirectory();
     const source = await freeAddress();
     const pidFile = join(directory, `${source.text}.pid`);
@@ -106,7 +106,7 @@ describe("a daemon", () => {
     await until(() => !running(pid));
   });
 
-  it("leaves a pid file alone that another process has written since", async () => {
+  it("does not remove a pid file that another process has overwritten", async () => {
     const source = await freeAddress();
     const pidFile = join(temporaryDirectory(), "pid");
     const { pid } = await daemonized(
@@ -140,7 +140,7 @@ describe("a daemon", () => {
     process.kill(Number(readFileSync(pidFile, "latin1")), "SIGTERM");
   });
 
-  it("that fails after it was started makes its parent say why and return 1", async () => {
+  it("that fails during startup makes its parent report the error and exit with 1", async () => {
     const echo = await startEcho();
     const common = ["-t", "[127.0.0.1]:1", "-k", keyFile(), "-p", join(temporaryDirectory(), "pid")];
     const inUse = await run([...SPIPED, "-d", "-s", echo.address.text, ...common]);
@@ -157,7 +157,7 @@ describe("a daemon", () => {
     expect(isListening(source)).toBe(false);
   });
 
-  it("with -D returns at once, with a pid file, and keeps trying until it is ended", async () => {
+  it("with -D daemonizes immediately, writes a pid file, and retries until it is terminated", async () => {
     const pidFile = join(temporaryDirectory(), "pid");
     const source = await freeAddress();
     const args = ["-D", "-d", "-s", source.text, "-t", "nosuch.invalid:1", "-k", keyFile(), "-p", pidFile];
@@ -171,7 +171,7 @@ describe("a daemon", () => {
     expect(existsSync(pidFile)).toBe(false);
   });
 
-  it("with -D -F keeps trying with an address that it can't read, too", async () => {
+  it("with -D -F also retries an address that it can't parse", async () => {
     const args = ["-D", "-F", "-d", "-s", "", "-t", "nowhere", "-k", keyFile()];
     const daemon = start([...SPIPED, ...args]);
     await until(() => daemon.stderr().split("Empty socket address").length > 2);
@@ -186,7 +186,7 @@ describe("a daemon", () => {
     expect(await ends(daemon, "SIGTERM")).toEqual({ status: 0, signal: null });
   });
 
-  it("outlives a reader of its standard error", async () => {
+  it("survives the reader of its standard error", async () => {
     const echo = await startEcho();
     const source = await freeAddress();
     const daemon = await startSpiped("ours", "-e", source, echo.address, keyFile(), "-n", "1");
@@ -196,7 +196,7 @@ describe("a daemon", () => {
   });
 });
 
-describe("ending", () => {
+describe("termination", () => {
   async function pair() {
     const echo = await startEcho();
     const key = keyFile();
@@ -208,7 +208,7 @@ describe("ending", () => {
   }
 
   it.each(["SIGTERM", "SIGINT"] as const)(
-    "%s drains: the listener closes at once, connections run to their end",
+    "%s drains: the listener closes, and open connections continue until they end",
     async (signal) => {
       const { source, middle, client, server } = await pair();
       const socket = await connectTo(source);
@@ -224,7 +224,7 @@ describe("ending", () => {
     },
   );
 
-  it("serves whom the kernel had let in before the signal", async () => {
+  it("serves the connections that were in the kernel's accept queue at the signal", async () => {
     const { source, client } = await pair();
     process.kill(client.pid, "SIGSTOP");
     const sockets = await Promise.all(Array.from({ length: 30 }, () => connectTo(source)));
@@ -240,7 +240,7 @@ describe("ending", () => {
     expect(await client.ended).toEqual({ status: 0, signal: null });
   });
 
-  it.each(["SIGTERM", "SIGINT"] as const)("a second %s ends the process by that signal", async (signal) => {
+  it.each(["SIGTERM", "SIGINT"] as const)("a second %s kills the process", async (signal) => {
     const { source, client } = await pair();
     const socket = await connectTo(source);
     socket.write("x");
@@ -252,7 +252,7 @@ describe("ending", () => {
 });
 
 describe("a UNIX socket", () => {
-  it("is removed at exit, replaced when stale, and refused when alive", async () => {
+  it("is removed at exit, replaced if stale, and not replaced if it is in use", async () => {
     const source = await freeAddress("UNIX");
     const path = source.text;
     const args = [...SPIPED, "-F", "-d", "-s", path, "-t", "[127.0.0.1]:1", "-k", keyFile()];
@@ -277,7 +277,7 @@ describe("a UNIX socket", () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  it("does not replace what is no socket", async () => {
+  it("does not replace a file that is not a socket", async () => {
     const path = join(temporaryDirectory(), "file");
     writeFileSync(path, "precious");
     const { status, stderr } = await run([
@@ -299,7 +299,7 @@ describe("a UNIX socket", () => {
   });
 });
 
-describeWith(
+describeIfInstalled(
   "root",
   "getent",
   "spiped",
@@ -318,7 +318,7 @@ describeWith(
     ["nobody:daemon", ids("nobody").uid, ids("daemon").gid, []],
     [":daemon", "0", ids("daemon").gid, []],
     ["65000:65001", "65000", "65001", []],
-  ])("%s gives up everything else", async (spec, uid, gid, groups) => {
+  ])("%s drops all other user and group IDs", async (spec, uid, gid, groups) => {
     const echo = await startEcho();
     const source = await freeAddress();
     const key = keyFile();
@@ -334,7 +334,7 @@ describeWith(
     expect(stdout.toString()).toBe("hello");
   });
 
-  it("refuses a number that has no primary group, unless a group is named", async () => {
+  it("rejects a numeric user without a primary group unless a group is given", async () => {
     const source = await freeAddress();
     const { status, stderr } = await run([
       ...SPIPED,
@@ -354,7 +354,7 @@ describeWith(
     expect(stderr).toContain("spiped: Failed to drop privileges");
   });
 
-  it("is refused, in the original's words, to who is not root", async () => {
+  it("fails without root, with Tarsnap's message", async () => {
     const source = await freeAddress();
     const directory = temporaryDirectory();
     chmodSync(directory, 0o777);
@@ -372,13 +372,13 @@ describeWith(
   });
 });
 
-describeWith(
+describeIfInstalled(
   "logger",
   "socat",
   "root",
   "unshare",
 )("--syslog", () => {
-  /** Starts a program in a mount namespace whose /dev/log is ours; returns what it is told. */
+  /** Starts a program in a mount namespace with the test's /dev/log; `messages` returns what that receives. */
   async function withDevLog(command: readonly string[]) {
     const directory = temporaryDirectory();
     mkdirSync(join(directory, "run"));
@@ -386,9 +386,9 @@ describeWith(
     const receiver = start(["socat", "-u", `UNIX-RECV:${log}`, "STDOUT"]);
     await until(() => existsSync(log));
     const script = 'touch /dev/log 2>/dev/null; mount --bind "$0" /dev/log && exec "$@"';
-    const madeHere = !existsSync("/dev/log");
+    const created = !existsSync("/dev/log");
     cleanUp(() => {
-      if (madeHere) rmSync("/dev/log", { force: true });
+      if (created) rmSync("/dev/log", { force: true });
     });
     const daemon = start(["unshare", "-m", "sh", "-c", script, log, ...command]);
     return { daemon, messages: () => receiver.stdout().toString() };
@@ -401,7 +401,7 @@ describeWith(
   const withoutTime = (messages: string) =>
     messages.replace(/> ?\w{3} [\d ]\d [\d:]{8} (\S+ (?=spiped))?/, "> ");
 
-  it("sends what the original sends, and with -F beside standard error", async () => {
+  it("sends the same message as Tarsnap's spiped, and with -F logs to standard error as well", async () => {
     const echo = await startEcho();
     const source = await freeAddress();
     const args = ["-e", "-s", source.text, "-t", echo.address.text, "-k", keyFile(), "-n", "1", "--syslog"];
@@ -409,14 +409,14 @@ describeWith(
     await untilListening(daemon, source);
     await atLimit(source, messages);
     expect(withoutTime(messages())).toMatch(/^<12> ?spiped: Maximum number of connections \(1\) reached/);
-    expect(otherLines(daemon.stderr())).toBe("spiped: Maximum number of connections (1) reached\n");
+    expect(withoutFailureLines(daemon.stderr())).toBe("spiped: Maximum number of connections (1) reached\n");
     await ends(daemon, "SIGTERM");
   });
 });
 
 describe("under a journal", () => {
-  it("lines on standard error carry their priority", async () => {
-    // A journal's stream is known by its device and inode; here it is a pipe whose numbers are told.
+  it("lines on standard error have a priority prefix", async () => {
+    // JOURNAL_STREAM is the device and inode of the journal's stream; here, of a pipe.
     const source = await freeAddress();
     const script = 'JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2) exec "$@"';
     const args = [...SPIPED, "-F", "-D", "-d", "-s", source.text, "-t", "nosuch.invalid:1", "-k", keyFile()];
@@ -427,7 +427,7 @@ describe("under a journal", () => {
 });
 
 describe("many failures", () => {
-  it("of connections and look-ups never end the daemon", async () => {
+  it("of connections and DNS lookups do not terminate the daemon", async () => {
     const source = await freeAddress();
     const refused = createServer().listen(0, "127.0.0.1");
     await once(refused, "listening");
@@ -437,6 +437,6 @@ describe("many failures", () => {
     for (let i = 0; i < 20; i += 1) await exchange(source, "x").catch(() => {});
     expect(running(daemon.pid)).toBe(true);
     expect(await ends(daemon, "SIGTERM")).toEqual({ status: 0, signal: null });
-    expect(otherLines(daemon.stderr())).toBe("");
+    expect(withoutFailureLines(daemon.stderr())).toBe("");
   });
 });

@@ -1,4 +1,4 @@
-/** SIGHUP at the wrong moment, and what a reload must not leave behind. */
+/** SIGHUP during startup, reload and drain, and state that must not outlive a reload. */
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
@@ -12,7 +12,7 @@ import { TunnelServer } from "../../src/daemon/tunnel-server.ts";
 import { parseAddress } from "../../src/net/address.ts";
 import { Secret } from "../../src/protocol/secret.ts";
 import { Admission } from "../../src/tunnel/admission.ts";
-import { Slots } from "../../src/tunnel/slots.ts";
+import { ConnectionLimit } from "../../src/tunnel/connection-limit.ts";
 import {
   commandOf,
   connectTo,
@@ -27,20 +27,20 @@ import {
   until,
   untilListening,
 } from "../support/programs.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { exchange, readAll, startEcho } from "../support/servers.ts";
 import { withProgram } from "../support/system-programs.ts";
 
 const SPIPED = commandOf("ours", "spiped");
 const times = (daemon: Running, text: string) => daemon.stderr().split(text).length - 1;
 
-/** The key of both sides, where a test does not name one. */
+/** The key of both sides unless a test names another. */
 let sharedKey: string;
 beforeEach(() => {
   sharedKey = keyFile();
 });
 
-/** One tunnel in the words of a configuration file. */
+/** Returns the configuration of one tunnel. */
 const tunnel = (
   name: string,
   source: TestAddress,
@@ -65,7 +65,7 @@ async function startWith(text: string, ...options: string[]) {
   };
 }
 
-/** A `spiped -d` of the original's with an echo behind it. */
+/** Starts Tarsnap's `spiped -d` in front of an echo server; returns its address. */
 async function startRemote() {
   const echo = await startEcho();
   const remote = await freeAddress();
@@ -80,9 +80,9 @@ async function held(address: TestAddress) {
   return socket;
 }
 
-describeWith("spiped")("a reload", () => {
+describeIfInstalled("spiped")("a reload", () => {
   it.each([[], ["--workers", "2"]])(
-    "that removes a tunnel leaves its connections their time, also when the daemon drains then (%s %s)",
+    "that removes a tunnel drains its connections, also if the daemon is terminated then (%s %s)",
     async (...options) => {
       const remote = await startRemote();
       const [a, b] = [await freeAddress(), await freeAddress()];
@@ -99,13 +99,13 @@ describeWith("spiped")("a reload", () => {
     },
   );
 
-  it("that is asked for during the start is done after it", async () => {
+  it("that is requested during startup happens after it", async () => {
     const remote = await startRemote();
     const a = await freeAddress();
     const key = join(temporaryDirectory(), "key");
     execFileSync("mkfifo", ["-m", "600", key]);
     const { daemon } = await startWith(tunnel("a", a, remote, { key }));
-    // Opened as soon as the daemon reads it.
+    // open() blocks until the daemon opens the FIFO for reading.
     const fifo = await open(key, "w");
     process.kill(daemon.pid, "SIGHUP");
     renameSync(keyFile(), key);
@@ -116,7 +116,7 @@ describeWith("spiped")("a reload", () => {
     expect(isListening(a)).toBe(true);
   });
 
-  it("that takes long does not undo one that was asked for after it", async () => {
+  it("that takes long does not override a later one", async () => {
     const remote = await startRemote();
     const [a, b, c] = [await freeAddress(), await freeAddress(), await freeAddress()];
     const { daemon, write } = await startWith(tunnel("a", a, remote));
@@ -125,7 +125,7 @@ describeWith("spiped")("a reload", () => {
     execFileSync("mkfifo", ["-m", "600", key]);
     write(tunnel("b", b, remote, { key }));
     process.kill(daemon.pid, "SIGHUP");
-    // Opened as soon as the daemon reads its key, which takes until it is written.
+    // open() blocks until the daemon opens the FIFO, whose key it then waits for.
     const fifo = await open(key, "w");
     write(tunnel("c", c, remote));
     process.kill(daemon.pid, "SIGHUP");
@@ -139,7 +139,7 @@ describeWith("spiped")("a reload", () => {
     expect(String(await exchange(c, "the last word"))).toBe("the last word");
   });
 
-  it("opens nothing while the daemon drains", async () => {
+  it("opens no listener during a drain", async () => {
     const remote = await startRemote();
     const [a, b] = [await freeAddress(), await freeAddress()];
     const { daemon, write } = await startWith(tunnel("a", a, remote));
@@ -156,7 +156,7 @@ describeWith("spiped")("a reload", () => {
     expect(await daemon.ended).toEqual({ status: 0, signal: null });
   });
 
-  it("changes the permissions of a socket, the names of tunnels and their order, without closing an address", async () => {
+  it("changes the permissions of a socket, and the names and the order of tunnels, without closing a listener", async () => {
     const remote = await startRemote();
     const [a, b] = [await freeAddress("UNIX"), await freeAddress()];
     const { daemon, reload } = await startWith(
@@ -176,7 +176,7 @@ describeWith("spiped")("a reload", () => {
     expect(String(await readAll(socket))).toBe("held to the end");
   });
 
-  it("changes a tunnel's direction, and workers are still replaced after it", async () => {
+  it("changes a tunnel's direction, and workers are still replaced afterwards", async () => {
     const echo = await startEcho();
     const remote = await startRemote();
     const source = await freeAddress();
@@ -191,11 +191,11 @@ describeWith("spiped")("a reload", () => {
     const children = () =>
       readFileSync(`/proc/${daemon.pid}/task/${daemon.pid}/children`, "utf8").trim().split(" ").map(Number);
     for (const pid of children()) process.kill(pid, "SIGKILL");
-    await until(() => times(daemon, "another takes its place") === 2);
+    await until(() => times(daemon, "its connections were lost; restarting") === 2);
     expect(String(await exchange(source, "still there"))).toBe("still there");
   });
 
-  it("leaves no timer behind that is too long for Node", async () => {
+  it("sets no timer that is too long for Node", async () => {
     const remote = await startRemote();
     const a = await freeAddress();
     const key = keyFile();
@@ -207,13 +207,13 @@ describeWith("spiped")("a reload", () => {
   });
 });
 
-describe("a reload of keys with targets of their own", () => {
-  it("stops the look-ups of those that are not in force any more", async () => {
+describe("a reload of keys with their own targets", () => {
+  it("stops the DNS lookups of targets that are no longer active", async () => {
     const failures: Error[] = [];
-    const slots = () => new Slots(1, () => {});
+    const slots = () => new ConnectionLimit(1, () => {});
     const log = { warn: (message: string) => failures.push(new Error(message)), info: () => {} };
     const admission = new Admission({ onShortage: () => {} });
-    const observer = { lookUpFailed: () => failures.push(new Error("look-up")) };
+    const observer = { resolveFailed: () => failures.push(new Error("look-up")) };
     const plan = (targets?: TunnelPlan["targets"]): TunnelPlan => ({
       mode: "decrypt",
       source: { kind: "unix", path: "/nowhere" },
@@ -240,7 +240,7 @@ describe("a reload of keys with targets of their own", () => {
   });
 });
 
-describeWith(
+describeIfInstalled(
   "spiped",
   "root",
   "unshare",
@@ -259,7 +259,7 @@ describeWith(
   });
 });
 
-describeWith("spiped")("the end of a daemon", () => {
+describeIfInstalled("spiped")("the end of a daemon", () => {
   it.each(["text", "json"])("does not come because its log can't be written (%s)", async (format) => {
     const remote = await startRemote();
     const source = await freeAddress();

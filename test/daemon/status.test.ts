@@ -1,10 +1,10 @@
-/** The status address: under a flood, from web pages, from other machines, and what it tells of tunnels and workers. */
+/** The status address: floods, requests by web pages and other machines, and the state of tunnels and workers. */
 import { once } from "node:events";
 import { chmodSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { Counter } from "prom-client";
 import { describe, expect, it } from "vitest";
-import { joinMetrics, makeMetrics, makeRegistry } from "../../src/daemon/observe/metrics.ts";
+import { aggregateMetrics, makeMetrics, makeRegistry } from "../../src/daemon/observe/metrics.ts";
 import { BearerToken } from "../../src/daemon/observe/status-access.ts";
 import {
   type StatusAccess,
@@ -29,13 +29,13 @@ import {
   until,
   untilListening,
 } from "../support/programs.ts";
-import { onOwnMachine } from "../support/recipes.ts";
-import { describeWith } from "../support/requirements.ts";
+import { inNamespace } from "../support/recipes.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { startEcho } from "../support/servers.ts";
 
 const TOKEN = "0123456789abcdef0123456789abcdef";
 
-/** A daemon with a status address. */
+/** Starts a daemon with a status address. */
 async function startDaemon(family: Family, ...options: string[]) {
   const status = await freeAddress(family);
   const [source, target] = [await freeAddress(), (await startEcho()).address];
@@ -52,7 +52,7 @@ async function startDaemon(family: Family, ...options: string[]) {
   return { status, daemon };
 }
 
-/** A status server in this process. */
+/** Starts a status server in this process. */
 async function startServer(source: Partial<StatusSource>, access: Partial<StatusAccess> = {}) {
   const address = await freeAddress();
   const { host, port } = address.connect as { host: string; port: number };
@@ -79,7 +79,7 @@ describe("the status address", () => {
     ["IPv4", []],
     ["UNIX", []],
     ["IPv4", ["--workers", "2"]],
-  ] as const)("answers in a flood of connections (%s %j)", async (family, options) => {
+  ] as const)("responds during a flood of connections (%s %j)", async (family, options) => {
     const { status, daemon } = await startDaemon(family, ...options);
     expect((await ask(status, "/metrics")).status).toBe(200);
     const before = descriptors(daemon.pid);
@@ -94,7 +94,7 @@ describe("the status address", () => {
     }
   });
 
-  it("answers beside clients who do not read what they have asked for", async () => {
+  it("responds while other clients do not read their responses", async () => {
     const registry = makeRegistry();
     const counter = new Counter({ name: "large", help: "large", labelNames: ["n"], registers: [registry] });
     for (let n = 0; n < 200; n += 1) counter.inc({ n: `${n}${"x".repeat(10_000)}` });
@@ -110,7 +110,7 @@ describe("the status address", () => {
   it.each([
     ["is idle", "", ""],
     ["sends half a request", "GET /healthz HTTP/1.1\r\nHost: ", ""],
-    ["goes on sending headers", "GET /healthz HTTP/1.1\r\n", "X: y\r\n"],
+    ["keeps sending headers", "GET /healthz HTTP/1.1\r\n", "X: y\r\n"],
   ])("closes a connection that %s", async (_what, first, then) => {
     const { status } = await startDaemon("IPv4");
     const socket = await connectTo(status);
@@ -121,7 +121,7 @@ describe("the status address", () => {
     await Promise.race([once(socket, "close"), once(socket, "end")]);
   });
 
-  it("answers one request on a connection", async () => {
+  it("responds to one request per connection", async () => {
     const { status } = await startDaemon("IPv4");
     const one = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     expect(await askRaw(status, one)).toMatch(
@@ -155,7 +155,7 @@ describe("the status address", () => {
     [421, "localhost:1:evil.example"],
     [421, "[evil.example]"],
     [421, "[::1].evil.example"],
-  ])("answers %i to a request for the host %s", async (expected, host) => {
+  ])("responds with %i to a request for the host %s", async (expected, host) => {
     const status = await startServer({}, { hosts: ["metrics.example.org", "spiped"] });
     for (const path of ["/", "/metrics", "/healthz", "/readyz"]) {
       const answer = await askRaw(status, `GET ${path} HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
@@ -163,7 +163,7 @@ describe("the status address", () => {
     }
   });
 
-  it("answers requests without a Host header, and those for any host over a UNIX socket", async () => {
+  it("accepts requests without a Host header, and for any host over a UNIX socket", async () => {
     const names = ["--metrics-host", "metrics.example.org", "--metrics-host", "spiped"];
     const { status: tcp } = await startDaemon("IPv4", ...names);
     expect(await askRaw(tcp, "GET /healthz HTTP/1.0\r\n\r\n")).toContain("HTTP/1.1 200 OK");
@@ -180,7 +180,7 @@ describe("the status address", () => {
 });
 
 describe("--metrics-host", () => {
-  it.each(["spiped:9464", "[::1]", "http://spiped", "", "*"])("takes names, not %s", async (name) => {
+  it.each(["spiped:9464", "[::1]", "http://spiped", "", "*"])("accepts names, but not %s", async (name) => {
     const args = ["-d", "-s", "/s", "-t", "/t", "-k", "/k", "--metrics", "/m", "--metrics-host", name];
     expect(await run([...commandOf("ours", "spiped"), ...args])).toMatchObject({
       status: 1,
@@ -189,9 +189,9 @@ describe("--metrics-host", () => {
   });
 });
 
-describe("what belongs to --metrics", () => {
+describe("options that depend on --metrics", () => {
   it.each([["--metrics-public"], ["--metrics-host", "spiped"], ["--metrics-token-file", "/token"]])(
-    "needs it: %s",
+    "are rejected without it: %s",
     async (...options) => {
       const args = ["-d", "-s", "/s", "-t", "/t", "-k", "/k", ...options];
       const { status, stderr } = await run([...commandOf("ours", "spiped"), ...args]);
@@ -208,7 +208,7 @@ describe("--metrics-token-file", () => {
     return file;
   };
 
-  it("is required for metrics and the page, and for no more of health than a word", async () => {
+  it("is required for metrics and the page, but not for a one-word health status", async () => {
     const file = tokenFile(`${TOKEN}\n`);
     const { status, daemon } = await startDaemon("IPv4", "--metrics-token-file", file);
     for (const path of ["/", "/metrics"]) {
@@ -228,7 +228,7 @@ describe("--metrics-token-file", () => {
     expect(daemon.stderr()).toBe("");
   });
 
-  it("is read again on SIGHUP, unless it makes no sense", async () => {
+  it("is re-read on SIGHUP; an invalid token leaves the previous one active", async () => {
     const file = tokenFile(TOKEN);
     const { status, daemon } = await startDaemon("IPv4", "--metrics-token-file", file, "--log-level", "info");
     const next = "another token, with blanks".replaceAll(" ", "-");
@@ -245,12 +245,12 @@ describe("--metrics-token-file", () => {
   });
 
   it.each([
-    ["an empty one", ""],
-    ["a short one", "0123456789abcde\n"],
+    ["an empty token", ""],
+    ["a short token", "0123456789abcde\n"],
     ["two lines", `${TOKEN}\n${TOKEN}\n`],
-    ["what is no ASCII", "0123456789abcdéf"],
+    ["a token that is not ASCII", "0123456789abcdéf"],
     ["a large file", "x".repeat(5000)],
-  ])("does not take %s", async (_what, contents) => {
+  ])("rejects %s", async (_what, contents) => {
     const file = tokenFile(contents);
     const args = ["-F", "-d", "-s", "/s", "-t", "/t", "-k", keyFile(), "--metrics", "/m"];
     expect(await run([...commandOf("ours", "spiped"), ...args, "--metrics-token-file", file])).toMatchObject({
@@ -259,7 +259,7 @@ describe("--metrics-token-file", () => {
     });
   });
 
-  it("says which file is not there, and which one everybody can read", async () => {
+  it("reports a missing file and a world-readable one", async () => {
     const args = ["-F", "-d", "-s", "/s", "-t", "/t", "-k", keyFile(), "--metrics", "/m"];
     expect(
       await run([...commandOf("ours", "spiped"), ...args, "--metrics-token-file", "/nowhere/token"]),
@@ -280,15 +280,15 @@ describe("--metrics-token-file", () => {
   });
 });
 
-describeWith(
+describeIfInstalled(
   "root",
   "unshare",
   "ip",
   "ss",
   "curl",
 )("an address that other machines can reach", () => {
-  it("takes --metrics-public, and a token to have no warning", async () => {
-    const output = await onOwnMachine(`
+  it("requires --metrics-public, and a token to start without a warning", async () => {
+    const output = await inNamespace(`
       ip addr add 192.0.2.7/32 dev lo
       printf ${TOKEN} > token; chmod 600 token
       daemon="spiped -F -d -s [127.0.0.1]:8002 -t [127.0.0.1]:8003 -k spiped.key"
@@ -296,7 +296,7 @@ describeWith(
       $daemon --metrics '[0.0.0.0]:9464' --metrics-public 2> open.log &
       pid=$!
       listening 8002; listening 9464
-      # As kubelet and Prometheus ask, and as a web page would.
+      # The requests of kubelet and Prometheus, and of a web page after DNS rebinding.
       curl -fsS http://192.0.2.7:9464/healthz
       grep -q '^# TYPE spiped_connections gauge' <<< "$(curl -fsS http://192.0.2.7:9464/metrics)"
       curl -sS -o /dev/null -w 'foreign host: %{http_code}\\n' --connect-to ::192.0.2.7: http://evil.example:9464/
@@ -323,7 +323,7 @@ all done
 });
 
 describe("/readyz", () => {
-  it("names the tunnels that are not ready, and answers for each", async () => {
+  it("names the tunnels that are not ready, and has a path for each tunnel", async () => {
     const key = keyFile();
     const echo = await startEcho();
     const [first, second, refusing, status] = [
@@ -353,12 +353,12 @@ describe("/readyz", () => {
     expect((await ask(status, "/")).body).toContain("· the cache: target unreachable</h1>");
   });
 
-  it("knows the tunnel of a command line as default", async () => {
+  it("has the name default for the tunnel of a command line", async () => {
     const { status } = await startDaemon("IPv4");
     expect(await ask(status, "/readyz/default")).toMatchObject({ status: 200, body: "ready\n" });
   });
 
-  it("tells a client without the token only whether all is well", async () => {
+  it("returns only ready or not ready to a client without the token", async () => {
     const token = new BearerToken(Buffer.from(TOKEN));
     const readiness = async () => [
       { tunnel: "mail", state: "ready" },
@@ -391,7 +391,7 @@ describe("a worker that does not respond", () => {
       "worker 101 does not respond\nworker 102 does not respond\n",
       "worker 101 does not respond\nworker 102 does not respond\n",
     ],
-  ])("is named: %s", async (_which, responding, expected, health, ready) => {
+  ])("is reported: %s", async (_which, responding, expected, health, ready) => {
     const workers: WorkerStatus[] = responding.map((responding, i) => ({ pid: 101 + i, responding }));
     const { registry, observer } = makeMetrics(makeRegistry());
     observer.accepted?.({
@@ -401,13 +401,13 @@ describe("a worker that does not respond", () => {
       source: "unix",
       acceptedAt: 0,
       state: "stranger",
-      traffic: { sealed: 0, opened: 0 },
+      traffic: { bytesEncrypted: 0, bytesDecrypted: 0 },
     });
     const status = await startServer({
       workers: () => workers,
       registry: async () => {
         const answered = workers.filter(({ responding }) => responding);
-        return joinMetrics(await Promise.all(answered.map(() => registry.getMetricsAsJSON())), workers);
+        return aggregateMetrics(await Promise.all(answered.map(() => registry.getMetricsAsJSON())), workers);
       },
     });
     expect(await ask(status, "/healthz")).toMatchObject({ status: expected, body: health });
@@ -420,7 +420,7 @@ describe("a worker that does not respond", () => {
 });
 
 describe("/metrics", () => {
-  it.each([[[]], [["--workers", "2"]]])("is what Prometheus reads (%j)", async (options) => {
+  it.each([[[]], [["--workers", "2"]]])("is valid exposition format (%j)", async (options) => {
     const { status, daemon } = await startDaemon("IPv4", ...options);
     // A worker that is still starting does not respond.
     await until(async () => !/^spiped_worker_up.* 0$/m.test((await ask(status, "/metrics")).body));

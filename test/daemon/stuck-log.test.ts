@@ -1,4 +1,4 @@
-/** A log that nobody reads: it must not stop the daemon, nor grow in its memory. */
+/** A log that is not read: it must neither block the daemon nor grow in its memory. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
@@ -19,10 +19,10 @@ import {
   temporaryDirectory,
   until,
 } from "../support/programs.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { startEcho } from "../support/servers.ts";
 
-/** Clients that connect and leave: a line of the log each. */
+/** Connects and disconnects `count` clients: each adds a line to the log. */
 async function makeLines(source: TestAddress, count: number): Promise<void> {
   for (let made = 0; made < count; made += 100) {
     await Promise.all(
@@ -62,14 +62,14 @@ function startUnread(kind: "pipe" | "socket", command: readonly string[]) {
   return { read, text: () => text };
 }
 
-describeWith("spiped", "spipe")("a log that is not read", () => {
+describeIfInstalled("spiped", "spipe")("a log that is not read", () => {
   it.each([
     ["pipe", "text", "1"],
     ["pipe", "json", "1"],
     ["socket", "text", "2"],
     ["socket", "json", "1"],
   ] as const)(
-    "stops nothing, and says how much is missing: %s, %s, %s worker(s)",
+    "does not block the daemon, and reports the number of dropped lines: %s, %s, %s worker(s)",
     { timeout: 60_000 },
     async (kind, format, workers) => {
       const key = keyFile();
@@ -80,7 +80,7 @@ describeWith("spiped", "spipe")("a log that is not read", () => {
       const { read, text } = startUnread(kind, [...commandOf("ours", "spiped"), ...args, ...more]);
       await until(() => isListening(source));
       const talk = () => run([...commandOf("c", "spipe"), "-t", source.text, "-k", key], "hello");
-      // Pipe, socket and memory hold less than half of these.
+      // Pipe, socket and memory buffers hold less than half of these lines.
       await makeLines(source, 8000);
       expect(String((await talk()).stdout)).toBe("hello");
       read();
@@ -92,7 +92,7 @@ describeWith("spiped", "spipe")("a log that is not read", () => {
 });
 
 describe("the lines at the end of a program", () => {
-  it("are not lost, however many there are", async () => {
+  it("are not lost, even if there are more than a pipe holds", async () => {
     const config = join(temporaryDirectory(), "config.toml");
     // Longer than a pipe holds: the message repeats the name.
     writeFileSync(config, `"${"x".repeat(200_000)}" = 1\n`);
@@ -104,7 +104,7 @@ describe("the lines at the end of a program", () => {
 });
 
 describe("a writer of lines", () => {
-  it("drops what the reader does not take, counts it, and goes on when the reader has caught up", async () => {
+  it("drops lines that are not read, counts them, and resumes when the reader has caught up", async () => {
     const stream = new PassThrough({ highWaterMark: 1000 });
     const dropped: number[] = [];
     const writer = new LineWriter(stream, (count) => {

@@ -1,4 +1,4 @@
-/** Tunnels whose names can't be looked up (`-D`), and tunnels that ask for the same address. */
+/** Tunnels whose names can't be resolved yet (`-D`), and tunnels with the same source address. */
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -12,13 +12,13 @@ import {
   temporaryDirectory,
   until,
 } from "../support/programs.ts";
-import { onOwnMachine } from "../support/recipes.ts";
-import { describeWith } from "../support/requirements.ts";
+import { inNamespace } from "../support/recipes.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { exchange, startEcho } from "../support/servers.ts";
 
 const SPIPED = commandOf("ours", "spiped");
 
-describeWith(
+describeIfInstalled(
   "root",
   "unshare",
   "ip",
@@ -28,9 +28,9 @@ describeWith(
   "curl",
 )("-D", () => {
   it.each([[""], ["--workers 2"]])(
-    "starts each tunnel, and each target, when its name is known %s",
+    "starts each tunnel once one of its targets resolves %s",
     async (options) => {
-      const output = await onOwnMachine(`
+      const output = await inNamespace(`
       mount -t tmpfs none /mnt; cp /etc/hosts /mnt/hosts; cp /etc/nsswitch.conf /mnt/nsswitch.conf
       echo 'hosts: files' > /mnt/nsswitch.conf
       mount --bind /mnt/hosts /etc/hosts; mount --bind /mnt/nsswitch.conf /etc/nsswitch.conf
@@ -48,12 +48,12 @@ describeWith(
       echo_through 8010; echo_through 8012
       ! ss -ltnH 'sport = :8011' | grep -q .
       grep -q 'late: Error looking up late.example.org' log
-      # A reload brings another tunnel, although one still waits.
+      # A reload adds a tunnel although another one still waits for DNS.
       tunnel new 8013 127.0.0.1 >> spiped.toml
       kill -HUP $daemon
       listening 8013; echo_through 8013
       curl -s --unix-socket m.sock http://localhost/readyz || true
-      # A warning that has nothing to do with the name is logged once for each load, not for each attempt.
+      # A warning unrelated to DNS is logged once for each load, not for each attempt.
       sleep 2
       test $(grep -c 'late: Everyone on this machine can read the key' log) = 2
       echo '127.0.0.1 late.example.org' >> /etc/hosts
@@ -70,7 +70,7 @@ describe("two tunnels with the same address", () => {
   const tunnel = (name: string, source: string, target: string, key: string) =>
     `[tunnels.${name}]\nencrypt = true\nsource = "${source}"\ntarget = "${target}"\nkey = "${key}"\n`;
 
-  it("are an error that names both, however the address is written", async () => {
+  it("are an error that names both, in whatever form the address is written", async () => {
     const directory = temporaryDirectory();
     const key = keyFile();
     mkdirSync(join(directory, "real"));
@@ -91,7 +91,7 @@ describe("two tunnels with the same address", () => {
     }
   });
 
-  it("are refused by a reload, and what ran goes on", async () => {
+  it("are rejected by a reload, and the previous configuration stays active", async () => {
     const key = keyFile();
     const echo = await startEcho();
     const [source, wire] = [await freeAddress(), await freeAddress()];

@@ -1,4 +1,4 @@
-/** Several processes that share the work of one daemon. */
+/** A daemon with several worker processes. */
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
@@ -20,10 +20,10 @@ import {
   until,
   untilListening,
 } from "../support/programs.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { exchange, startEcho } from "../support/servers.ts";
 
-/** The workers' pids. */
+/** Returns the workers' pids. */
 function workersOf({ pid }: Running): number[] {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8")
     .trim()
@@ -43,24 +43,24 @@ async function withWorkers(...options: string[]) {
   return { key, echo, wire, plain, daemon };
 }
 
-describeWith(
+describeIfInstalled(
   "spiped",
   "spipe",
   "prlimit",
 )("--workers", () => {
-  it("shares connections among processes that look like spiped", async () => {
+  it("distributes connections among processes with the title spiped", async () => {
     const { plain, daemon } = await withWorkers();
     const data = randomBytes(300_000);
     const answers = await Promise.all(Array.from({ length: 20 }, () => exchange(plain, data)));
     for (const answer of answers) expect(answer.equals(data)).toBe(true);
     for (const pid of workersOf(daemon)) {
       expect(readFileSync(`/proc/${pid}/cmdline`, "latin1")).toMatch(/^spiped /);
-      // Both have worked: each has spent processor time on it.
+      // Both have served connections: each has used processor time.
       expect(Number(readFileSync(`/proc/${pid}/stat`, "latin1").split(" ")[13])).toBeGreaterThan(0);
     }
   });
 
-  it("serves a UNIX source, too", async () => {
+  it("serves a UNIX source", async () => {
     const key = keyFile();
     const echo = await startEcho();
     const wire = await freeAddress();
@@ -71,7 +71,7 @@ describeWith(
     for (let i = 0; i < 4; i += 1) expect((await exchange(source, data)).equals(data)).toBe(true);
   });
 
-  it("counts -n over all of them", async () => {
+  it("applies -n to the total of all workers", async () => {
     const { plain, daemon } = await withWorkers("-n", "3");
     const sockets = [];
     for (let i = 0; i < 3; i += 1) {
@@ -92,7 +92,7 @@ describeWith(
     await until(() => answered);
   });
 
-  it("replaces one that dies, says so, and frees its slots", async () => {
+  it("replaces a worker that is killed, logs it, and releases its slots", async () => {
     const { plain, daemon } = await withWorkers("-n", "2");
     const sockets = [await connectTo(plain), await connectTo(plain)];
     let answered = 0;
@@ -110,19 +110,19 @@ describeWith(
     for (const victim of workersOf(daemon)) {
       process.kill(victim, "SIGKILL");
       await until(() => workersOf(daemon).length === 2 && !workersOf(daemon).includes(victim));
-      // The daemon has written it by now, but this process may not have read it.
-      const line = `spiped: Worker ${victim} ended (SIGKILL): its connections are lost, another takes its place\n`;
+      // The daemon has logged it by now, but this process may not have read it.
+      const line = `spiped: worker ${victim} exited (SIGKILL): its connections were lost; restarting\n`;
       await until(() => daemon.stderr().includes(line));
     }
     await until(() => closed === 2);
     for (let i = 0; i < 4; i += 1) expect(String(await exchange(plain, "again"))).toBe("again");
   });
 
-  it("loses only what a worker that dies was serving", { timeout: 120_000 }, async () => {
+  it("loses only the connections of a worker that is killed", { timeout: 120_000 }, async () => {
     const { plain, daemon } = await withWorkers();
     const SECONDS = 10;
     const killed = new Set<number>();
-    // A connection belongs to a worker that was killed while it was open, or it must be answered.
+    // Each connection is answered unless a worker was killed while it was open.
     let answered = 0;
     let lost = 0;
     const end = performance.now() + SECONDS * 1000;
@@ -145,7 +145,7 @@ describeWith(
         }
       }
     };
-    // The kill is counted before it is done, and a connection that it hits ends after that.
+    // A kill is counted before it happens, and the connections that it closes end after it.
     await Promise.all([killer, ...Array.from({ length: 4 }, client)]);
     expect(killed.size).toBeGreaterThan(2);
     expect(answered).toBeGreaterThan(20);
@@ -154,7 +154,7 @@ describeWith(
     for (let i = 0; i < 4; i += 1) expect(String(await exchange(plain, "again"))).toBe("again");
   });
 
-  it("serves everybody while a worker is stopped, names it, and ends with it", async () => {
+  it("serves all clients while a worker is stopped, logs its pid, and exits despite it", async () => {
     const metrics = await freeAddress();
     const { plain, daemon, wire } = await withWorkers("--metrics", metrics.text);
     const { port } = metrics.connect as { port: number };
@@ -162,7 +162,7 @@ describeWith(
     const held = await connectTo(plain);
     held.write("x");
     await once(held, "readable");
-    // The one that serves the held connection has a socket to the echo server.
+    // The worker that serves the held connection has an additional socket, to the echo server.
     const [first, second] = workersOf(daemon) as [number, number];
     const sockets = (pid: number) =>
       readdirSync(`/proc/${pid}/fd`).filter((fd) =>
@@ -173,22 +173,22 @@ describeWith(
       if (existsSync(`/proc/${stopped}`)) process.kill(stopped, "SIGCONT");
     });
     process.kill(stopped, "SIGSTOP");
-    // Fewer at a time than the 10 that the original's listen() allows to wait.
+    // Fewer at a time than 10, the backlog of Tarsnap's listen().
     for (let round = 0; round < 8; round += 1) {
       const answers = await Promise.all(
         Array.from({ length: 5 }, () => exchange(plain, "hello").then(String)),
       );
       expect(answers).toEqual(Array(5).fill("hello"));
     }
-    await until(() => daemon.stderr().includes(`spiped: Worker ${stopped} does not respond`));
+    await until(() => daemon.stderr().includes(`spiped: worker ${stopped} does not respond`));
     expect(await get("/healthz")).toMatch(/^ok/);
     expect(await get("/readyz")).toMatch(/^ready/);
     expect(await get("/metrics")).toContain("spiped_connections_total");
     process.kill(stopped, "SIGCONT");
-    await until(() => daemon.stderr().includes(`spiped: Worker ${stopped} responds again`));
+    await until(() => daemon.stderr().includes(`spiped: worker ${stopped} responds again`));
     process.kill(stopped, "SIGSTOP");
     process.kill(daemon.pid, "SIGTERM");
-    // It drains for as long as the other worker has a connection.
+    // The daemon drains while the other worker has a connection.
     await new Promise((later) => setTimeout(later, 3000));
     expect(daemon.child.exitCode).toBeNull();
     held.end();
@@ -197,14 +197,14 @@ describeWith(
     for (const pid of [first, second]) expect(existsSync(`/proc/${pid}`)).toBe(false);
   });
 
-  it("goes on when no more can be started, and starts them when they can", async () => {
+  it("keeps serving when no worker can be started, and retries until it can", async () => {
     const { plain, daemon } = await withWorkers();
     expect(String(await exchange(plain, "x"))).toBe("x");
     const limit = (files: string) => run(["prlimit", `--pid=${daemon.pid}`, `--nofile=${files}`]);
     const open = readdirSync(`/proc/${daemon.pid}/fd`).length;
     await limit(`${open - 2}:`);
     process.kill(workersOf(daemon)[0]!, "SIGKILL");
-    await until(() => daemon.stderr().includes("Cannot start a worker: Too many open files"));
+    await until(() => daemon.stderr().includes("cannot start worker: Too many open files"));
     await limit("4096:");
     await until(() => workersOf(daemon).length === 2);
     expect(String(await exchange(plain, "again"))).toBe("again");
@@ -212,7 +212,7 @@ describeWith(
     expect(await daemon.ended).toEqual({ status: 0, signal: null });
   });
 
-  it("knows keys, their limits, and how it is", async () => {
+  it("supports keys, their limits, and status requests", async () => {
     const keys = join(temporaryDirectory(), "keys");
     mkdirSync(keys);
     for (const name of ["alice", "bob"])
@@ -230,7 +230,7 @@ describeWith(
     const answered = (spipe: Running, text: string) => until(() => String(spipe.stdout()) === text);
     const first = client("alice");
     await answered(first, "alice");
-    // The second of alice's waits and dies, the third waits; bob does neither.
+    // The second client of alice's is queued and killed, the third is queued; bob's is served.
     const second = client("alice");
     await until(() => daemon.stderr().includes("Maximum number of connections (1) for key alice reached"));
     await answered(client("bob"), "bob");
@@ -249,7 +249,7 @@ describeWith(
     await answered(third, "alice");
   });
 
-  it("drains and reloads as one", async () => {
+  it("drains and reloads all workers", async () => {
     const { key, wire, daemon } = await withWorkers("--log-level", "info");
     writeFileSync(key, randomBytes(32));
     process.kill(daemon.pid, "SIGHUP");
@@ -278,7 +278,7 @@ describe("--workers", () => {
     ["0", "must be auto, or from 1 to 256"],
     ["-1", "must be auto, or from 1 to 256"],
     ["257", "must be auto, or from 1 to 256"],
-  ])("takes a number or auto, not %s", async (workers, why) => {
+  ])("accepts a number or auto, but not %s", async (workers, why) => {
     const args = ["-F", "-d", "-s", "[127.0.0.1]:1", "-t", "[127.0.0.1]:1", "-k", keyFile()];
     expect(await run([...commandOf("ours", "spiped"), ...args, "--workers", workers])).toMatchObject({
       status: 1,
@@ -287,8 +287,8 @@ describe("--workers", () => {
   });
 });
 
-describeWith("root", "setpriv")("after -u, a worker", () => {
-  it("can't be read by others of its user, nor can one that replaces it", async () => {
+describeIfInstalled("root", "setpriv")("after -u, a worker", () => {
+  it("and its replacement have memory that other processes of the same user can't read", async () => {
     const [key, echo, wire, plain] = [keyFile(), await startEcho(), await freeAddress(), await freeAddress()];
     const tunnel = ["-d", "-s", wire.text, "-t", echo.address.text, "-k", key];
     const daemon = start([...readableCommandOf("spiped"), "-F", ...tunnel, "--workers", "2", "-u", "nobody"]);
@@ -316,7 +316,7 @@ describeWith("root", "setpriv")("after -u, a worker", () => {
 });
 
 describe("NODE_UNIQUE_ID", () => {
-  it("is refused", async () => {
+  it("is rejected", async () => {
     const args = ["-F", "-d", "-s", "[127.0.0.1]:1", "-t", "[127.0.0.1]:1", "-k", keyFile()];
     const env = { ...process.env, NODE_UNIQUE_ID: "1" };
     expect(await run([...commandOf("ours", "spiped"), ...args], "", { env })).toMatchObject({

@@ -2,7 +2,7 @@
  * How our programs exit: with all output delivered, with their status, and without `process.exit`, which may hang
  * (src/daemon/process/end-process.ts).
  *
- * EXIT_RUNS sets how many transfers are tried on a busy machine. scripts/exit-hang.mjs tries any number.
+ * EXIT_RUNS sets the number of transfers on a busy machine; scripts/exit-hang.mjs runs any number.
  */
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
@@ -22,12 +22,12 @@ import {
   until,
   untilListening,
 } from "../support/programs.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { exchange, serve, startEcho } from "../support/servers.ts";
 
 const RUNS = Number(process.env.EXIT_RUNS ?? 24);
 
-/** The command of a program that reports a call of `process.exit`. */
+/** Returns the command of a program that reports a call of `process.exit`. */
 const watched = (program: Program, ...options: string[]) => [
   process.execPath,
   ...["--require", resolve("test/support/report-exit.cjs")],
@@ -35,7 +35,7 @@ const watched = (program: Program, ...options: string[]) => [
   resolve(`dist/bin/${program}.cjs`),
 ];
 
-/** The command of a spipe, with its `spiped -d` and an echo server behind it. */
+/** Starts `spiped -d` in front of an echo server; returns the command of a spipe that connects to it. */
 async function withEcho(...options: string[]) {
   const key = keyFile();
   const echo = await startEcho();
@@ -73,7 +73,7 @@ describe("spipe exits without process.exit", () => {
     expect(spipe.stderr()).toMatch(/^spipe: Connection error\nspipe: .* reset the connection: .*\n$/);
   });
 
-  it("where nobody listens, with 1", async () => {
+  it("after a refused connection, with 1", async () => {
     const { text } = await freeAddress();
     const { status, stderr } = await run([...watched("spipe"), "-t", text, "-k", keyFile()]);
     expect({ status, stderr }).toEqual({
@@ -82,14 +82,14 @@ describe("spipe exits without process.exit", () => {
     });
   });
 
-  it("on SIGTERM in the middle of a transfer whose target does not read, with 0", async () => {
+  it("on SIGTERM during a transfer whose target does not read, with 0", async () => {
     const key = keyFile();
     const target = await serve((socket) => void socket.pause());
     const wire = await freeAddress();
     await startSpiped("ours", "-d", wire, target.address, key);
     const spipe = start([...watched("spipe"), "-t", wire.text, "-k", key]);
     const chunk = randomBytes(1 << 20);
-    // More than fits into all buffers on the way: spipe's own writes to the connection are pending.
+    // More than all buffers on the path hold, so that spipe has pending writes to the connection.
     for (let i = 0; i < 64; i += 1) spipe.child.stdin!.write(chunk);
     await until(() => target.sockets.length === 1);
     let before = -1;
@@ -104,7 +104,7 @@ describe("spipe exits without process.exit", () => {
     expect(spipe.stderr()).toBe("");
   });
 
-  it("on SIGTERM before the handshake is done, with 0", async () => {
+  it("on SIGTERM during the handshake, with 0", async () => {
     const silent = await serve((socket) => void socket.resume());
     const spipe = start([...watched("spipe"), "-t", silent.address.text, "-k", keyFile()]);
     await until(() => silent.sockets.length === 1);
@@ -113,7 +113,7 @@ describe("spipe exits without process.exit", () => {
     expect(spipe.stderr()).toBe("");
   });
 
-  it("with what it is asked to print", async () => {
+  it("after its help text and after a usage error", async () => {
     const { status, stdout, stderr } = await run([...watched("spipe"), "-h"]);
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(stdout.toString()).toMatch(/^usage: spipe [\s\S]*\n$/);
@@ -124,13 +124,13 @@ describe("spipe exits without process.exit", () => {
 });
 
 describe("spiped exits without process.exit", () => {
-  /** Starts a daemon, has it serve a client, and drains it. */
+  /** Starts a daemon that serves a client. */
   async function serveAndDrain(...options: string[]) {
     const key = keyFile();
     const echo = await startEcho();
     const wire = await freeAddress();
     const plain = await freeAddress();
-    // Workers may take their time to start, and the client waits for them.
+    // Workers may be slow to start, and the client waits for them.
     const more = ["-s", wire.text, "-t", echo.address.text, "-k", key, "-o", "60", ...options];
     const daemon = start([...watched("spiped"), "-F", "-d", ...more]);
     await untilListening(daemon, wire);
@@ -146,12 +146,12 @@ describe("spiped exits without process.exit", () => {
   ])("after a drain, with 0, %s", async (_how, options) => {
     const daemon = await serveAndDrain(...options);
     process.kill(daemon.pid, "SIGTERM");
-    // Workers have the same standard error, so that it ends with the last of them.
+    // Workers share the standard error, so it ends when the last of them exits.
     expect(await daemon.ended).toEqual({ status: 0, signal: null });
     expect(daemon.stderr()).toBe("");
   });
 
-  it("after a drain with somebody at its status address, with 0", async () => {
+  it("after a drain with an open connection to its status address, with 0", async () => {
     const status = await freeAddress();
     const daemon = await serveAndDrain("--metrics", status.text);
     const scraper = await connectTo(status);
@@ -175,7 +175,7 @@ describe("spiped exits without process.exit", () => {
     expect(parent.stderr()).toBe("");
   });
 
-  it("where it cannot listen, with 1", async () => {
+  it("if it cannot listen, with 1", async () => {
     const { address } = await startEcho();
     const args = ["-F", "-d", "-s", address.text, "-t", "[127.0.0.1]:1", "-k", keyFile()];
     const { status, stderr } = await run([...watched("spiped"), ...args]);
@@ -185,7 +185,7 @@ describe("spiped exits without process.exit", () => {
 });
 
 describe("a program that exits", () => {
-  it("does so by process.exit where Node has lost the function that lists what is open", async () => {
+  it("calls process.exit if Node lacks the function that lists open handles", async () => {
     const without = join(temporaryDirectory(), "without.cjs");
     writeFileSync(without, "delete process._getActiveHandles;");
     const { command } = await withEcho("--require", without);
@@ -197,7 +197,7 @@ describe("a program that exits", () => {
     expect(spipe.stderr()).toBe("process.exit\n");
   });
 
-  it.each(["socket", "pipe"])("has delivered all to a slow reader at the other end of a %s", async (kind) => {
+  it.each(["socket", "pipe"])("has delivered all output to a slow reader of a %s", async (kind) => {
     const { command } = await withEcho();
     const data = randomBytes(4_000_000);
     // Node gives its children sockets; a shell makes a pipe.
@@ -217,8 +217,8 @@ describe("a program that exits", () => {
   });
 });
 
-describeWith("spiped", "setpriv")("on a busy machine", () => {
-  it(`none of ${RUNS} transfers leaves a spipe behind`, { timeout: 120_000 + RUNS * 5000 }, async () => {
+describeIfInstalled("spiped", "setpriv")("on a busy machine", () => {
+  it(`none of ${RUNS} transfers leaves a spipe running`, { timeout: 120_000 + RUNS * 5000 }, async () => {
     const canStress = Number(process.versions.node.split(".")[0]) >= 24;
     const how = canStress ? ["--stress", "--mib", "2-4"] : ["--mib", "10-20"];
     const args = ["--node", process.execPath, "--runs", String(RUNS), "--wait", "30", ...how];

@@ -1,11 +1,11 @@
-/** What goes wrong around the daemon, and the end it has to come to: data intact, or a clean close that is told. */
+/** Failures around the daemon: the data must arrive intact, or the connection must close with a logged reason. */
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { resolve } from "node:path";
 import { expect, it } from "vitest";
-import { otherLines } from "../support/log-lines.ts";
+import { withoutFailureLines } from "../support/log-lines.ts";
 import {
   commandOf,
   connectTo,
@@ -17,8 +17,8 @@ import {
   until,
   untilListening,
 } from "../support/programs.ts";
-import { onOwnMachine } from "../support/recipes.ts";
-import { describeWith } from "../support/requirements.ts";
+import { inNamespace } from "../support/recipes.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import {
   digestOf,
   exchange,
@@ -30,25 +30,25 @@ import {
   startEcho,
 } from "../support/servers.ts";
 
-/** What a daemon's log says why a connection ended. */
+/** Returns the reasons in a daemon's log for the end of each connection. */
 const reason = (log: string) => [...log.matchAll(/ bytes decrypted: (.*)\n/g)].map(([, why]) => why);
 
-describeWith("spiped", "spipe")("a target", () => {
+describeIfInstalled("spiped", "spipe")("a target", () => {
   it.each([
     ["accepts and closes", /^closed$/, (socket: import("node:net").Socket) => socket.end()],
     [
       "resets at once",
-      /^(target|plain side): reset$/,
+      /^(target|plaintext side): reset$/,
       (socket: import("node:net").Socket) => socket.resetAndDestroy(),
     ],
     [
       "resets in the middle of its answer",
-      /^plain side: reset$/,
+      /^plaintext side: reset$/,
       (socket: import("node:net").Socket) => {
         socket.write(randomBytes(5000), () => setTimeout(() => socket.resetAndDestroy(), 20));
       },
     ],
-  ])("that %s ends its client, and the next one is served", async (_what, why, behave) => {
+  ])("that %s makes the daemon close that client, and the next one is served", async (_what, why, behave) => {
     let misbehave = true;
     const target = await serve((socket) => {
       if (misbehave) behave(socket.resume());
@@ -65,7 +65,7 @@ describeWith("spiped", "spipe")("a target", () => {
     expect(String(next.stdout)).toBe("hello");
   });
 
-  it("that hangs holds its own connection only", async () => {
+  it("that hangs affects only its own connection", async () => {
     let first = true;
     const target = await serve((socket) => {
       if (!first) socket.pipe(socket);
@@ -84,8 +84,8 @@ describeWith("spiped", "spipe")("a target", () => {
   });
 });
 
-describeWith("spiped", "spipe")("a peer that is killed", () => {
-  it.each(["-e", "-d"] as const)("in the middle of a transfer (%s) ends the other side", async (killed) => {
+describeIfInstalled("spiped", "spipe")("a peer that is killed", () => {
+  it.each(["-e", "-d"] as const)("during a transfer (%s) makes the other side close", async (killed) => {
     const digester = await startDigester();
     const key = keyFile();
     const [wire, plain] = [await freeAddress(), await freeAddress()];
@@ -99,8 +99,8 @@ describeWith("spiped", "spipe")("a peer that is killed", () => {
     await Promise.race([sending, new Promise((closed) => socket.once("close", closed))]);
     await until(() => reason(survivor.stderr()).length === 1);
     const [why] = reason(survivor.stderr());
-    // Where the system's FIN happens to follow a whole packet, the protocol cannot tell it from a true end.
-    expect(why).toMatch(/^(peer: (reset|stream cut inside packet \d+|closed without an end)|closed)$/);
+    // If the kernel's FIN happens to follow a whole packet, the protocol can't distinguish it from a clean end.
+    expect(why).toMatch(/^(peer: (reset|truncated in packet \d+|closed before end of stream)|closed)$/);
     if (killed === "-e") {
       await until(() => digester.sockets[0]!.destroyed);
       expect(digester.digests).toHaveLength(why === "closed" ? 1 : 0);
@@ -108,8 +108,8 @@ describeWith("spiped", "spipe")("a peer that is killed", () => {
   });
 });
 
-describeWith("spiped", "spipe")("signals that stop and continue a daemon", () => {
-  it.each(["during a transfer", "during a handshake"])("%s lose nothing", async (when) => {
+describeIfInstalled("spiped", "spipe")("stopping and continuing a daemon", () => {
+  it.each(["during a transfer", "during a handshake"])("%s loses no data", async (when) => {
     const digester = await startDigester();
     const key = keyFile();
     const [wire, plain] = [await freeAddress(), await freeAddress()];
@@ -131,8 +131,8 @@ describeWith("spiped", "spipe")("signals that stop and continue a daemon", () =>
   });
 });
 
-describeWith("spiped", "spipe")("few file descriptors", () => {
-  it("under load end no daemon, and it serves again when they are free", async () => {
+describeIfInstalled("spiped", "spipe")("few file descriptors", () => {
+  it("do not terminate the daemon, which serves again when descriptors are free", async () => {
     const key = keyFile();
     const echo = await startEcho();
     const wire = await freeAddress();
@@ -162,15 +162,15 @@ describeWith("spiped", "spipe")("few file descriptors", () => {
       return String(stdout) === "again";
     });
     expect(daemon.child.exitCode).toBeNull();
-    // Once, not for each.
-    expect(otherLines(daemon.stderr())).toBe(
+    // Logged once, not for each connection.
+    expect(withoutFailureLines(daemon.stderr())).toBe(
       "spiped: Error accepting a connection: file descriptors run out: the limit is 64 (ulimit -n)\n",
     );
   });
 });
 
-describeWith("spiped", "spipe")("little memory", () => {
-  it("is enough for a hundred connections at once", async () => {
+describeIfInstalled("spiped", "spipe")("little memory", () => {
+  it("is enough for 100 concurrent connections", async () => {
     const key = keyFile();
     const echo = await startEcho();
     const [wire, plain] = [await freeAddress(), await freeAddress()];
@@ -179,7 +179,7 @@ describeWith("spiped", "spipe")("little memory", () => {
       ...[node, "--max-old-space-size=24", file!, "-F", "-d", "-n", "0"],
       ...["-s", wire.text, "-t", echo.address.text, "-k", key],
     ]);
-    // The original's backlog of 10 would refuse some of them.
+    // Not Tarsnap's spiped: its backlog of 10 is too small.
     await startSpiped("ours", "-e", plain, wire, key, "-n", "0");
     await until(
       async () => (await run([...commandOf("c", "spipe"), "-t", wire.text, "-k", key], "x")).status === 0,
@@ -191,8 +191,8 @@ describeWith("spiped", "spipe")("little memory", () => {
   });
 });
 
-describeWith("spiped")("a target that never reads", () => {
-  it("costs little memory for each of its connections", { timeout: 90_000 }, async () => {
+describeIfInstalled("spiped")("a target that never reads", () => {
+  it("costs little memory per connection", { timeout: 90_000 }, async () => {
     const CONNECTIONS = 200;
     const key = keyFile();
     const target = await serve((socket) => void socket.pause());
@@ -202,30 +202,30 @@ describeWith("spiped")("a target that never reads", () => {
     const memory = () =>
       Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${daemon.pid}/status`, "latin1"))![1]);
     const data = Buffer.alloc(1 << 16);
-    let lastTaken = 0;
-    /** Connects and sends until nothing is taken any more. */
+    let lastWrite = 0;
+    /** Connects `count` clients and sends until no more data is accepted. */
     const fill = async (count: number) => {
       for (let i = 0; i < count; i += 1) {
         const socket = await connectTo(plain);
         const more = () => {
-          lastTaken = performance.now();
+          lastWrite = performance.now();
           while (socket.write(data));
         };
         socket.on("drain", more);
         more();
       }
-      await until(() => performance.now() - lastTaken > 1000);
+      await until(() => performance.now() - lastWrite > 1000);
     };
     await fill(20);
     const before = memory();
     await fill(CONNECTIONS);
-    // The original holds 22 KiB, and a whole long read would be 132.
+    // Tarsnap's spiped holds 22 KiB per connection; a full read buffer would be 132 KiB.
     expect((memory() - before) / CONNECTIONS).toBeLessThan(90);
   });
 });
 
-describeWith("spiped")("standard output on a full disk", () => {
-  it("ends spipe with status 1 and says so", async () => {
+describeIfInstalled("spiped")("standard output on a full disk", () => {
+  it("makes spipe report the error and exit with 1", async () => {
     const key = keyFile();
     const target = await serve((socket) => socket.end(randomBytes(1 << 20)));
     const wire = await freeAddress();
@@ -240,7 +240,7 @@ describeWith("spiped")("standard output on a full disk", () => {
   });
 });
 
-describeWith(
+describeIfInstalled(
   "root",
   "unshare",
   "ip",
@@ -248,8 +248,8 @@ describeWith(
   "socat",
   "spiped",
 )("a target's name", () => {
-  it("may change, have many addresses, and one that is unreachable in front", async () => {
-    const output = await onOwnMachine(`
+  it("may change its addresses, and its first address may be unreachable", async () => {
+    const output = await inNamespace(`
       mount -t tmpfs none /mnt; cp /etc/hosts /mnt/hosts; echo 'hosts: files' > /mnt/nsswitch.conf
       mount --bind /mnt/hosts /etc/hosts; mount --bind /mnt/nsswitch.conf /etc/nsswitch.conf
       socat TCP-LISTEN:8003,bind=127.0.0.2,fork,reuseaddr SYSTEM:'cat > /dev/null; echo second' &
@@ -274,7 +274,7 @@ const CONDITIONS = [
   ["duplicates and damaged packets", { duplicate: 0.02, damage: 0.01 }],
 ] as const;
 
-describeWith(
+describeIfInstalled(
   "root",
   "unshare",
   "ip",
@@ -282,7 +282,7 @@ describeWith(
   "socat",
   "spiped",
 )("a bad network", () => {
-  /** Two machines, 10.9.0.1 with the server and 10.9.0.2 with the client, and a network between them. */
+  /** Returns shell code that connects two hosts over the network: 10.9.0.1 for the server, 10.9.0.2 the client. */
   const machines = (between: object, mtu: number, script: string) => `
       mount -t tmpfs none /run
       mkdir -p /run/netns
@@ -307,8 +307,8 @@ describeWith(
       echo all done
     `;
 
-  it.each(CONDITIONS)("with %s loses nothing", { timeout: 90_000 }, async (_name, between) => {
-    const output = await onOwnMachine(
+  it.each(CONDITIONS)("with %s loses no data", { timeout: 90_000 }, async (_name, between) => {
+    const output = await inNamespace(
       machines(
         between,
         1400,
@@ -319,16 +319,16 @@ describeWith(
     expect(output).toMatch(/all done\n$/);
   });
 
-  it("with packets of 576 bytes loses nothing", { timeout: 60_000 }, async () => {
-    const output = await onOwnMachine(
+  it("with an MTU of 576 bytes loses no data", { timeout: 60_000 }, async () => {
+    const output = await inNamespace(
       machines({}, 576, `test "$(peer ./spipe -t '[10.9.0.1]:8002' -k spiped.key < file)" = "$sum"`),
     );
     expect(output).toMatch(/all done\n$/);
   });
 
-  it("that is cut for a while goes on where it was", { timeout: 120_000 }, async () => {
+  it("that is interrupted resumes without losing data", { timeout: 120_000 }, async () => {
     const seconds = Number(process.env.CUT_SECONDS ?? 3);
-    const output = await onOwnMachine(
+    const output = await inNamespace(
       machines(
         { delay: 50 },
         1400,
@@ -343,12 +343,12 @@ describeWith(
   });
 });
 
-describeWith("spiped")("a clock that jumps", () => {
-  it("changes neither timeouts nor connections: they run on the monotonic clock", async () => {
+describeIfInstalled("spiped")("a clock that jumps", () => {
+  it("affects neither timeouts nor connections, which use the monotonic clock", async () => {
     const key = keyFile();
     const echo = await startEcho();
     const [wire, plain] = [await freeAddress(), await freeAddress()];
-    // The wall clock runs a million times too fast for this daemon.
+    // This daemon's wall clock runs a million times too fast.
     const jump = `const now = Date.now; const start = now(); Date.now = () => start + (now() - start) * 1e6;`;
     const [node, file] = commandOf("ours", "spiped");
     const code = `data:text/javascript,${encodeURIComponent(jump)}`;

@@ -1,4 +1,4 @@
-/** What arrived before a reset is delivered before the reset is passed on. */
+/** Data that arrived before a reset is delivered before the reset is passed on. */
 import { randomBytes } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import type { Socket } from "node:net";
@@ -8,19 +8,19 @@ import {
   connectTo,
   type Family,
   freeAddress,
+  type Implementation,
   keyFile,
-  type Maker,
   run,
   start,
   startSpiped,
   until,
 } from "../support/programs.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { serve } from "../support/servers.ts";
 
 const ANSWER = randomBytes(200_000);
 
-/** Bytes that a socket's peer has not acknowledged; those of a UNIX socket are with the peer at once. */
+/** Returns the bytes that a socket's peer has not acknowledged; 0 for UNIX sockets, whose peer has them immediately. */
 function unacknowledged({ localPort, remotePort }: Socket): number {
   if (localPort === undefined) return 0;
   const hex = (port = 0) => port.toString(16).toUpperCase().padStart(4, "0");
@@ -28,7 +28,7 @@ function unacknowledged({ localPort, remotePort }: Socket): number {
   return Number.parseInt(line.exec(readFileSync("/proc/net/tcp", "latin1"))![1]!, 16);
 }
 
-/** A target that answers at once, and resets when the answer has arrived; over a UNIX socket, it closes. */
+/** Starts a target that sends an answer, and resets when it has arrived; over a UNIX socket, it closes. */
 const startResetting = (family: Family) =>
   serve((socket) => {
     socket.write(ANSWER, async () => {
@@ -38,7 +38,7 @@ const startResetting = (family: Family) =>
     });
   }, family);
 
-/** What a socket receives until it closes, and how it does. */
+/** Records the data that a socket receives, and whether it is closed cleanly. */
 function record(socket: Socket) {
   const chunks: Buffer[] = [];
   socket.on("data", (chunk) => chunks.push(chunk));
@@ -52,8 +52,8 @@ function record(socket: Socket) {
 }
 
 /**
- * A client in Perl that sends as long as it can, and reads what there is even if a write has failed: Node destroys a
- * socket that can't be written to.
+ * A client in Perl that sends as long as it can, and still reads after a write has failed, unlike Node, which destroys
+ * a socket after a write error.
  */
 const STUBBORN_CLIENT = `
   use IO::Socket::INET; use IO::Socket::UNIX; use IO::Select;
@@ -75,14 +75,14 @@ const STUBBORN_CLIENT = `
   }
 `;
 
-const PAIRS: [Maker, Maker][] = [
+const PAIRS: [Implementation, Implementation][] = [
   ["ours", "ours"],
   ["ours", "c"],
   ["c", "ours"],
   ["c", "c"],
 ];
 
-describeWith(
+describeIfInstalled(
   "spiped",
   "spipe",
   "perl",
@@ -135,7 +135,7 @@ describeWith(
   }
 });
 
-describeWith("spiped")("clients that break off at any moment", () => {
+describeIfInstalled("spiped")("clients that disconnect at any moment", () => {
   it("leave no connection behind", { timeout: 60_000 }, async () => {
     const target = await serve((socket) => void socket.pipe(socket));
     const key = keyFile();
@@ -151,8 +151,8 @@ describeWith("spiped")("clients that break off at any moment", () => {
       const client = await connectTo(plain);
       client.resume();
       client.write(ANSWER.subarray(0, 1 + Math.floor(Math.random() * ANSWER.length)));
-      const breakOff = i % 2 === 0 ? () => client.resetAndDestroy() : () => client.destroy();
-      setTimeout(breakOff, Math.random() * 60);
+      const disconnect = i % 2 === 0 ? () => client.resetAndDestroy() : () => client.destroy();
+      setTimeout(disconnect, Math.random() * 60);
       if (i % 4 === 3) await new Promise((closed) => client.once("close", closed));
     }
     await until(() => descriptors().every((count, i) => count <= before[i]!));

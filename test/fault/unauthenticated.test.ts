@@ -1,8 +1,8 @@
 /**
- * Connections whose clients are not authenticated: how many there may be, who is closed when there are too many, and
- * that honest clients notice nothing of it.
+ * Unauthenticated connections: their maximum number, which are closed when there are too many, and that honest clients
+ * are not affected.
  *
- * UNAUTHENTICATED_BURST sets how many connections the burst opens. Times are printed, not judged.
+ * UNAUTHENTICATED_BURST sets the number of connections in the burst. Times are printed, not checked.
  */
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
@@ -10,7 +10,7 @@ import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
-import { otherLines } from "../support/log-lines.ts";
+import { withoutFailureLines } from "../support/log-lines.ts";
 import {
   cleanUp,
   commandOf,
@@ -58,7 +58,7 @@ async function openSilent(address: TestAddress, count: number): Promise<Socket[]
   return sockets;
 }
 
-/** Sends a byte through a pipe and returns how long the echo took, ms. */
+/** Sends a byte through a tunnel and returns the time until its echo, in ms. */
 async function echoTime(plain: TestAddress): Promise<number> {
   const begin = performance.now();
   const socket = await connectTo(plain);
@@ -98,7 +98,7 @@ describe("a burst of honest connections from one address", () => {
 });
 
 describe("the cap on unauthenticated connections", () => {
-  it("holds over reloads", async () => {
+  it("applies across reloads", async () => {
     const echo = await startEcho();
     const wire = await freeAddress();
     const key = keyFile();
@@ -126,7 +126,7 @@ describe("the cap on unauthenticated connections", () => {
     expect((await spipe(wire, key, "honest")).stdout.toString()).toBe("honest");
   });
 
-  it("counts connections whose PROXY header has not come", async () => {
+  it("includes connections that have not sent their PROXY header", async () => {
     const echo = await startEcho();
     const wire = await freeAddress();
     const key = keyFile();
@@ -137,7 +137,7 @@ describe("the cap on unauthenticated connections", () => {
     expect((await spipe(wire, key, "honest")).stdout.toString()).toBe("honest");
   });
 
-  it.each([128, 256, 1024])("leaves descriptors for honest clients at ulimit -n %i", async (limit) => {
+  it.each([128, 256, 1024])("leaves enough descriptors for honest clients at ulimit -n %i", async (limit) => {
     const key = keyFile();
     const echo = await startEcho();
     const wire = await freeAddress();
@@ -160,7 +160,7 @@ describe("the cap on unauthenticated connections", () => {
       expect((await spipe(wire, key, "during")).stdout.toString()).toBe("during");
       expect(descriptors(daemon.pid)).toBeLessThan(limit - 8);
     }
-    expect(otherLines(daemon.stderr())).toBe(
+    expect(withoutFailureLines(daemon.stderr())).toBe(
       `spiped: Error accepting a connection: file descriptors run out: the limit is ${limit} (ulimit -n)\n`,
     );
     flooding = false;
@@ -169,7 +169,7 @@ describe("the cap on unauthenticated connections", () => {
   });
 
   it.each([256, 1024])(
-    "serves everybody again after floods, with two workers at ulimit -n %i",
+    "allows honest clients during and after floods, with two workers at ulimit -n %i",
     async (limit) => {
       const key = keyFile();
       const echo = await startEcho();
@@ -185,16 +185,16 @@ describe("the cap on unauthenticated connections", () => {
       for (const partOfHandshake of [0, 32, 100]) {
         const sockets = await openSilent(wire, 3 * limit);
         for (const socket of sockets) socket.write(Buffer.alloc(partOfHandshake));
-        // They stay open for now.
+        // The flood's connections are still open.
         await serves();
         for (const socket of sockets) socket.destroy();
         await serves();
       }
-      expect(daemon.stderr()).not.toContain("Worker");
+      expect(daemon.stderr()).not.toContain("worker");
     },
   );
 
-  it("never closes a client that makes progress slowly", { timeout: 120_000 }, async () => {
+  it("does not close a client that makes slow progress", { timeout: 120_000 }, async () => {
     const echo = await startEcho();
     const wire = await freeAddress();
     const key = keyFile();
@@ -209,10 +209,10 @@ describe("the cap on unauthenticated connections", () => {
       await openSilent(wire, 400);
     }
     expect(await Promise.all(honest)).toEqual(honest.map(() => true));
-    expect(otherLines(daemon.stderr())).toBe("");
+    expect(withoutFailureLines(daemon.stderr())).toBe("");
   });
 
-  it("closes plain connections, too, before descriptors run out", async () => {
+  it("also closes plaintext connections before descriptors run out", async () => {
     const key = keyFile();
     const echo = await startEcho();
     const wire = await freeAddress();
@@ -233,14 +233,14 @@ describe("the cap on unauthenticated connections", () => {
     );
     expect(results.filter(Boolean).length).toBeGreaterThan(20);
     expect(await echoTime(plain)).toBeGreaterThan(0);
-    expect(otherLines(daemon.stderr())).toBe(
+    expect(withoutFailureLines(daemon.stderr())).toBe(
       "spiped: Error accepting a connection: file descriptors run out: the limit is 128 (ulimit -n)\n",
     );
   });
 });
 
 describe("penalties", () => {
-  /** A directory with so many keys; returns the last one. */
+  /** Creates a directory with `count` keys; returns it and the last key. */
   function manyKeys(count: number): { directory: string; last: string } {
     const directory = join(temporaryDirectory(), "keys");
     mkdirSync(directory, { mode: 0o700 });
@@ -259,7 +259,7 @@ describe("penalties", () => {
       "200",
     ]);
 
-  it("keep a flood of wrong handshakes from delaying honest clients", { timeout: 180_000 }, async () => {
+  it("keep a flood of failing handshakes from delaying honest clients", { timeout: 180_000 }, async () => {
     const { directory, last } = manyKeys(1000);
     const echo = await startEcho();
     const wire = await freeAddress();
@@ -274,7 +274,7 @@ describe("penalties", () => {
     await flood.ended;
     const { count, refused } = JSON.parse(String(flood.stdout()));
     expect(refused).toBeGreaterThan(0);
-    expect(otherLines(daemon.stderr())).toMatch(
+    expect(withoutFailureLines(daemon.stderr())).toMatch(
       /^spiped: closing connections from 127\.0\.2\.\d for \d+ s: its handshakes failed with a wrong key\n/,
     );
     times.sort((a, b) => a - b);
@@ -314,7 +314,7 @@ describe("penalties", () => {
     expect(await from("127.0.2.5")).toBe(true);
   });
 
-  it("end soon, and at once when the keys have changed", { timeout: 120_000 }, async () => {
+  it("expire, after which the client is served again", { timeout: 120_000 }, async () => {
     const { directory, last } = manyKeys(1000);
     const echo = await startEcho();
     const wire = await freeAddress();
@@ -328,7 +328,7 @@ describe("penalties", () => {
     };
     await penalize();
     expect((await spipe(wire, last, "x")).status).toBe(1);
-    // The client's key is mended.
+    // The penalized address now uses a valid key.
     await until(async () => (await spipe(wire, last, "x")).status === 0);
   });
 });

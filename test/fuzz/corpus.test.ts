@@ -1,4 +1,4 @@
-/** What the fuzzer has found worth keeping goes through the target again. */
+/** Replays the fuzzer's corpus. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
@@ -8,13 +8,13 @@ import { makeTarget, seeds } from "./target.mjs";
 const DIRECTORY = "test/fuzz/corpus";
 const target: (input: Uint8Array) => void = makeTarget(protocol);
 
-it("the fuzzer's corpus holds no surprise", () => {
+it("replaying the corpus finds no failure", () => {
   const kept = readdirSync(DIRECTORY).map((name) => readFileSync(join(DIRECTORY, name)));
   expect(kept.length).toBeGreaterThan(0);
   for (const input of [...(seeds(protocol) as Buffer[]), ...kept]) target(input);
 });
 
-it("the target notices an engine that is wrong", () => {
+it("the target detects a wrong engine", () => {
   const [native, portable] = protocol.engines;
   const broken = {
     ...portable!,

@@ -1,4 +1,4 @@
-/** What the fuzzer needs of the protocol. */
+/** The parts of the protocol that the fuzzer uses. */
 import { createNativeEngine } from "../../src/protocol/engine/native.ts";
 import { portableEngine } from "../../src/protocol/engine/portable.ts";
 

@@ -1,10 +1,10 @@
 /**
- * A fuzzer that keeps what reaches new code: mutations of a corpus, judged by V8's block coverage of src/protocol.
+ * A coverage-guided fuzzer: mutates a corpus and keeps inputs that reach new blocks of src/protocol, by V8's coverage.
  *
- *     node test/fuzz/run.mjs [MINUTES]        1 if not given
+ *     node test/fuzz/run.mjs [MINUTES]        default 1
  *
- * New inputs that reach new blocks are added to test/fuzz/corpus. An input that makes the target throw is written to
- * test/fuzz/crash-* and ends the run with status 1.
+ * Inputs that reach new blocks are added to test/fuzz/corpus. An input that makes the target throw is written to
+ * test/fuzz/crash-*, and the run exits with 1.
  */
 import { createHash, randomBytes, randomInt } from "node:crypto";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -37,7 +37,7 @@ const protocol = await import(url);
 rmSync(directory, { recursive: true });
 const target = makeTarget(protocol);
 
-/** Blocks of our code that have run, in classes of how often. */
+/** Blocks of our code that have run, classified by execution count. */
 const reached = new Set();
 async function reachesNewBlocks() {
   const { result } = await session.post("Profiler.takePreciseCoverage");
@@ -84,7 +84,7 @@ await reachesNewBlocks();
 const pick = (list) => list[randomInt(list.length)];
 const INTERESTING = [0, 1, 0x7f, 0x80, 0xff];
 
-/** One to eight small changes. */
+/** Returns a copy with one to eight small changes. */
 function mutate(original) {
   let input = Buffer.from(original);
   for (let changes = 1 + randomInt(8); changes > 0 && input.length > 0; changes -= 1) {
@@ -126,7 +126,7 @@ let runs = 0;
 let kept = 0;
 const end = performance.now() + minutes * 60_000;
 while (performance.now() < end) {
-  // Coverage is asked for once for several inputs; if it is new, they are run again one by one.
+  // Coverage is read once for several inputs; if there is new coverage, they are run again one by one.
   const inputs = Array.from({ length: 16 }, () => mutate(pick(corpus)));
   for (const input of inputs) attempt(input);
   runs += inputs.length;

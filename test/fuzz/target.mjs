@@ -1,13 +1,13 @@
 /**
- * What the fuzzer feeds: the handshake's state machines and the opener, with bytes that say themselves how they are cut.
+ * The fuzzer's target: the handshake's state machines and the opener. The input encodes how the stream is split.
  *
- *     byte 0      what is fed: 0 a server, 1 a client, 2 an opener; +4 weak, +8 strict; for an opener +4: what follows is
- *                 data and lengths, which are sealed first, so that mutations get past the tags
- *     byte 1      the size of the pieces, 0 for all at once
+ *     byte 0      the state machine: 0 server, 1 client, 2 opener; +4 weak, +8 requires forward secrecy; for an opener
+ *                 +4: the stream is lengths and data, which are sealed first, so that mutations pass the MAC check
+ *     byte 1      the size of the pieces, 0 for the whole stream
  *     the rest    the stream
  *
- * It throws if a state machine throws anything but its own errors, or if the result depends on how the stream is cut, or
- * on the engine.
+ * The target throws if a state machine throws an unexpected error, or if the result depends on how the stream is split
+ * or on the engine.
  */
 const VALUE = 256;
 
@@ -27,7 +27,7 @@ export function makeTarget(protocol) {
     else for (let at = 0; at < stream.length; at += size) yield stream.subarray(at, at + size);
   }
 
-  function shakeHands(kind, options, stream, size) {
+  function runHandshake(kind, options, stream, size) {
     const side = kind === 0 ? new ServerHandshake([secret], options) : new ClientHandshake(secret, options);
     let consumed = 0;
     try {
@@ -60,7 +60,7 @@ export function makeTarget(protocol) {
     return `${Buffer.concat(data).toString("base64")} ${failure?.code} ${failure?.packetNumber}`;
   }
 
-  /** Pieces of data, each with its length in front, become packets; what is left over is appended as it is. */
+  /** Seals pieces of data, each preceded by its length, to packets; appends the remaining bytes unchanged. */
   function sealed(stream) {
     const sealer = new Sealer(engines[0], keys());
     const packets = [];
@@ -88,7 +88,7 @@ export function makeTarget(protocol) {
         requireForwardSecrecy: (what & 8) !== 0,
         random: fixed(),
       });
-      const results = [size, 0].map((cut) => shakeHands(kind, options(), stream, cut));
+      const results = [size, 0].map((cut) => runHandshake(kind, options(), stream, cut));
       if (results[0] !== results[1])
         throw new Error(`cuts of ${size} bytes give ${results[0]}, the whole ${results[1]}`);
       return;
@@ -99,7 +99,7 @@ export function makeTarget(protocol) {
   };
 }
 
-/** Inputs to begin with: one that goes all the way for each kind, and some that end early. */
+/** Returns initial inputs: one that succeeds for each state machine, and some that end early. */
 export function seeds(protocol) {
   const { ClientHandshake, ServerHandshake, Secret, Sealer, engines } = protocol;
   const secret = Secret.fromKeyFile(Buffer.from("a key for the fuzzer"));

@@ -1,23 +1,23 @@
 /**
- * An adversary between two daemons: whatever it does, what is delivered is an exact prefix of what was sent.
+ * An adversary between two daemons: whatever it does, the data delivered is an exact prefix of the data sent.
  *
- * ADVERSARY_CONNECTIONS sets how many connections each pair suffers; ADVERSARY_SEED repeats a run.
+ * ADVERSARY_CONNECTIONS sets the number of connections for each pair; ADVERSARY_SEED repeats a run.
  */
 import { randomInt } from "node:crypto";
 import { expect, it } from "vitest";
 import { ATTACKS, seeded, startAdversary } from "../support/adversary.ts";
-import { connectTo, freeAddress, keyFile, type Maker, startSpiped } from "../support/programs.ts";
-import { describeWith } from "../support/requirements.ts";
+import { connectTo, freeAddress, type Implementation, keyFile, startSpiped } from "../support/programs.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { serve } from "../support/servers.ts";
 
 const CONNECTIONS = Number(process.env.ADVERSARY_CONNECTIONS ?? 120);
 const SEED = Number(process.env.ADVERSARY_SEED ?? randomInt(2 ** 31));
 
-/** A stream whose bytes tell their place. */
+/** Data in which each byte depends on its position. */
 const block = Buffer.alloc(200_000);
 for (let i = 0; i < block.length; i += 1) block[i] = (i * 31 + (i >> 8) * 7) & 0xff;
 
-/** Collects what a socket gives until it is over, however that happens. */
+/** Collects the data from a socket until it ends or closes, cleanly or not. */
 function collect(socket: import("node:net").Socket): Promise<{ data: Buffer; clean: boolean }> {
   const chunks: Buffer[] = [];
   let ended = false;
@@ -32,13 +32,13 @@ function collect(socket: import("node:net").Socket): Promise<{ data: Buffer; cle
   });
 }
 
-const PAIRS: [string, Maker, Maker][] = [
+const PAIRS: [string, Implementation, Implementation][] = [
   ["ours and ours", "ours", "ours"],
-  ["ours and the original's", "ours", "c"],
-  ["the original's and ours", "c", "ours"],
+  ["ours and Tarsnap's", "ours", "c"],
+  ["Tarsnap's and ours", "c", "ours"],
 ];
 
-describeWith("spiped")("an adversary between -e and -d", () => {
+describeIfInstalled("spiped")("an adversary between -e and -d", () => {
   it.each(PAIRS)("%s: no forged byte is delivered", { timeout: 3_600_000 }, async (_name, client, server) => {
     const key = keyFile();
     const random = seeded(SEED);
@@ -72,14 +72,14 @@ describeWith("spiped")("an adversary between -e and -d", () => {
         if (result === undefined) continue;
         expect(result.data.equals(block.subarray(0, result.data.length)), what).toBe(true);
         expect(result.data.length, what).toBeLessThanOrEqual(size);
-        // Our own end tells a cut inside a packet from a true end; between two packets nobody can.
+        // A cut between two packets can't be distinguished from the end of the stream.
         if (attack === "none") expect(result.data.length, what).toBe(size);
       }
       seen.attacks += attack === "none" ? 0 : 1;
       if (down.data.length === size && up?.data.length === size) seen.whole += 1;
       else seen.damaged += 1;
     }
-    // Both daemons live.
+    // Both daemons still run.
     adversary.next = { attack: "none", upward: true, position: 0, seed: 0 };
     size = 1000;
     const last = await connectTo(source);

@@ -1,4 +1,4 @@
-/** How connections live and end, seen from both ends of real sockets. */
+/** Connection behavior from start to close, observed at both ends of real sockets. */
 import { spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { openSync, readFileSync } from "node:fs";
@@ -17,7 +17,7 @@ import {
   until,
 } from "../support/programs.ts";
 import { rawHandshake, rawPacket } from "../support/raw-peer.ts";
-import { describeWith, itWith } from "../support/requirements.ts";
+import { describeIfInstalled, itIfInstalled } from "../support/requirements.ts";
 import { exchange, readAll, serve, startEcho } from "../support/servers.ts";
 
 const SPIPE = commandOf("ours", "spipe");
@@ -35,7 +35,7 @@ const residentKiB = (pid: number) =>
   Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "latin1"))![1]);
 
 describe("half-close", () => {
-  it("lets a late answer through after the client has finished", async () => {
+  it("delivers the target's data after the client has ended", async () => {
     const late = await serve((socket) => {
       socket.resume();
       socket.on("end", () => setTimeout(() => socket.end("late"), 50));
@@ -44,24 +44,24 @@ describe("half-close", () => {
     expect((await exchange(source, "question")).toString()).toBe("late");
   });
 
-  it("lets a client go on after the target has finished", async () => {
-    const heard: string[] = [];
+  it("delivers the client's data after the target has ended", async () => {
+    const received: string[] = [];
     const short = await serve((socket) => {
       socket.end("goodbye");
-      socket.on("data", (chunk) => heard.push(chunk.toString()));
-      socket.on("end", () => heard.push("end"));
+      socket.on("data", (chunk) => received.push(chunk.toString()));
+      socket.on("end", () => received.push("end"));
     });
     const { source } = await startPair(short.address);
     const socket = await connectTo(source);
     expect((await readAll(socket)).toString()).toBe("goodbye");
     socket.write("still here");
-    await until(() => heard.length > 0);
+    await until(() => received.length > 0);
     socket.end();
-    await until(() => heard.includes("end"));
-    expect(heard.join(" ")).toBe("still here end");
+    await until(() => received.includes("end"));
+    expect(received.join(" ")).toBe("still here end");
   });
 
-  it("ends both sides with FIN, without a reset", async () => {
+  it("ends both directions with FIN, without a reset", async () => {
     const seen: string[] = [];
     const target = await serve((socket) => {
       socket.resume();
@@ -79,7 +79,7 @@ describe("half-close", () => {
     expect(new Set(seen)).toEqual(new Set(["closed"]));
   });
 
-  it("is passed on as a reset when a side is reset", async () => {
+  it("is not confused with a reset, which is passed on as a reset", async () => {
     let reset = "";
     let arrived = false;
     const target = await serve((socket) => {
@@ -102,7 +102,7 @@ describe("half-close", () => {
 
 describe("-n", () => {
   it.each(["-e", "-d"] as const)(
-    "makes connections wait with %s, and serves them when a slot frees",
+    "queues connections with %s, and serves them when a slot is released",
     async (mode) => {
       const echo = await startEcho();
       const key = keyFile();
@@ -149,7 +149,7 @@ describe("-n", () => {
     expect(server.stderr()).toBe("");
   });
 
-  it("is not used up by strangers, and they never reach the target", async () => {
+  it("does not count unauthenticated connections, and the target gets none of them", async () => {
     const echo = await startEcho();
     const { middle, source } = await startPair(echo.address, "-n", "3");
     for (let i = 0; i < 100; i += 1) await connectTo(middle);
@@ -159,7 +159,7 @@ describe("-n", () => {
 });
 
 describe("-o", () => {
-  it("limits the handshake of a client whose server says nothing", async () => {
+  it("limits the handshake of a client whose server sends nothing", async () => {
     const silent = await serve(() => {});
     const { status, stderr } = await run([...SPIPE, "-t", silent.address.text, "-k", keyFile(), "-o", "0.3"]);
     expect({ status, stderr }).toEqual({
@@ -180,18 +180,18 @@ describe("-o", () => {
 });
 
 describe("a target", () => {
-  it("that refuses looks like a failed handshake to spipe, and ends an -e client's connection", async () => {
+  it("that refuses connections makes spipe's handshake fail, and an -e client's connection close", async () => {
     const { middle, source, key } = await startPair(`[127.0.0.1]:${await freePort()}`);
     const { status, stderr } = await run([...SPIPE, "-t", middle.text, "-k", key]);
     expect({ status, stderr }).toEqual({
       status: 1,
       stderr:
-        "spipe: Handshake failed\nspipe: the peer closed the connection after our proof: most often another key, or its target refuses\n",
+        "spipe: Handshake failed\nspipe: the peer closed the connection after our proof: most often another key, or it cannot connect to its target\n",
     });
     expect((await exchange(source, "x").catch(() => Buffer.alloc(0))).toString()).toBe("");
   });
 
-  it("is tried at each of its addresses in order", async () => {
+  it("is tried at each of its addresses in turn", async () => {
     // localhost is ::1 and 127.0.0.1; the service listens on one of them only.
     const echo = await startEcho();
     const { port } = echo.address.connect as { port: number };
@@ -212,7 +212,7 @@ describe("a target", () => {
 });
 
 describe("a reader that stops reading", () => {
-  it("stops the sender, costs no memory, and gets everything later", { timeout: 90_000 }, async () => {
+  it("stops the sender, uses little memory, and gets everything later", { timeout: 90_000 }, async () => {
     const size = 64 * 1024 * 1024;
     const stalled = await serve((socket) => void socket.pause());
     const { source, server, client } = await startPair(stalled.address);
@@ -240,11 +240,11 @@ describe("a reader that stops reading", () => {
   });
 });
 
-describeWith("ss")("socket options", () => {
+describeIfInstalled("ss")("socket options", () => {
   const timers = (port: number) =>
     spawnSync("ss", ["-tnoH", `sport = :${port} or dport = :${port}`], { encoding: "utf8" }).stdout;
 
-  it("keep-alive is on, unless -j says otherwise", async () => {
+  it("enable keep-alive unless -j is given", async () => {
     for (const [options, alive] of [
       [[], true],
       [["-j"], false],
@@ -269,7 +269,7 @@ describe("spipe", () => {
     return { echo, command: [...SPIPE, "-t", middle.text, "-k", key], middle, key };
   }
 
-  it("sends what was written before the connection was up", async () => {
+  it("sends input that was written before the connection was open", async () => {
     const { command } = await withServer();
     expect(await run(command, "early")).toMatchObject({
       status: 0,
@@ -278,7 +278,7 @@ describe("spipe", () => {
     });
   });
 
-  it("waits for its input after the peer has finished, as the original does, but not with --fragile", async () => {
+  it("waits for its input after the peer has ended, as Tarsnap's does, but not with --fragile", async () => {
     const goodbye = await serve((socket) => {
       socket.resume();
       socket.end("goodbye");
@@ -288,19 +288,19 @@ describe("spipe", () => {
     await startSpiped("ours", "-d", middle, goodbye.address, key);
     const command = [...SPIPE, "-t", middle.text, "-k", key];
 
-    const patient = start(command);
-    await until(() => patient.stdout().toString() === "goodbye");
+    const waiting = start(command);
+    await until(() => waiting.stdout().toString() === "goodbye");
     await new Promise((done) => setTimeout(done, 300));
-    expect(patient.child.exitCode).toBeNull();
-    patient.child.stdin!.end();
-    expect(await patient.ended).toEqual({ status: 0, signal: null });
+    expect(waiting.child.exitCode).toBeNull();
+    waiting.child.stdin!.end();
+    expect(await waiting.ended).toEqual({ status: 0, signal: null });
 
     const fragile = start([...command, "--fragile"]);
     expect(await fragile.ended).toEqual({ status: 0, signal: null });
     expect(fragile.stdout().toString()).toBe("goodbye");
   });
 
-  it("ends at once when the peer is reset, although its input stays open", async () => {
+  it("exits when the connection is reset, although its input stays open", async () => {
     const { command, echo } = await withServer();
     const spipe = start(command);
     spipe.child.stdin!.write("x");
@@ -319,7 +319,7 @@ describe("spipe", () => {
     expect(await spipe.ended).toEqual({ status: 0, signal: null });
   });
 
-  itWith("spipe")("dies of SIGPIPE when nobody reads its output, as the original does", async () => {
+  itIfInstalled("spipe")("is killed by SIGPIPE when its output is not read, as Tarsnap's is", async () => {
     const { command } = await withServer();
     for (const program of [command, ["spipe", ...command.slice(2)]]) {
       const script = `"$@" < /dev/zero | head -c 1 >/dev/null; echo "\${PIPESTATUS[0]}"`;
@@ -328,7 +328,7 @@ describe("spipe", () => {
     }
   });
 
-  it("says so when its output is full", async () => {
+  it("reports that its output is full", async () => {
     const { command } = await withServer();
     const full = openSync("/dev/full", "w");
     const spipe = start(command, { stdio: ["pipe", full, "pipe"] });
@@ -337,7 +337,7 @@ describe("spipe", () => {
     expect(spipe.stderr()).toBe("spipe: Error writing: No space left on device\n");
   });
 
-  it("says so when its input can't be read", async () => {
+  it("reports that its input can't be read", async () => {
     const { command } = await withServer();
     const directory = openSync("/tmp", "r");
     const spipe = start(command, { stdio: [directory, "pipe", "pipe"] });
@@ -355,7 +355,7 @@ describe("spipe", () => {
 });
 
 describe("spipe with its output closed", () => {
-  it("says that data was lost, unlike with its output in /dev/null", async () => {
+  it("reports that data was discarded, unless its output is /dev/null", async () => {
     const target = await serve((socket) => socket.end("lost"));
     const key = keyFile();
     const wire = await freeAddress();
@@ -372,9 +372,9 @@ describe("spipe with its output closed", () => {
   });
 });
 
-describe("more clients than may wait for a slot", () => {
-  it("are turned away, and the log says why", async () => {
-    // Whoever has the slot keeps it: this target never answers a handshake.
+describe("clients that exceed the connection queue", () => {
+  it("are closed, and the reason is logged", async () => {
+    // The client with the slot keeps it: this target never answers a handshake.
     const target = await serve((socket) => void socket.resume());
     const source = await freeAddress();
     const daemon = await startSpiped(
@@ -387,8 +387,8 @@ describe("more clients than may wait for a slot", () => {
       ...["--log-level", "info"],
     );
     for (let i = 0; i < 11; i += 1) await Promise.all(Array.from({ length: 100 }, () => connectTo(source)));
-    await until(() => daemon.stderr().includes("too many connections wait for a slot"));
-    // Who waits has nothing to drain.
+    await until(() => daemon.stderr().includes("connection queue full"));
+    // Queued clients are closed, not drained.
     process.kill(daemon.pid, "SIGTERM");
     await until(() => !isListening(source));
     expect(target.sockets).toHaveLength(1);
@@ -397,8 +397,8 @@ describe("more clients than may wait for a slot", () => {
   });
 });
 
-describe("a client who proves its key during a drain", () => {
-  it.each(["1", "2"])("gets a free slot, and waits for none, with %s workers", async (workers) => {
+describe("a client that authenticates during a drain", () => {
+  it.each(["1", "2"])("gets a free slot, but is not queued for one, with %s workers", async (workers) => {
     const echo = await startEcho();
     const key = keyFile();
     const wire = await freeAddress();
@@ -419,7 +419,7 @@ describe("a client who proves its key during a drain", () => {
 });
 
 describe("a reset at an awkward moment", () => {
-  /** A daemon that is stopped while both of its peers act, so that it sees all of it at once. */
+  /** Starts a daemon; `atOnce` stops it while both of its peers act, so that it sees all events together. */
   async function withTarget(...options: string[]) {
     const target = await serve((socket) => void socket.resume());
     const key = keyFile();
@@ -434,7 +434,7 @@ describe("a reset at an awkward moment", () => {
     return { target, key, wire, daemon, atOnce };
   }
 
-  it("while a half-close is under way gives back descriptor and slot, and the daemon drains", async () => {
+  it("during a half-close releases the descriptor and the slot, and the daemon drains", async () => {
     const { target, key, wire, daemon, atOnce } = await withTarget("-n", "3");
     for (let i = 0; i < 5; i += 1) {
       const client = await connectTo(wire);
@@ -453,7 +453,7 @@ describe("a reset at an awkward moment", () => {
     expect(await daemon.ended).toEqual({ status: 0, signal: null });
   });
 
-  it("right behind data is no orderly end", async () => {
+  it("right after data is not logged as a clean end", async () => {
     const { target, key, wire, daemon, atOnce } = await withTarget("--log-level", "info");
     const client = await connectTo(wire);
     await rawHandshake(client, key);
@@ -462,12 +462,12 @@ describe("a reset at an awkward moment", () => {
       target.sockets[0]!.write(Buffer.alloc(2000), () => target.sockets[0]!.resetAndDestroy());
     });
     await until(() => daemon.stderr().includes(" ended after "));
-    expect(daemon.stderr()).toMatch(/bytes decrypted: plain side: reset\n/);
+    expect(daemon.stderr()).toMatch(/bytes decrypted: plaintext side: reset\n/);
   });
 });
 
-describe("packets of another implementation", () => {
-  it("of any size are put together again", async () => {
+describe("packets from another implementation", () => {
+  it("are accepted at any size and reassembled", async () => {
     const echo = await startEcho();
     const { middle, key } = await startPair(echo.address);
     const socket = await connectTo(middle);

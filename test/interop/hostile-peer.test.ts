@@ -1,8 +1,8 @@
-/** What a peer does on the wire that it should not: the connection closes, the daemon lives, and nobody learns anything. */
+/** Protocol violations by a peer: the connection closes, the daemon keeps running, and the peer learns nothing. */
 import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { otherLines } from "../support/log-lines.ts";
+import { withoutFailureLines } from "../support/log-lines.ts";
 import {
   commandOf,
   connectTo,
@@ -15,7 +15,7 @@ import {
   type TestAddress,
   until,
 } from "../support/programs.ts";
-import { P, type RawSession, rawHandshake, rawOpen, rawPacket, take } from "../support/raw-peer.ts";
+import { P, type RawSession, rawHandshake, rawOpen, rawPacket, readBytes } from "../support/raw-peer.ts";
 import { serve, type TestServer } from "../support/servers.ts";
 
 let key: string;
@@ -53,16 +53,16 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
-  // Whatever happened, an honest client is served, and nothing but failed connections was logged.
+  // After each case an honest client is served, and only failed connections are logged.
   const { status, stdout } = await run(
     [...commandOf("ours", "spipe"), "-t", source.text, "-k", key],
     "honest",
   );
   expect({ status, stdout: stdout.toString() }).toEqual({ status: 0, stdout: "honest" });
-  expect(otherLines(daemon.stderr())).toBe("");
+  expect(withoutFailureLines(daemon.stderr())).toBe("");
 });
 
-/** Resolves when the peer has closed or reset; what it sent until then is returned. */
+/** Resolves with everything the peer sent when it has closed or reset the connection. */
 async function closed(socket: Socket): Promise<Buffer> {
   const chunks: Buffer[] = [];
   socket.on("data", (chunk) => chunks.push(chunk));
@@ -76,20 +76,20 @@ async function session(): Promise<{ socket: Socket; keys: RawSession }> {
   return { socket, keys: keys! };
 }
 
-describe("a stranger", () => {
+describe("an unauthenticated client", () => {
   it.each([
     ["garbage", randomBytes(320)],
     ["zeros", Buffer.alloc(320)],
     ["far too much", randomBytes(100_000)],
     ["HTTP", Buffer.from(`GET / HTTP/1.1\r\nHost: x\r\n\r\n${" ".repeat(400)}`)],
-  ])("that sends %s gets 32 bytes and the door, and never reaches the target", async (_name, bytes) => {
+  ])("that sends %s gets at most 32 bytes, is closed, and never reaches the target", async (_name, bytes) => {
     const socket = await connectTo(source);
     socket.write(bytes);
     expect((await closed(socket)).length).toBeLessThanOrEqual(32);
     expect(target.sockets).toHaveLength(0);
   });
 
-  it("that leaves at any point of the handshake never reaches the target", async () => {
+  it("that disconnects at any point of the handshake never reaches the target", async () => {
     const bytes = randomBytes(320);
     for (let length = 0; length < 320; length += 1) {
       const socket = await connectTo(source);
@@ -99,14 +99,14 @@ describe("a stranger", () => {
     expect(target.sockets).toHaveLength(0);
   });
 
-  it("that waits is shown out after -o seconds", async () => {
+  it("that is idle is disconnected after -o seconds", async () => {
     await startDaemon("-o", "0.2");
     const socket = await connectTo(source);
     expect(await closed(socket)).toHaveLength(32);
     expect(target.sockets).toHaveLength(0);
   });
 
-  it("with any bit of its message flipped is turned away", async () => {
+  it("is rejected if any bit of its message is flipped", async () => {
     for (const bit of [0, 1, 7, 1000, 2047, 2048, 2055, 2200, 2303]) {
       const socket = await connectTo(source);
       const tamper = (message: Buffer) => {
@@ -118,10 +118,10 @@ describe("a stranger", () => {
     expect(target.sockets).toHaveLength(0);
   });
 
-  it("that replays a client's whole stream gets nowhere", async () => {
+  it("can't have a client's recorded stream delivered again", async () => {
     const { socket, keys } = await session();
     socket.write(rawPacket(keys.up, 0, "once"));
-    expect(rawOpen(keys.down, 0, await take(socket, 1060)).toString()).toBe("once");
+    expect(rawOpen(keys.down, 0, await readBytes(socket, 1060)).toString()).toBe("once");
     const again = await connectTo(source);
     again.write(Buffer.concat([randomBytes(32), randomBytes(288), rawPacket(keys.up, 0, "once")]));
     await closed(again);
@@ -130,17 +130,17 @@ describe("a stranger", () => {
 });
 
 describe("a client with the key", () => {
-  it("talks to us with code that is not ours", async () => {
+  it("exchanges packets that independent code encrypts and decrypts", async () => {
     const { socket, keys } = await session();
     socket.write(rawPacket(keys.up, 0, "hello"));
-    expect(rawOpen(keys.down, 0, await take(socket, 1060)).toString()).toBe("hello");
+    expect(rawOpen(keys.down, 0, await readBytes(socket, 1060)).toString()).toBe("hello");
   });
 
   it.each([
     ["p", P],
     ["p+1", P + 1n],
     ["2^2048-1", 2n ** 2048n - 1n],
-  ])("may not send y = %s", async (_name, y) => {
+  ])("is rejected if it sends y = %s", async (_name, y) => {
     const socket = await connectTo(source);
     expect(await rawHandshake(socket, key, { y })).toBeUndefined();
     expect(target.sockets).toHaveLength(0);
@@ -149,19 +149,19 @@ describe("a client with the key", () => {
   it.each([
     ["0", 0n],
     ["1", 1n],
-  ])("may send y = %s, as with the original", async (_name, y) => {
+  ])("is accepted if it sends y = %s, as by Tarsnap's spiped", async (_name, y) => {
     const socket = await connectTo(source);
     const keys = await rawHandshake(socket, key, { y });
     socket.write(rawPacket(keys!.up, 0, "degenerate"));
-    expect(rawOpen(keys!.down, 0, await take(socket, 1060)).toString()).toBe("degenerate");
+    expect(rawOpen(keys!.down, 0, await readBytes(socket, 1060)).toString()).toBe("degenerate");
   });
 
-  it("may send y = p-1, as with the original", async () => {
+  it("is accepted if it sends y = p-1, as by Tarsnap's spiped", async () => {
     const socket = await connectTo(source);
     expect(await rawHandshake(socket, key, { y: P - 1n })).toBeDefined();
   });
 
-  it("may not send y = 1 where forward secrecy is required, but may send 0", async () => {
+  it("is rejected if it sends y = 1 when forward secrecy is required, but not if it sends 0", async () => {
     await startDaemon("-g");
     expect(await rawHandshake(await connectTo(source), key, { y: 1n })).toBeUndefined();
     expect(await rawHandshake(await connectTo(source), key, { y: 0n })).toBeDefined();
@@ -171,11 +171,11 @@ describe("a client with the key", () => {
     ["a forged packet", ({ up }) => [rawPacket(up, 0, "good"), randomBytes(1060)], "good"],
     ["a replayed packet", ({ up }) => [rawPacket(up, 0, "good"), rawPacket(up, 0, "good")], "good"],
     ["packets out of order", ({ up }) => [rawPacket(up, 1, "late")], ""],
-    ["our own packets", ({ down }) => [rawPacket(down, 0, "mirror")], ""],
+    ["the server's own packets", ({ down }) => [rawPacket(down, 0, "mirror")], ""],
     ["a packet of length 0", ({ up }) => [rawPacket(up, 0, "good"), rawPacket(up, 1, "x", 0)], "good"],
     ["a packet of length 1025", ({ up }) => [rawPacket(up, 0, "good"), rawPacket(up, 1, "x", 1025)], "good"],
     ["a packet of length 2^32-1", ({ up }) => [rawPacket(up, 0, "x", 2 ** 32 - 1)], ""],
-  ])("that sends %s is cut off, with nothing delivered from there on", async (_name, packets, delivered) => {
+  ])("that sends %s is closed, and nothing after that is delivered", async (_name, packets, delivered) => {
     const { socket, keys } = await session();
     for (const packet of packets(keys)) socket.write(packet);
     socket.write(rawPacket(keys.up, 2, "never"));
@@ -186,7 +186,7 @@ describe("a client with the key", () => {
   });
 
   it.each([1, 1024, 1059, 1061, 2119])(
-    "that ends inside a packet, at %i bytes, resets the target instead of ending it",
+    "that ends inside a packet, at %i bytes, makes the daemon reset the target connection instead of ending it",
     async (length) => {
       const { socket, keys } = await session();
       const stream = Buffer.concat([rawPacket(keys.up, 0, "first "), rawPacket(keys.up, 1, "second")]);
@@ -198,10 +198,10 @@ describe("a client with the key", () => {
     },
   );
 
-  it("that ends between packets ends the target's stream in order", async () => {
+  it("that ends between packets makes the daemon end the target connection cleanly", async () => {
     const { socket, keys } = await session();
     socket.end(rawPacket(keys.up, 0, "whole"));
-    expect(rawOpen(keys.down, 0, await take(socket, 1060)).toString()).toBe("whole");
+    expect(rawOpen(keys.down, 0, await readBytes(socket, 1060)).toString()).toBe("whole");
     await closed(socket);
     expect(ends[0]).toBe("end");
   });
@@ -212,23 +212,27 @@ describe("a hostile server", () => {
     [
       "garbage",
       (socket: Socket) => socket.write(randomBytes(2000)),
-      "the peer's proof is wrong: another key",
+      "the peer's MAC is invalid: it uses another key",
     ],
-    ["our own bytes", (socket: Socket) => socket.pipe(socket), "the peer's proof is wrong: another key"],
+    [
+      "the client's own bytes",
+      (socket: Socket) => socket.pipe(socket),
+      "the peer's MAC is invalid: it uses another key",
+    ],
     [
       "nothing but an end",
       (socket: Socket) => socket.end(),
-      "the peer closed the connection before sending its nonce: is it a spiped -d, and does it allow our address?",
+      "the peer closed the connection before sending its nonce: is it a spiped -d, and does it allow this address?",
     ],
     [
       "half a handshake",
       (socket: Socket) => socket.end(randomBytes(100)),
-      "the peer closed the connection after our proof: most often another key, or its target refuses",
+      "the peer closed the connection after our proof: most often another key, or it cannot connect to its target",
     ],
-  ])("that sends %s makes spipe fail and name the cause", async (_name, behave, cause) => {
-    const liar = await serve(behave);
+  ])("that sends %s makes spipe fail and report the cause", async (_name, behave, cause) => {
+    const hostile = await serve(behave);
     const { status, stderr, stdout } = await run(
-      [...commandOf("ours", "spipe"), "-t", liar.address.text, "-k", key],
+      [...commandOf("ours", "spipe"), "-t", hostile.address.text, "-k", key],
       "secret",
     );
     expect(status).toBe(1);
@@ -236,7 +240,7 @@ describe("a hostile server", () => {
     expect(stdout).toHaveLength(0);
   });
 
-  it("that cuts the stream inside a packet makes spipe say so and return 1", async () => {
+  it("that truncates the stream inside a packet makes spipe report it and exit with 1", async () => {
     const cutting = await serve((client) => {
       void connectTo(source).then((server) => {
         client.pipe(server);

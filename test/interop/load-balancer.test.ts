@@ -1,11 +1,11 @@
-/** PROXY protocol headers, with HAProxy in front and nginx behind, and HAProxy in front of two daemons. */
+/** PROXY protocol headers with HAProxy in front and nginx as the target, and HAProxy in front of two daemons. */
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { expect, it } from "vitest";
-import { onOwnMachine } from "../support/recipes.ts";
-import { describeWith } from "../support/requirements.ts";
+import { inNamespace } from "../support/recipes.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 
-/** An nginx that logs whom a PROXY header names, on port 80, and answers with its address. */
+/** Shell code that starts nginx on port 80; it answers with the client address from the PROXY header. */
 const START_NGINX = `
   cat > nginx.conf <<'END'
 pid nginx.pid;
@@ -23,7 +23,7 @@ END
   listening 80
 `;
 
-describeWith(
+describeIfInstalled(
   "root",
   "unshare",
   "ip",
@@ -33,19 +33,19 @@ describeWith(
   "curl",
   "spiped",
 )("the PROXY protocol", () => {
-  it.each(["v1", "v2"])("%s tells nginx who the client of a daemon is", async (version) => {
-    const output = await onOwnMachine(`
+  it.each(["v1", "v2"])("%s passes the client address of a daemon to nginx", async (version) => {
+    const output = await inNamespace(`
       ${START_NGINX}
       ip addr add 192.0.2.7/32 dev lo
       ip -6 addr add 2001:db8::7/128 dev lo nodad
       spiped -d -s '[0.0.0.0]:8080' -t '[127.0.0.1]:80' -k spiped.key --send-proxy ${version}
-      # The original's client; what connects to an address of this machine comes from the same one.
+      # Tarsnap's client; a connection to an address of this machine comes from the same address.
       /usr/bin/spiped -e -s '[127.0.0.1]:8081' -t '[192.0.2.7]:8080' -k spiped.key -p c.pid
       test "$(curl -s http://127.0.0.1:8081/)" = 'you are 192.0.2.7'
       spiped -d -s '[::]:8082' -t '[127.0.0.1]:80' -k spiped.key --send-proxy ${version}
       /usr/bin/spiped -e -s '[127.0.0.1]:8083' -t '[2001:db8::7]:8082' -k spiped.key -p c6.pid
       test "$(curl -s http://127.0.0.1:8083/)" = 'you are 2001:db8::7'
-      # Our own client passes on whom it serves, and the server believes that address only.
+      # Our -e passes its client's address on, and the server accepts headers from that address only.
       spiped -e -s '[0.0.0.0]:8084' -t '[127.0.0.1]:8085' -k spiped.key --send-proxy ${version}
       spiped -d -s '[127.0.0.1]:8085' -t '[127.0.0.1]:80' -k spiped.key --accept-proxy 127.0.0.1 --send-proxy ${version}
       test "$(curl -s --interface 192.0.2.7 http://192.0.2.7:8084/)" = 'you are 192.0.2.7'
@@ -55,9 +55,9 @@ describeWith(
   });
 
   it.each(["send-proxy", "send-proxy-v2"])(
-    "is believed from HAProxy (%s), and from nobody else",
+    "is accepted from HAProxy (%s), and from no other address",
     async (option) => {
-      const output = await onOwnMachine(`
+      const output = await inNamespace(`
       ${START_NGINX}
       ip addr add 192.0.2.7/32 dev lo
       cat > haproxy.cfg <<END
@@ -77,7 +77,7 @@ END
       listening 8001
       test "$(curl -s http://127.0.0.1:8081/)" = 'you are 192.0.2.7'
       grep -q 'from 192.0.2.7:' log
-      # Without the load balancer no header is expected, and a header is no handshake.
+      # From other addresses no header is expected, and a header fails as a handshake.
       /usr/bin/spiped -e -s '[127.0.0.1]:8082' -t '[127.0.0.1]:8001' -k spiped.key -p c2.pid
       test "$(curl -s http://127.0.0.1:8082/)" = 'you are 127.0.0.1'
       spiped -e -s '[127.0.0.1]:8083' -t '[127.0.0.1]:8001' -k spiped.key --send-proxy v1
@@ -90,7 +90,7 @@ END
   );
 });
 
-describeWith(
+describeIfInstalled(
   "root",
   "unshare",
   "ip",
@@ -101,11 +101,11 @@ describeWith(
   "curl",
   "spiped",
 )("two daemons behind HAProxy", () => {
-  it("are drained and restarted one after the other under load, and no connection fails", {
+  it("are drained and restarted in turn under load, and no connection fails", {
     timeout: 60_000,
   }, async () => {
     expect(readFileSync("deploy/haproxy/haproxy.cfg", "utf8")).toContain("server two 127.0.0.1:8027");
-    const output = await onOwnMachine(`
+    const output = await inNamespace(`
       ${START_NGINX}
       sed -i 's/127.0.0.1:80 /127.0.0.1:25 /' nginx.conf
       nginx -p $PWD -c $PWD/nginx.conf -s reload
@@ -119,7 +119,7 @@ describeWith(
       daemon 8026; daemon 8027; listening 8025
       /usr/bin/spiped -e -s '[127.0.0.1]:2525' -t '[127.0.0.1]:8025' -k spiped.key -p c.pid
       up() { echo 'show servers state spiped' | socat - /run/haproxy.sock | awk -v name=$1 '$4 == name && $6 == 2 { up = 1 } END { exit !up }'; }
-      # HAProxy has to find both of them alive first.
+      # HAProxy must find both of them up first.
       until curl -s http://127.0.0.1:2525/ > warm && up one && up two; do sleep 0.05; done
       client() {
         while ! test -e stop; do
@@ -134,7 +134,7 @@ describeWith(
           old=$(cat $port.pid)
           kill $old
           while kill -0 $old 2>/dev/null; do sleep 0.01; done
-          # Until HAProxy knows that it is gone, it would take it for alive.
+          # HAProxy would consider the daemon up until its next check.
           while up \${server%:*}; do sleep 0.05; done
           daemon $port
           until up \${server%:*}; do sleep 0.05; done

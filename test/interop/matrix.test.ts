@@ -1,4 +1,4 @@
-/** Every pairing of our programs with the original's: over each kind of socket, with each kind of handshake. */
+/** Every pairing of our programs with Tarsnap's: over each kind of socket, with each kind of handshake. */
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { afterAll, expect, it } from "vitest";
@@ -7,28 +7,28 @@ import {
   connectTo,
   type Family,
   freeAddress,
+  type Implementation,
   keyFile,
-  type Maker,
   run,
   start,
   startSpiped,
   type TestAddress,
 } from "../support/programs.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { digestOf, RandomSource, readAll, send, startDigester, startEcho } from "../support/servers.ts";
 
 interface Pair {
   readonly name: string;
   readonly client: "spiped" | "spipe";
-  readonly clientMaker: Maker;
-  readonly serverMaker: Maker;
+  readonly clientMaker: Implementation;
+  readonly serverMaker: Implementation;
 }
 
 const PAIRS: readonly Pair[] = [
-  { name: "our spiped -e, its spiped -d", client: "spiped", clientMaker: "ours", serverMaker: "c" },
-  { name: "its spiped -e, our spiped -d", client: "spiped", clientMaker: "c", serverMaker: "ours" },
-  { name: "our spipe, its spiped -d", client: "spipe", clientMaker: "ours", serverMaker: "c" },
-  { name: "its spipe, our spiped -d", client: "spipe", clientMaker: "c", serverMaker: "ours" },
+  { name: "our spiped -e, Tarsnap's spiped -d", client: "spiped", clientMaker: "ours", serverMaker: "c" },
+  { name: "Tarsnap's spiped -e, our spiped -d", client: "spiped", clientMaker: "c", serverMaker: "ours" },
+  { name: "our spipe, Tarsnap's spiped -d", client: "spipe", clientMaker: "ours", serverMaker: "c" },
+  { name: "Tarsnap's spipe, our spiped -d", client: "spipe", clientMaker: "c", serverMaker: "ours" },
 ];
 const FAMILIES: readonly Family[] = ["IPv4", "IPv6", "UNIX"];
 
@@ -56,7 +56,7 @@ const cells = PAIRS.flatMap((pair) =>
 );
 const options = (option: string | undefined) => (option === undefined ? [] : [option]);
 
-/** What a client saw: the answer, or how it was refused. */
+/** Returns what a client received: the answer, or an empty string if the connection failed. */
 async function throughDaemon(source: TestAddress, data: Buffer): Promise<string> {
   const socket = await connectTo(source);
   socket.end(data);
@@ -66,7 +66,7 @@ async function throughDaemon(source: TestAddress, data: Buffer): Promise<string>
   );
 }
 
-describeWith("spiped", "spipe")("each pairing with the original", () => {
+describeIfInstalled("spiped", "spipe")("each pairing with Tarsnap's programs", () => {
   const table = new Map<string, string>();
 
   afterAll(() => {
@@ -76,10 +76,10 @@ describeWith("spiped", "spipe")("each pairing with the original", () => {
         const results = FAMILIES.map((family) =>
           (table.get(`${name} ${family} ${mode.name}`) ?? "FAILED").padEnd(8),
         );
-        return `${name.padEnd(32)}${mode.name.padEnd(24)}${results.join("")}`;
+        return `${name.padEnd(36)}${mode.name.padEnd(24)}${results.join("")}`;
       }),
     );
-    console.log(["".padEnd(56) + columns, ...rows].join("\n"));
+    console.log(["".padEnd(60) + columns, ...rows].join("\n"));
   });
 
   it.each(cells)("$pair.name over $family, $mode.name", async ({ pair, family, mode }) => {
@@ -96,7 +96,7 @@ describeWith("spiped", "spipe")("each pairing with the original", () => {
       await startSpiped(pair.clientMaker, "-e", source, middle, clientKey, ...options(mode.client));
       answer = await throughDaemon(source, data);
     } else {
-      // The original's threads race when it is rejected: SIGPIPE may kill it, its message may be damaged, and it may hang.
+      // When rejected, Tarsnap's spipe has a thread race: SIGPIPE may kill it, it may garble its message, or hang.
       const limit = mode.refused && pair.clientMaker === "c" ? ["timeout", "-s", "KILL", "10"] : [];
       const command = [...limit, ...commandOf(pair.clientMaker, "spipe"), "-t", middle.text, "-k", clientKey];
       const result = await run([...command, ...options(mode.client)], data);
@@ -122,25 +122,25 @@ describeWith("spiped", "spipe")("each pairing with the original", () => {
   });
 });
 
-describeWith("spiped", "spipe").each(PAIRS)("$name", (pair) => {
-  /** The address to connect to, with the whole pairing behind it and an echo at its end. */
+describeIfInstalled("spiped", "spipe").each(PAIRS)("$name", (pair) => {
+  /** Starts the pair in front of `target`; returns the addresses of both programs. */
   async function startPair(
     target: TestAddress,
-  ): Promise<{ entrance: TestAddress; key: string; middle: TestAddress }> {
+  ): Promise<{ front: TestAddress; key: string; middle: TestAddress }> {
     const key = keyFile();
     const middle = await freeAddress();
     await startSpiped(pair.serverMaker, "-d", middle, target, key);
-    const entrance = await freeAddress();
-    if (pair.client === "spiped") await startSpiped(pair.clientMaker, "-e", entrance, middle, key);
-    return { entrance, key, middle };
+    const front = await freeAddress();
+    if (pair.client === "spiped") await startSpiped(pair.clientMaker, "-e", front, middle, key);
+    return { front, key, middle };
   }
 
-  /** Sends a source through; returns the digests of what came back. */
+  /** Sends the source through the pair to an echo server; returns the digest of the data received. */
   async function roundTrip(source: RandomSource) {
     const echo = await startEcho();
-    const { entrance, key, middle } = await startPair(echo.address);
+    const { front, key, middle } = await startPair(echo.address);
     if (pair.client === "spiped") {
-      const socket = await connectTo(entrance);
+      const socket = await connectTo(front);
       const [received] = await Promise.all([digestOf(socket), send(socket, source)]);
       return received;
     }

@@ -1,4 +1,4 @@
-/** The portable engine in the programs: it is what they use where WebAssembly is switched off. */
+/** The portable engine in the programs, which use it if WebAssembly is disabled. */
 import { randomBytes } from "node:crypto";
 import { expect, it } from "vitest";
 import {
@@ -11,7 +11,7 @@ import {
   startSpiped,
   untilListening,
 } from "../support/programs.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { startEcho } from "../support/servers.ts";
 
 const withoutWebAssembly = (program: Program) => {
@@ -19,8 +19,8 @@ const withoutWebAssembly = (program: Program) => {
   return [node, "--jitless", file!];
 };
 
-describeWith("spiped", "spipe")("without WebAssembly", () => {
-  it("spipe speaks to the original's daemon", async () => {
+describeIfInstalled("spiped", "spipe")("without WebAssembly", () => {
+  it("spipe connects to Tarsnap's daemon", async () => {
     const key = keyFile();
     const echo = await startEcho();
     const wire = await freeAddress();
@@ -31,7 +31,7 @@ describeWith("spiped", "spipe")("without WebAssembly", () => {
     expect(stdout.equals(data)).toBe(true);
   });
 
-  it("spiped serves the original's client", async () => {
+  it("spiped serves Tarsnap's client", async () => {
     const key = keyFile();
     const echo = await startEcho();
     const wire = await freeAddress();

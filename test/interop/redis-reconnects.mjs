@@ -1,4 +1,4 @@
-/** Has redis close the connection of an ioredis client, which has to come back by itself. */
+/** Makes redis close the connection of an ioredis client, which must reconnect by itself. */
 import { strictEqual } from "node:assert";
 import { once } from "node:events";
 import { Redis } from "ioredis";

@@ -1,9 +1,9 @@
-/** The README's walk-throughs for many keys and many tunnels, followed to the letter with the original's clients. */
+/** The README's walk-throughs for many keys and many tunnels, run verbatim with Tarsnap's clients. */
 import { expect, it } from "vitest";
-import { onOwnMachine, recipe } from "../support/recipes.ts";
-import { describeWith } from "../support/requirements.ts";
+import { inNamespace, recipe } from "../support/recipes.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 
-describeWith(
+describeIfInstalled(
   "root",
   "unshare",
   "ip",
@@ -13,24 +13,24 @@ describeWith(
   "spiped",
   "spipe",
 )("the README", () => {
-  it("changes a key under a steady load of the original's clients, and no connection fails", {
+  it("changes a key under a steady load from Tarsnap's clients, and no connection fails", {
     timeout: 60_000,
   }, async () => {
-    const output = await onOwnMachine(`
+    const output = await inNamespace(`
       socat TCP-LISTEN:25,fork,reuseaddr,backlog=100 EXEC:cat &
       ${recipe("keyring")}
       listening 25
       cp keys/alice.key current; cp current old
       client() {
         while ! test -e stop; do
-          # The client's key is replaced at once, between two of its connections.
+          # The client's key file is replaced atomically, between two connections.
           test "$(echo hello $1 | /usr/bin/spipe -t '[127.0.0.1]:8025' -k current)" = "hello $1" && echo $1 >> served || echo failed $1 >> failures
         done
       }
-      # A plain daemon of the original's holds one connection through it all.
+      # Tarsnap's spiped -e holds one connection throughout.
       /usr/bin/spiped -e -s '[127.0.0.1]:2525' -t '[127.0.0.1]:8025' -k keys/bob.key -p bob.pid
       (sleep 4; echo end) | socat -t 5 - TCP:127.0.0.1:2525 > held & held=$!
-      # And one of alice's is open with the old key.
+      # And one connection of alice's is open with the old key.
       mkfifo input; sleep 1000 > input &
       (/usr/bin/spipe -t '[127.0.0.1]:8025' -k old < input > output || touch ended) &
       clients=""
@@ -57,7 +57,7 @@ describeWith(
   });
 
   it("runs two tunnels from a file", async () => {
-    const output = await onOwnMachine(`
+    const output = await inNamespace(`
       mkdir keys; cp spiped.key keys/alice.key; cp spiped.key redis.key
       cat > spiped.toml <<'END'
 ${recipe("config")}
@@ -78,7 +78,7 @@ END
 
   it("shows metrics", async () => {
     const [daemon, ...questions] = recipe("metrics").trim().split("\n");
-    const output = await onOwnMachine(`
+    const output = await inNamespace(`
       ${daemon}
       ${questions.join("\n")}
       echo all done

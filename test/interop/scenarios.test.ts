@@ -1,10 +1,10 @@
 /**
- * A day in the life of the original: the things its own users do with a pair of daemons, done with daemons that really
- * go into the background, and with either program on either side.
+ * Typical use of a pair of daemons, with daemons that really go into the background, and with either implementation on
+ * either side.
  */
 import { expect, it } from "vitest";
-import { onOwnMachine } from "../support/recipes.ts";
-import { describeWith } from "../support/requirements.ts";
+import { inNamespace } from "../support/recipes.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 
 const IPV4 = ["[127.0.0.1]:8001", "[127.0.0.1]:8002", "[127.0.0.1]:8003"];
 const IPV6 = ["[::1]:8001", "[::1]:8002", "[::1]:8003"];
@@ -16,7 +16,7 @@ const CASES = [
   { encrypting: "/usr/bin/spiped", decrypting: "./spiped", sockets: IPV4, over: "IPv4" },
 ];
 
-describeWith(
+describeIfInstalled(
   "root",
   "unshare",
   "ip",
@@ -30,7 +30,7 @@ describeWith(
     "$encrypting -e to $decrypting -d over $over",
     { timeout: 30_000 },
     async ({ encrypting, decrypting, sockets: [source, middle, target] }) => {
-      const output = await onOwnMachine(`
+      const output = await inNamespace(`
       place() { case $1 in /*) echo "UNIX-$2:$1";; "[:"*) echo "TCP6-$2:$1";; *) echo "TCP-$2:$1" | tr -d [];; esac; }
       bind() { case $1 in /*) place $1 LISTEN;; "[:"*) echo "TCP6-LISTEN:\${1##*:},bind=[::1],reuseaddr";; *) echo "TCP-LISTEN:\${1##*:},bind=127.0.0.1,reuseaddr";; esac; }
       ${encrypting} -e -s "${source}" -t "${middle}" -k spiped.key -o 1 -p e.pid

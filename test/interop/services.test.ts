@@ -1,10 +1,10 @@
-/** The README's recipes, followed to the letter in front of the real services. */
+/** The README's recipes, run verbatim in front of the real services. */
 import { resolve } from "node:path";
 import { expect, it } from "vitest";
-import { onOwnMachine, recipe } from "../support/recipes.ts";
-import { describeWith } from "../support/requirements.ts";
+import { inNamespace, recipe } from "../support/recipes.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 
-describeWith(
+describeIfInstalled(
   "root",
   "unshare",
   "ip",
@@ -15,7 +15,7 @@ describeWith(
   "ssh-keygen",
 )("sshd", () => {
   it("is reached through spipe: a command, 64 MiB, 20 sessions at once", { timeout: 120_000 }, async () => {
-    const output = await onOwnMachine(`
+    const output = await inNamespace(`
       mkdir -p /run/sshd .ssh
       ssh-keygen -q -t ed25519 -N '' -f host_key
       ssh-keygen -q -t ed25519 -N '' -f .ssh/id_ed25519
@@ -63,7 +63,7 @@ cat"
   });
 });
 
-/** Shell that starts a postfix which puts mail for you@example.org into mail/box, and one that waits for it. */
+/** Shell code that starts a postfix that delivers mail for you@example.org to mail/box. */
 const START_POSTFIX = `mkdir -p etc queue data mail; chmod 755 . ; chown postfix data; chown nobody mail
       cat > etc/main.cf <<END
 compatibility_level = 3.6
@@ -100,13 +100,14 @@ END
       postfix -c $PWD/etc start || { cat mail.log; exit 1; }
       listening 25
 `;
+/** Shell code that waits for the mail and writes its body to `delivered`. */
 const DELIVERED = `
       until test -s mail/box; do sleep 0.05; done
       sleep 0.2
       sed '1,/^$/d' mail/box | sed '/^$/d' > delivered
 `;
 
-describeWith(
+describeIfInstalled(
   "root",
   "unshare",
   "ip",
@@ -114,8 +115,8 @@ describeWith(
   "postfix",
   "swaks",
 )("postfix", () => {
-  it("gets mail through an -e/-d pair, byte for byte", { timeout: 60_000 }, async () => {
-    const output = await onOwnMachine(`
+  it("receives mail through an -e/-d pair, byte for byte", { timeout: 60_000 }, async () => {
+    const output = await inNamespace(`
       ${START_POSTFIX}
       ${recipe("smtp-server")}
       ${recipe("smtp-client")}
@@ -129,10 +130,10 @@ describeWith(
     expect(output).toMatch(/all done\n$/);
   });
 
-  it("gets mail from nodemailer through the library and the original's daemon", {
+  it("receives mail from nodemailer through the library and Tarsnap's daemon", {
     timeout: 60_000,
   }, async () => {
-    const output = await onOwnMachine(
+    const output = await inNamespace(
       `
       ${START_POSTFIX}
       ${recipe("smtp-server")}
@@ -150,7 +151,7 @@ describeWith(
   });
 });
 
-describeWith(
+describeIfInstalled(
   "root",
   "unshare",
   "ip",
@@ -160,7 +161,7 @@ describeWith(
   "redis-benchmark",
 )("redis", () => {
   it("is reached over TCP and over UNIX sockets", { timeout: 60_000 }, async () => {
-    const output = await onOwnMachine(`
+    const output = await inNamespace(`
       redis-server --port 6379 --bind 127.0.0.1 --unixsocket $PWD/redis.sock --daemonize yes --save '' --dir $PWD > redis.log
       listening 6379
       ${recipe("redis-server")}
@@ -179,10 +180,10 @@ describeWith(
     expect(output).toMatch(/all done\n$/);
   });
 
-  it("answers ioredis through the library and the original's daemon, over lost connections too", {
+  it("answers ioredis through the library and Tarsnap's daemon, also after a lost connection", {
     timeout: 60_000,
   }, async () => {
-    const output = await onOwnMachine(
+    const output = await inNamespace(
       `
       redis-server --port 6379 --bind 127.0.0.1 --daemonize yes --save '' --dir $PWD > redis.log
       listening 6379

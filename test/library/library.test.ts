@@ -1,4 +1,4 @@
-/** The library against the original's programs, and against itself where the original can't go wrong on demand. */
+/** The library against Tarsnap's programs, and against itself for failures that those can't produce on demand. */
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -32,7 +32,7 @@ import {
   temporaryDirectory,
   until,
 } from "../support/programs.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import {
   digestOf,
   exchange,
@@ -44,7 +44,7 @@ import {
   startEcho,
 } from "../support/servers.ts";
 
-/** Connects, and destroys the socket with the test. */
+/** Connects; the socket is destroyed at the end of the test. */
 async function open(options: ConnectOptions): Promise<SpipedSocket> {
   const socket = await connect(options);
   cleanUp(() => void socket.destroy());
@@ -66,7 +66,7 @@ async function listen(server: SpipedServer): Promise<number> {
   return (server.address() as { port: number }).port;
 }
 
-describeWith("spiped")("connect() to the original's spiped -d", () => {
+describeIfInstalled("spiped")("connect() to Tarsnap's spiped -d", () => {
   it.each(["IPv4", "IPv6", "UNIX"] as const)("moves 16 MiB each way over %s", async (family) => {
     const echo = await startEcho(family);
     const wire = await freeAddress(family);
@@ -78,7 +78,7 @@ describeWith("spiped")("connect() to the original's spiped -d", () => {
     expect(received).toEqual({ sha256: source.digest(), length: 16 << 20 });
   });
 
-  it("half-closes first and still receives", async () => {
+  it("receives after it has half-closed", async () => {
     const digester = await startDigester();
     const wire = await freeAddress();
     const key = keyFile();
@@ -88,7 +88,7 @@ describeWith("spiped")("connect() to the original's spiped -d", () => {
     expect(String(await readAll(socket))).toBe(createHash("sha256").update("the question").digest("hex"));
   });
 
-  it("is half-closed first and still sends", async () => {
+  it("sends after the peer has half-closed", async () => {
     let received: Promise<Buffer> | undefined;
     const target = await serve((socket) => {
       socket.end("all I have to say");
@@ -106,7 +106,7 @@ describeWith("spiped")("connect() to the original's spiped -d", () => {
     expect(String(await received)).toBe("but I have more");
   });
 
-  it("closes with its peer if it does not allow half-open", async () => {
+  it("closes when the peer ends if allowHalfOpen is false", async () => {
     const target = await serve((socket) => socket.end("bye"));
     const wire = await freeAddress();
     const key = keyFile();
@@ -117,7 +117,7 @@ describeWith("spiped")("connect() to the original's spiped -d", () => {
     expect(socket.errored).toBe(null);
   });
 
-  it("is told that the server has another key", async () => {
+  it("rejects with ERR_SPIPED_HANDSHAKE_EOF if the server has another key", async () => {
     const wire = await freeAddress();
     await startSpiped("c", "-d", wire, await freeAddress(), keyFile());
     await expect(connect({ ...wire.connect, key: await loadKey(keyFile()) })).rejects.toMatchObject({
@@ -126,7 +126,7 @@ describeWith("spiped")("connect() to the original's spiped -d", () => {
     });
   });
 
-  it("looks names up", async () => {
+  it("resolves host names", async () => {
     const echo = await startEcho();
     const wire = await freeAddress();
     const key = keyFile();
@@ -138,8 +138,8 @@ describeWith("spiped")("connect() to the original's spiped -d", () => {
   });
 });
 
-describeWith("spiped", "spipe")("createServer() for the original's clients", () => {
-  it("serves the original's spipe", async () => {
+describeIfInstalled("spiped", "spipe")("createServer() with Tarsnap's clients", () => {
+  it("serves Tarsnap's spipe", async () => {
     const key = keyFile();
     const server = createServer({ key: await loadKey(key) }, (socket) => socket.pipe(socket));
     const port = await listen(server);
@@ -152,7 +152,7 @@ describeWith("spiped", "spipe")("createServer() for the original's clients", () 
     expect(stdout.equals(big)).toBe(true);
   });
 
-  it("serves the original's spiped -e, over a UNIX socket too", async () => {
+  it("serves Tarsnap's spiped -e over a UNIX socket", async () => {
     const key = keyFile();
     const wire = await freeAddress("UNIX");
     const server = createServer({ key: await loadKey(key) }, (socket) => socket.pipe(socket));
@@ -163,7 +163,7 @@ describeWith("spiped", "spipe")("createServer() for the original's clients", () 
     expect((await exchange(plain, "hello")).toString()).toBe("hello");
   });
 
-  it("knows whose key a client holds, from a directory that may change", async () => {
+  it("reports which key of a directory a client has, and rejects a key that was removed", async () => {
     const directory = temporaryDirectory();
     for (const name of ["alice.key", "alice.2027.key", "bob.key"])
       writeFileSync(join(directory, name), randomBytes(32), { mode: 0o600 });
@@ -190,7 +190,7 @@ describeWith("spiped", "spipe")("createServer() for the original's clients", () 
     expect(() => createServer({})).toThrow(TypeError);
   });
 
-  it("refuses a key that has expired, and closes what it opened before", async () => {
+  it("rejects an expired key, and closes the connections that it opened before it expired", async () => {
     const secret = Secret.fromKeyFile(randomBytes(32));
     const key = { name: "alice", secret, expires: new Date(Date.now() + 1000) };
     const errors: unknown[] = [];
@@ -210,7 +210,7 @@ describeWith("spiped", "spipe")("createServer() for the original's clients", () 
     expect((await refused)[0]).toMatchObject({ code: "ERR_SPIPED_KEY_EXPIRED" });
   });
 
-  it("tells who was refused and why, and the client nothing", async () => {
+  it("emits an event with the error and the address of a rejected client", async () => {
     const server = createServer({ key: await loadKey(keyFile()) });
     const port = await listen(server);
     const refused = once(server, "refused");
@@ -225,7 +225,7 @@ describeWith("spiped", "spipe")("createServer() for the original's clients", () 
 describe("connect()", () => {
   const key = Secret.fromKeyFile(Buffer.from("a key for tests"));
 
-  it("rejects with the system's refusal as the cause", async () => {
+  it("rejects with the system error as the cause", async () => {
     const port = await freePort();
     await expect(connect({ host: "127.0.0.1", port, key })).rejects.toMatchObject({
       code: "ERR_SPIPED_CONNECT",
@@ -233,7 +233,7 @@ describe("connect()", () => {
     });
   });
 
-  it("gives up on a server that says nothing, after the timeout", async () => {
+  it("rejects after the timeout if the server sends nothing", async () => {
     const silent = await serve(() => {});
     await expect(connect({ ...silent.address.connect, key, timeout: 50 })).rejects.toMatchObject({
       code: "ERR_SPIPED_HANDSHAKE_TIMEOUT",
@@ -243,7 +243,7 @@ describe("connect()", () => {
     );
   });
 
-  it("gives up when its signal says so, with the signal's reason", async () => {
+  it("rejects with the signal's reason when the signal aborts", async () => {
     const silent = await serve(() => {});
     const reason = new Error("changed my mind");
     const controller = new AbortController();
@@ -260,7 +260,7 @@ describe("connect()", () => {
     [{}, "port"],
     [{ port: 1, weak: true, requireForwardSecrecy: true }, "exclude"],
     [{ host: "127.0.0.1", port: 1, localAddress: "nowhere" }, "nowhere"],
-  ])("refuses %j", async (options, named) => {
+  ])("rejects the options %j", async (options, named) => {
     const error = await connect({ ...options, key }).catch((error) => error);
     expect(error).toBeInstanceOf(TypeError);
     expect(error.message).toContain(named);
@@ -270,7 +270,7 @@ describe("connect()", () => {
 describe("a connection", () => {
   const key = Secret.fromKeyFile(Buffer.from("a key for tests"));
 
-  /** A connected pair, client first. */
+  /** Returns a connected pair, client first. */
   async function pair(): Promise<[SpipedSocket, SpipedSocket]> {
     const server = createServer({ key });
     const accepted = once(server, "connection") as Promise<[SpipedSocket]>;
@@ -290,7 +290,7 @@ describe("a connection", () => {
     expect((await digestOf(server)).sha256).toBe(hash.digest("hex"));
   });
 
-  it("stops its writer while the peer does not read, and goes on when it does", async () => {
+  it("stops its writer while the peer does not read, and resumes when it does", async () => {
     const [client, server] = await pair();
     const chunk = randomBytes(65_536);
     let written = 0;
@@ -312,7 +312,7 @@ describe("a connection", () => {
     expect((await all).length).toBe(written);
   });
 
-  it("reports a peer that vanishes as an error, once", async () => {
+  it("reports a reset by the peer as one error", async () => {
     const [client, server] = await pair();
     const errors: Error[] = [];
     client.on("error", (error) => errors.push(error));
@@ -324,12 +324,12 @@ describe("a connection", () => {
     expect(errors[0]).toMatchObject({ code: "ECONNRESET" });
   });
 
-  it("reports a stream that is cut inside a packet", async () => {
+  it("reports a stream that is truncated inside a packet", async () => {
     const server = createServer({ key });
     const received: Buffer[] = [];
     const port = await listen(server);
     server.on("connection", (socket) => socket.end(Buffer.alloc(3000)));
-    // A stranger in the middle who passes the handshake and 1,500 bytes of packets on, then closes in order.
+    // A proxy without the key that forwards the handshake and 1,500 bytes of packets, then closes cleanly.
     const middle = createNetServer((client) => {
       const upstream = connectNet(port, "127.0.0.1");
       client.pipe(upstream);
@@ -350,7 +350,7 @@ describe("a connection", () => {
     expect(Buffer.concat(received).length).toBe(1024);
   });
 
-  it("can be destroyed at any moment without a word", async () => {
+  it("can be destroyed at any moment without an error", async () => {
     for (const disturb of [
       (socket: SpipedSocket) => socket.destroy(),
       (socket: SpipedSocket) => socket.end().destroy(),
@@ -372,7 +372,7 @@ describe("a connection", () => {
     }
   });
 
-  it("shows no key when it is printed", async () => {
+  it("shows no key when it is inspected or serialized", async () => {
     const [client] = await pair();
     const secret = createHash("sha256").update("a key for tests").digest();
     for (const text of [
@@ -395,7 +395,7 @@ describe("a connection", () => {
 });
 
 describe("httpAgent()", () => {
-  it("sends requests through one connection if it is kept alive", async () => {
+  it("sends all requests over one connection with keepAlive", async () => {
     const key = Secret.fromKeyFile(Buffer.from("a key for tests"));
     const web = createHttpServer((request, response) => response.end(`you want ${request.url}`));
     const server = createServer({ key }, (socket) => web.emit("connection", socket));
@@ -439,7 +439,7 @@ describe("the built package", () => {
     );
   });
 
-  it("has two sides whose errors have the same code", async () => {
+  it("rejects with an error that has a name and a code", async () => {
     const code = `
       import { connect, Secret } from "spiped";
       connect({ host: "127.0.0.1", port: 1, key: Secret.fromKeyFile(Buffer.from("x")) }).catch((e) => console.log(e.name, e.code));`;
@@ -447,7 +447,7 @@ describe("the built package", () => {
     expect(stdout.toString().trim()).toBe("ConnectError ERR_SPIPED_CONNECT");
   });
 
-  it("names files that exist", () => {
+  it("lists only existing files in package.json", () => {
     const manifest = JSON.parse(readFileSync("package.json", "utf8"));
     for (const file of [
       ...manifest.man,
@@ -460,8 +460,8 @@ describe("the built package", () => {
   });
 });
 
-describe("a stream that is given up", () => {
-  it("while its end is being sent is closed all the same, and so is its server", async () => {
+describe("a stream that is destroyed", () => {
+  it("while its end is being sent is closed, and so is its server", async () => {
     const key = Secret.fromKeyFile(Buffer.from("x"));
     const server = createServer({ key }, (socket) => {
       socket.once("data", () => {
@@ -485,9 +485,9 @@ describe("a stream that is given up", () => {
   });
 });
 
-describe("what makes no sense", () => {
+describe("invalid options and addresses", () => {
   it.each([undefined, "a string", Buffer.from("a buffer"), {}])(
-    "is refused at once: %s as a key",
+    "are rejected with a TypeError: %s as a key",
     async (key) => {
       const wrong = key as unknown as Secret;
       await expect(connect({ port: 1, key: wrong })).rejects.toThrow(TypeError);
@@ -497,14 +497,14 @@ describe("what makes no sense", () => {
     },
   );
 
-  it("is a server that skips Diffie-Hellman and requires it of its clients", () => {
+  it("are rejected: a server that skips Diffie-Hellman and requires it of its clients", () => {
     const key = Secret.fromKeyFile(Buffer.from("a key for tests"));
     expect(() => createServer({ key, weak: true, requireForwardSecrecy: true })).toThrow(
       new TypeError("weak and requireForwardSecrecy exclude each other"),
     );
   });
 
-  it("is refused at once: other wrong options", async () => {
+  it("are rejected: a wrong timeout and a port that is not in an object", async () => {
     const key = Secret.fromKeyFile(Buffer.from("x"));
     for (const timeout of ["x", 0, -1, Number.NaN]) {
       await expect(connect({ port: 1, key, timeout: timeout as number })).rejects.toThrow("timeout must be");
@@ -512,17 +512,17 @@ describe("what makes no sense", () => {
     await expect(createServer({ key }).listen(0 as unknown as { port: number })).rejects.toThrow("{ port }");
   });
 
-  it("is told with the address that was tried", async () => {
+  it("are reported with the address that was tried", async () => {
     const key = Secret.fromKeyFile(Buffer.from("x"));
     const port = await freePort();
     await expect(connect({ host: "127.0.0.1", port, key })).rejects.toThrow(`127.0.0.1:${port}`);
   });
 });
 
-describeWith("spiped")("a stream in an `await using` declaration", () => {
+describeIfInstalled("spiped")("a stream in an `await using` declaration", () => {
   const sizes = [5, 4 << 20];
 
-  it.each(sizes)("delivers what was written, %i bytes, and ends in order", async (size) => {
+  it.each(sizes)("delivers the %i bytes written and ends cleanly", async (size) => {
     const digester = await startDigester();
     const wire = await freeAddress();
     const key = keyFile();
@@ -540,7 +540,7 @@ describeWith("spiped")("a stream in an `await using` declaration", () => {
     expect(digester.digests).toEqual([{ sha256, length: size }]);
   });
 
-  it("does not wait for ever for a peer that does not end, and discards what that one sends", async () => {
+  it("does not wait forever for a peer that does not end, and discards what the peer sends", async () => {
     const seen: string[] = [];
     const target = await serve((socket) => {
       socket.on("data", (chunk) => seen.push(String(chunk)));
@@ -557,7 +557,7 @@ describeWith("spiped")("a stream in an `await using` declaration", () => {
     expect(seen).toEqual(["data", "end"]);
   });
 
-  it("throws if what was written can't be delivered", async () => {
+  it("throws if the data written can't be delivered", async () => {
     const target = await serve((socket) => void socket.once("data", () => socket.resetAndDestroy()));
     const wire = await freeAddress();
     const key = keyFile();
@@ -570,8 +570,8 @@ describeWith("spiped")("a stream in an `await using` declaration", () => {
   });
 });
 
-describeWith("spiped")("a stream whose peer resets it behind data", () => {
-  it("gives all the data before it fails, also to a reader that answers what it reads", async () => {
+describeIfInstalled("spiped")("a stream that the peer resets after data", () => {
+  it("delivers all the data before it fails, also to a reader that writes after each chunk", async () => {
     const target = await serve((socket) => {
       socket.write(Buffer.alloc(200_000), async () => {
         await until(() => socket.bytesRead > 0);
@@ -586,7 +586,7 @@ describeWith("spiped")("a stream whose peer resets it behind data", () => {
     const read = async () => {
       for await (const chunk of socket) {
         length += chunk.length;
-        // Its first answer has the target reset the connection, while the reader still has the rest to read.
+        // The first write makes the target reset the connection while there is data left to read.
         await new Promise<void>((done) => void socket.write("seen", () => done()));
         await new Promise((later) => setTimeout(later, 20));
       }
@@ -597,7 +597,7 @@ describeWith("spiped")("a stream whose peer resets it behind data", () => {
   });
 
   it.each(["is read on", "is not read for a minute"])(
-    "never finishes what it has lost: it fails when it %s",
+    "fails the pipeline whose data was lost, when it %s",
     async (when) => {
       vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
       cleanUp(() => void vi.useRealTimers());
@@ -611,7 +611,7 @@ describeWith("spiped")("a stream whose peer resets it behind data", () => {
       const accepted: SpipedSocket[] = [];
       const server = createServer({ key }, (socket) => {
         accepted.push(socket);
-        // It has data to read, and nobody reads.
+        // Has received data that is not read.
         socket.pause().read(0);
       });
       await server.listen({ port: 0, host: "127.0.0.1" });

@@ -1,4 +1,4 @@
-/** Node warns of a leak from the eleventh listener for one event on; a correct program must not cause it. */
+/** Node warns of a leak at the eleventh listener for an event; correct use of the library must not cause it. */
 import { getEventListeners } from "node:events";
 import { expect, it } from "vitest";
 import { connect, createServer, loadKey, type SpipedSocket } from "../../src/index.ts";
@@ -7,7 +7,7 @@ import { serve } from "../support/servers.ts";
 
 const MANY = 30;
 
-/** Runs `action` and returns the warnings that Node emits meanwhile. */
+/** Runs `action` and returns the warnings that Node emits during it. */
 async function warningsOf(action: () => Promise<void>): Promise<string[]> {
   const warnings: string[] = [];
   const onWarning = ({ name, message }: Error) => void warnings.push(`${name}: ${message}`);
@@ -21,7 +21,7 @@ async function warningsOf(action: () => Promise<void>): Promise<string[]> {
   return warnings;
 }
 
-it("does not come of one signal for many connections", async () => {
+it("one signal for many connections causes no warning", async () => {
   const silent = await serve(() => {});
   const key = await loadKey(keyFile());
   const controller = new AbortController();
@@ -39,7 +39,7 @@ it("does not come of one signal for many connections", async () => {
   for (const { signal } of [controller, other]) expect(getEventListeners(signal, "abort")).toEqual([]);
 });
 
-it("does not come of setTimeout() again and again, nor of close()", async () => {
+it("repeated calls of setTimeout() and close() cause no warning", async () => {
   const key = await loadKey(keyFile());
   const accepted: SpipedSocket[] = [];
   const server = createServer({ key }, (socket) => void accepted.push(socket));

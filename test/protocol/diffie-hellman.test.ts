@@ -4,9 +4,9 @@ import {
   Exponent,
   groupObject,
   keyObjects,
+  type ModExpBackend,
   PRIME,
   VALUE_SIZE,
-  type Way,
 } from "../../src/protocol/diffie-hellman.ts";
 import { hex, modes, vectors } from "../vectors/vectors.ts";
 
@@ -14,7 +14,7 @@ const number = (bytes: Uint8Array) => BigInt(`0x${Buffer.from(bytes).toString("h
 const bytes = (n: bigint) => hex(n.toString(16).padStart(2 * VALUE_SIZE, "0"));
 const p = number(PRIME);
 
-/** Square and multiply: slow and plain, to compare with. */
+/** Square and multiply, as a simple reference. */
 function power(base: bigint, exponent: bigint): bigint {
   let result = 1n;
   for (let e = exponent, b = base; e > 0n; e >>= 1n, b = (b * b) % p) if (e & 1n) result = (result * b) % p;
@@ -27,7 +27,7 @@ describe("Diffie-Hellman over group 14", () => {
     expect(Buffer.from(PRIME).toString("hex")).toBe(vectors.group14_prime);
   });
 
-  it("gives the values of the vectors", () => {
+  it("computes the values of the vectors", () => {
     for (const [, { client, server, y_sc }] of modes) {
       if (client.private_x === null || server.private_x === null) continue;
       const own = new Exponent(hex(client.private_x));
@@ -37,7 +37,7 @@ describe("Diffie-Hellman over group 14", () => {
     }
   });
 
-  it("agrees with BigInt arithmetic, for the values that OpenSSL refuses too", () => {
+  it("agrees with BigInt arithmetic, also for values that OpenSSL rejects", () => {
     for (const low of [0, 1]) {
       const x = randomBytes(32);
       x[31] = (x[31]! & 0xfe) | low;
@@ -58,17 +58,17 @@ describe("Diffie-Hellman over group 14", () => {
     }
   });
 
-  it("reaches values that are no power of 2 through their negatives, where OpenSSL refuses them", () => {
-    // As OpenSSL does on Node 22, here on every version: such a value is no quadratic residue.
+  it("computes with the negatives of quadratic non-residues where OpenSSL rejects these", () => {
+    // Rejects quadratic non-residues on every Node version, as OpenSSL does on Node 22.
     const lenient = groupObject();
-    let refused = 0;
-    const strict: Way = (exponent) => {
+    let rejected = 0;
+    const strict: ModExpBackend = (exponent) => {
       const powers = lenient(exponent);
       return {
         ...powers,
         of(base) {
           if (power(number(base), (p - 1n) / 2n) !== 1n) {
-            refused += 1;
+            rejected += 1;
             throw new Error("invalid public key");
           }
           return powers.of(base);
@@ -83,10 +83,10 @@ describe("Diffie-Hellman over group 14", () => {
         expect(new Exponent(x, strict).sharedValue(bytes(peer))).toEqual(bytes(power(peer, exponentOf(x))));
       }
     }
-    expect(refused).toBe(2);
+    expect(rejected).toBe(2);
   });
 
-  it("gives the same result both ways", () => {
+  it("gives the same results with both backends", () => {
     const [group, keys] = [groupObject(), keyObjects()];
     for (let round = 0; round < 20; round += 1) {
       const x = randomBytes(32);

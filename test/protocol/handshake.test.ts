@@ -11,7 +11,7 @@ const secret = Secret.fromKeyFile(hex(vectors.key_file));
 const nonceClient = hex(vectors.nonce_client);
 const nonceServer = hex(vectors.nonce_server);
 
-/** Hands out the nonce, then the exponent, of a vector. */
+/** Returns a source of randomness that yields the nonce, then the exponent, of a vector. */
 const fixedRandom = (nonce: Uint8Array, party: PartyVector) => {
   const values = [nonce, hex(party.private_x ?? "")];
   return () => Uint8Array.from(values.shift()!);
@@ -22,8 +22,8 @@ const flat = (keys: SessionKeys) =>
     Buffer.from(k).toString("hex"),
   );
 
-/** Every way of cutting a handshake that is worth its time: whole, byte by byte, and once at each offset. */
-function cuttings(bytes: Uint8Array): Uint8Array[][] {
+/** Splits a handshake in several ways: whole, byte by byte, and once at each of some offsets. */
+function splits(bytes: Uint8Array): Uint8Array[][] {
   const whole = [bytes];
   const single = Array.from(bytes, (byte) => Uint8Array.of(byte));
   const halves = [1, 31, 32, 33, 287, 288, 319].map((at) => [bytes.subarray(0, at), bytes.subarray(at)]);
@@ -34,8 +34,8 @@ describe.each(modes)("the vectors of mode %s", (_name, mode) => {
   const clientSends = Buffer.concat([nonceClient, hex(mode.client.message_288)]);
   const serverSends = Buffer.concat([nonceServer, hex(mode.server.message_288)]);
 
-  it("are what a client sends and derives, however the server's bytes are cut", () => {
-    for (const chunks of cuttings(serverSends)) {
+  it("are what a client sends and derives, however the server's bytes are split", () => {
+    for (const chunks of splits(serverSends)) {
       const client = new ClientHandshake(secret, {
         weak: mode.client.weak,
         random: fixedRandom(nonceClient, mode.client),
@@ -53,8 +53,8 @@ describe.each(modes)("the vectors of mode %s", (_name, mode) => {
     }
   });
 
-  it("are what a server sends and derives, however the client's bytes are cut", () => {
-    for (const chunks of cuttings(clientSends)) {
+  it("are what a server sends and derives, however the client's bytes are split", () => {
+    for (const chunks of splits(clientSends)) {
       const server = new ServerHandshake([secret], {
         weak: mode.server.weak,
         random: fixedRandom(nonceServer, mode.server),
@@ -69,7 +69,7 @@ describe.each(modes)("the vectors of mode %s", (_name, mode) => {
   });
 });
 
-/** A message of a client that knows the key but chooses its value freely. */
+/** Returns the message of a client that has the key but chooses its public value freely. */
 function forgedMessage(server: ServerHandshake, y: Uint8Array): Uint8Array {
   const nonces = { client: nonceClient, server: server.nonce };
   return Buffer.concat([nonceClient, y, authenticateValue(secret, nonces, "client", y)]);
@@ -79,7 +79,7 @@ const value = (n: bigint) => hex(n.toString(16).padStart(512, "0"));
 const p = BigInt(`0x${Buffer.from(PRIME).toString("hex")}`);
 
 describe("a server", () => {
-  it("leaves what follows the handshake to the caller", () => {
+  it("does not consume bytes after the handshake", () => {
     const server = new ServerHandshake([secret]);
     const message = forgedMessage(server, value(4n));
     expect(server.receive(Buffer.concat([message, randomBytes(2000)])).consumed).toBe(HANDSHAKE_SIZE);
@@ -100,14 +100,14 @@ describe("a server", () => {
     ["p", p],
     ["p+1", p + 1n],
     ["2^2048-1", 2n ** 2048n - 1n],
-  ])("refuses a value of %s", (_name, y) => {
+  ])("rejects a value of %s", (_name, y) => {
     const server = new ServerHandshake([secret]);
     expect(() => server.receive(forgedMessage(server, value(y)))).toThrow(
       expect.objectContaining({ code: "ERR_SPIPED_HANDSHAKE_RANGE" }),
     );
   });
 
-  it("refuses only the value 1 when it requires forward secrecy", () => {
+  it("rejects only the value 1 when it requires forward secrecy", () => {
     for (const [y, refused] of [
       [0n, false],
       [1n, true],
@@ -121,7 +121,7 @@ describe("a server", () => {
     }
   });
 
-  it("refuses a message with any single bit flipped, whether in the value or in its tag", () => {
+  it("rejects a message with any single bit flipped, in the value or in its MAC", () => {
     for (let bit = 0; bit < 288 * 8; bit += 7) {
       const server = new ServerHandshake([secret]);
       const message = forgedMessage(server, value(4n));
@@ -130,13 +130,13 @@ describe("a server", () => {
     }
   });
 
-  it("does not answer before the client is verified", () => {
+  it("does not respond before the client is authenticated", () => {
     const server = new ServerHandshake([secret]);
     server.receive(nonceClient);
     expect(() => server.respond()).toThrow("not been verified");
   });
 
-  it("finds which of many keys a client holds", () => {
+  it("finds which of many keys a client has", () => {
     const others = Array.from({ length: 20 }, () => Secret.fromKeyFile(randomBytes(32)));
     const server = new ServerHandshake([...others, secret]);
     expect(server.receive(forgedMessage(server, value(4n))).verified).toBe(secret);
@@ -144,7 +144,7 @@ describe("a server", () => {
 });
 
 describe("a client", () => {
-  it("refuses a server with another key", () => {
+  it("is rejected by a server with another key", () => {
     const client = new ClientHandshake(secret);
     const server = new ServerHandshake([Secret.fromKeyFile(randomBytes(32))]);
     expect(() => server.receive(Buffer.concat([client.nonce, client.receive(server.nonce).send!]))).toThrow(
@@ -152,7 +152,7 @@ describe("a client", () => {
     );
   });
 
-  it("refuses its own message reflected", () => {
+  it("rejects its own message if that is reflected", () => {
     const client = new ClientHandshake(secret);
     const { send } = client.receive(client.nonce);
     expect(() => client.receive(send!)).toThrow(

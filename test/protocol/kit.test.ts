@@ -1,4 +1,4 @@
-/** The vector kit: every case whole and byte by byte, and on both engines where packets are concerned. */
+/** The vector kit: every case whole and byte by byte, and the packets on both engines. */
 import { describe, expect, it } from "vitest";
 import { createNativeEngine } from "../../src/protocol/engine/native.ts";
 import { portableEngine } from "../../src/protocol/engine/portable.ts";
@@ -28,8 +28,8 @@ const OUTCOMES: Record<string, string> = {
 
 type Handshake = (typeof handshakes)[number];
 
-/** Runs a side's handshake; returns what it sent and what came of it. */
-function shakeHands(vector: Handshake, chunks: readonly Uint8Array[]) {
+/** Runs one side of a handshake; returns the bytes sent, the outcome and the session keys. */
+function runHandshake(vector: Handshake, chunks: readonly Uint8Array[]) {
   const values = [hex(vector.nonce), hex(vector.private_x)];
   const secret = Secret.fromKeyFile(hex(vector.key_file));
   const options = {
@@ -75,9 +75,9 @@ describe("the kit's handshakes", () => {
   it.each(handshakes.map((vector) => [vector.name, vector] as const))("%s", (_name, vector) => {
     const { sends, outcome, session } = vector;
     for (const cut of [whole, single]) {
-      const result = shakeHands(vector, cut(hex(vector.receives)));
+      const result = runHandshake(vector, cut(hex(vector.receives)));
       expect(result).toMatchObject({ outcome, session });
-      // A side that refuses its peer may do so before it has sent all it would have.
+      // A side may reject its peer before it has sent everything.
       if (outcome === "session" || outcome === "incomplete") expect(result.sends).toBe(sends);
       else expect(sends.startsWith(result.sends)).toBe(true);
     }
@@ -114,7 +114,7 @@ describe("the kit's key files", () => {
   );
 });
 
-it("the kit has at least 120 cases, each with a name of its own", () => {
+it("the kit has at least 120 cases with unique names", () => {
   const names = [...handshakes, ...packets, ...keyFiles].map(({ name }) => name);
   expect(names.length).toBeGreaterThanOrEqual(120);
   expect(new Set(names).size).toBe(names.length);

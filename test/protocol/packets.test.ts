@@ -22,7 +22,7 @@ function seal(sealer: Sealer, data: Uint8Array): Buffer {
   return out;
 }
 
-/** Gives the stream to the opener in pieces; returns the data and what the end of the stream showed. */
+/** Passes the chunks to the opener; returns the data, and the failure or undefined at the end of the stream. */
 function open(opener: Opener, chunks: Iterable<Uint8Array>) {
   const data: Buffer[] = [];
   for (const chunk of chunks) {
@@ -36,7 +36,7 @@ function* cut(bytes: Uint8Array, size: number) {
   for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
 }
 
-/** The packet layer said once more, in the plainest way. */
+/** A simple reference implementation of the packet layer. */
 function plainSeal(keys: Keys, data: Uint8Array, first = 0n): Buffer {
   const packets: Buffer[] = [];
   for (const piece of cut(data, 1024)) {
@@ -83,7 +83,7 @@ describe.each(engines)("the $name engine", (engine) => {
   });
 
   it.each(["strong_c2s_pn0_length_0", "strong_c2s_pn0_length_1025"] as const)(
-    "refuses the vector %s",
+    "rejects the vector %s",
     (name) => {
       const [, strong] = modes.find(([mode]) => mode === "strong")!;
       const keys = { encrypt: hex(strong.E_C), mac: hex(strong.H_C) };
@@ -93,7 +93,7 @@ describe.each(engines)("the $name engine", (engine) => {
     },
   );
 
-  it("accepts every length from 1 to 1024, whatever the padding, and no other", () => {
+  it("accepts lengths from 1 to 1024 with any padding, and no others", () => {
     const keys = newKeys();
     for (const length of [0, 1, 2, 1023, 1024, 1025, 2 ** 16, 2 ** 31, 2 ** 32 - 1]) {
       const padded = randomBytes(1028);
@@ -104,7 +104,7 @@ describe.each(engines)("the $name engine", (engine) => {
     }
   });
 
-  it("refuses a packet with any single bit flipped, and delivers exactly what came before it", () => {
+  it("rejects a packet with any single bit flipped, and delivers exactly the data before it", () => {
     const keys = newKeys();
     const data = randomBytes(3000);
     const stream = seal(new Sealer(engine, keys), data);
@@ -118,7 +118,7 @@ describe.each(engines)("the $name engine", (engine) => {
     }
   });
 
-  it("gives the same result however the stream is cut, refused or not", () => {
+  it("gives the same result however the stream is split, whether it is valid or not", () => {
     const keys = newKeys();
     const data = randomBytes(150 * 1024);
     const stream = seal(new Sealer(engine, keys), data);
@@ -134,7 +134,7 @@ describe.each(engines)("the $name engine", (engine) => {
     }
   });
 
-  it("refuses packets that are replayed, reordered, left out, or its own", () => {
+  it("rejects packets that are replayed, reordered, preceded by a gap, or made with another MAC key", () => {
     const keys = newKeys();
     const [a, b, c] = [...cut(seal(new Sealer(engine, keys), randomBytes(3072)), PACKET_SIZE)] as [
       Buffer,
@@ -153,7 +153,7 @@ describe.each(engines)("the $name engine", (engine) => {
     expect(open(new Opener(engine, other), [a]).failure).toMatchObject({ packetNumber: 0n });
   });
 
-  it("takes an end inside a packet for a failure, at every offset", () => {
+  it("reports an end inside a packet as truncation, at every offset", () => {
     const keys = newKeys();
     const stream = seal(new Sealer(engine, keys), randomBytes(2000));
     for (let length = 0; length <= stream.length; length += length < 1000 ? 331 : 1) {
@@ -163,7 +163,7 @@ describe.each(engines)("the $name engine", (engine) => {
     }
   });
 
-  it("counts across 2^32 and 2^53, and stops before a number would be used twice", () => {
+  it("counts packets across 2^32 and 2^53, and throws before a number would be reused", () => {
     const keys = newKeys();
     for (const first of [2n ** 32n - 2n, 2n ** 32n - 64n, 2n ** 53n - 2n, 2n ** 63n - 1n, 2n ** 64n - 4n]) {
       const data = randomBytes(4 * 1024);
@@ -190,7 +190,7 @@ describe.each(engines)("the $name engine", (engine) => {
     expect(open(new Opener(engine, keys), [out.subarray(5)]).data).toEqual(data);
   });
 
-  it("keeps connections apart that take turns", () => {
+  it("keeps interleaved connections separate", () => {
     const sessions = Array.from({ length: 5 }, () => {
       const keys = newKeys();
       return { sealer: new Sealer(engine, keys), opener: new Opener(engine, keys) };
@@ -202,7 +202,7 @@ describe.each(engines)("the $name engine", (engine) => {
     }
   });
 
-  it("refuses to work once destroyed, or without room, and copies its keys", () => {
+  it("throws once destroyed or if the output is too small, and copies its keys", () => {
     const keys = newKeys();
     const sealer = new Sealer(engine, keys);
     const opener = new Opener(engine, keys);
@@ -220,7 +220,7 @@ describe.each(engines)("the $name engine", (engine) => {
 });
 
 describe("the two engines", () => {
-  it("give the bytes of plain node:crypto, for any sizes and packet numbers", () => {
+  it("produce the same bytes as the reference, for any sizes and packet numbers", () => {
     const number = fc.oneof(
       fc.bigInt(0n, 2n ** 63n),
       fc.constantFrom(0n, 2n ** 32n - 1n, 2n ** 32n, 2n ** 53n - 1n, 2n ** 53n),
@@ -251,8 +251,8 @@ describe("the two engines", () => {
   });
 });
 
-describe("the native engine's scratch", () => {
-  it("holds no key once a connection is over", () => {
+describe("the native engine's workspace", () => {
+  it("holds no key after destroy()", () => {
     const keys = newKeys();
     const sealer = new Sealer(native, keys);
     seal(sealer, randomBytes(64 * 1024));
@@ -266,7 +266,7 @@ describe("the native engine's scratch", () => {
 });
 
 describe.each(engines)("the $name engine", (engine) => {
-  it("takes more than a batch behind an unfinished packet", () => {
+  it("opens more than a batch after a partial packet", () => {
     const keys = newKeys();
     const data = randomBytes(200_000);
     const wire = seal(new Sealer(engine, keys), data);
@@ -276,7 +276,7 @@ describe.each(engines)("the $name engine", (engine) => {
     }
   });
 
-  it("keeps the keys of many connections apart", () => {
+  it("keeps the keys of many connections separate", () => {
     const pairs = Array.from({ length: 5 }, () => {
       const keys = newKeys();
       return { sealer: new Sealer(engine, keys), opener: new Opener(engine, keys) };
@@ -292,8 +292,8 @@ describe.each(engines)("the $name engine", (engine) => {
   });
 });
 
-describe("the kernel", () => {
-  it("is what its source assembles to", () => {
+describe("the WebAssembly kernel", () => {
+  it("matches its source", () => {
     execFileSync(process.execPath, ["scripts/build-kernel.mjs", "--check"], { stdio: "pipe" });
   });
 });

@@ -1,4 +1,4 @@
-/** The primitives beneath the protocol, held to their own standards, as the engines and the key schedule use them. */
+/** The cryptographic primitives, as the engines and the key schedule use them, against their standards' vectors. */
 import { createCipheriv, createHmac } from "node:crypto";
 import { hmac } from "@noble/hashes/hmac.js";
 import { sha256 } from "@noble/hashes/sha2.js";
@@ -61,14 +61,14 @@ describe("AES-256, SP 800-38A", () => {
   const plaintext =
     "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e5130c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710";
 
-  it("F.5.5, counter mode", () => {
+  it("matches vector F.5.5, counter mode", () => {
     const cipher = createCipheriv("aes-256-ctr", key, bytes("f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff"));
     expect(cipher.update(bytes(plaintext), undefined, "hex")).toBe(
       "601ec313775789a5b7a7f504bbf3d228f443e3ca4d62b59aca84e990cacaf5c52b0930daa23de94ce87017ba2d84988ddfc9c58db67aada613c2dd08457941a6",
     );
   });
 
-  it("counter mode is what both engines do to a packet, from block 0 on", () => {
+  it("in counter mode from block 0 is how both engines encrypt a packet", () => {
     const data = Buffer.alloc(1024, bytes(plaintext));
     const block = Buffer.alloc(16);
     block.writeBigUInt64BE(7n);
@@ -85,7 +85,7 @@ describe("AES-256, SP 800-38A", () => {
 });
 
 it("the group is number 14 of RFC 3526: 2^2048 - 2^1984 - 1 + 2^64 * (floor(2^1918 pi) + 124476)", () => {
-  // pi from Machin's formula, with more digits than it takes.
+  // pi from Machin's formula, with more digits than needed.
   const scale = 2n ** 2000n;
   const arctan = (inverse: bigint) => {
     let sum = 0n;

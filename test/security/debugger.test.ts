@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { otherLines } from "../support/log-lines.ts";
+import { withoutFailureLines } from "../support/log-lines.ts";
 import {
   cleanUp,
   commandOf,
@@ -25,7 +25,7 @@ const portOf = (address: TestAddress) => (address.connect as { port: number }).p
 const childrenOf = (pid: number) =>
   readFileSync(`/proc/${pid}/task/${pid}/children`, "latin1").trim().split(" ").filter(Boolean).map(Number);
 
-/** True if a process has SIGUSR1 blocked: it is so from before its first line on. */
+/** Returns true if a process has SIGUSR1 blocked, which it then is since before its first line of code. */
 function blocksSignal(pid: number): boolean {
   const [, mask] = /^SigBlk:\s+([\da-f]+)$/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))!;
   return (BigInt(`0x${mask}`) & (1n << 9n)) !== 0n;
@@ -33,7 +33,7 @@ function blocksSignal(pid: number): boolean {
 
 const canBlock = process.allowedNodeEnvironmentFlags.has("--disable-sigusr1");
 
-/** An encrypting daemon in front of a decrypting one, so that an exchange takes both through their event loops. */
+/** Starts an encrypting daemon in front of a decrypting one, so that an exchange runs the event loops of both. */
 async function startPair(...options: string[]) {
   const echo = await startEcho();
   const [plain, wire, key] = [await freeAddress(), await freeAddress(), keyFile()];
@@ -42,7 +42,7 @@ async function startPair(...options: string[]) {
   return { plain, wire, key, server, client };
 }
 
-/** Sends the signal many times while data passes. */
+/** Sends the signal repeatedly while data passes. */
 async function signalWhile(pids: readonly number[], pass: () => Promise<void>): Promise<void> {
   for (let i = 0; i < 20; i += 1) {
     for (const pid of pids) process.kill(pid, "SIGUSR1");
@@ -51,7 +51,7 @@ async function signalWhile(pids: readonly number[], pass: () => Promise<void>): 
 }
 
 describe("SIGUSR1", () => {
-  it("does nothing to a daemon in the foreground", async () => {
+  it("has no effect on a daemon in the foreground", async () => {
     const { plain, wire, server, client } = await startPair();
     await signalWhile([server.pid, client.pid], async () => {
       expect(String(await exchange(plain, "x"))).toBe("x");
@@ -61,7 +61,7 @@ describe("SIGUSR1", () => {
     expect(server.stderr() + client.stderr()).toBe("");
   });
 
-  it("does nothing to workers and the process above them", async () => {
+  it("has no effect on workers and the primary", async () => {
     const { plain, wire, server } = await startPair("--workers", "2");
     await until(() => childrenOf(server.pid).length === 2);
     expect(String(await exchange(plain, "x"))).toBe("x");
@@ -77,7 +77,7 @@ describe("SIGUSR1", () => {
     expect(server.stderr()).toBe("");
   });
 
-  it("does nothing to a daemon in the background", async () => {
+  it("has no effect on a daemon in the background", async () => {
     const echo = await startEcho();
     const source = await freeAddress();
     const pidFile = join(temporaryDirectory(), "pid");
@@ -89,10 +89,10 @@ describe("SIGUSR1", () => {
     await signalWhile([pid], async () => void (await exchange(source, "x").catch(() => {})));
     expect(listeningPorts(pid)).toEqual([portOf(source)]);
     expect(blocksSignal(pid)).toBe(canBlock);
-    expect(otherLines(parent.stderr())).toBe("");
+    expect(withoutFailureLines(parent.stderr())).toBe("");
   });
 
-  it("does nothing to spipe", async () => {
+  it("has no effect on spipe", async () => {
     const { wire, key } = await startPair();
     const spipe = start([...commandOf("ours", "spipe"), "-t", wire.text, "-k", key]);
     let echoed = 0;
@@ -109,7 +109,7 @@ describe("SIGUSR1", () => {
 });
 
 describe("the debugger", () => {
-  /** Starts both programs with a module that is loaded before them. */
+  /** Starts both programs with a module that Node loads before them. */
   async function startAfter(module: string, ...nodeOptions: string[]): Promise<Running[]> {
     const preload = join(temporaryDirectory(), "preload.cjs");
     writeFileSync(preload, module);
@@ -126,7 +126,7 @@ describe("the debugger", () => {
     return [daemon, spipe];
   }
 
-  it("is closed again if the signal came before the first line", async () => {
+  it("is closed again if the signal came before the program's first line", async () => {
     const running = await startAfter(`
       process.debugPort = 0;
       process.kill(process.pid, "SIGUSR1");
@@ -138,7 +138,7 @@ describe("the debugger", () => {
     }
   });
 
-  it("stays open for who asked for it with --inspect", async () => {
+  it("stays open with --inspect", async () => {
     const [daemon, spipe] = await startAfter("", "--inspect=127.0.0.1:0");
     await new Promise((passed) => setTimeout(passed, 1500));
     expect(listeningPorts(daemon!.pid)).toHaveLength(2);

@@ -1,4 +1,4 @@
-/** What root does, other users of the machine can't turn against it. */
+/** Actions of a daemon started as root that other local users must not be able to exploit. */
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import {
@@ -31,12 +31,12 @@ import {
   until,
   untilListening,
 } from "../support/programs.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { exchange, startEcho } from "../support/servers.ts";
 
 const SPIPED = commandOf("ours", "spiped");
 const NOBODY = 65534;
-/** A key that root and the user whose programs some tests run can read, and nobody else. */
+/** A key file that only root and nobody can read; some tests run programs as the user nobody. */
 const KEY = join(mkdtempSync(join(tmpdir(), "spiped-key-")), "key");
 beforeAll(() => {
   writeFileSync(KEY, randomBytes(32), { mode: 0o600 });
@@ -47,14 +47,14 @@ afterAll(() => rmSync(dirname(KEY), { recursive: true }));
 const serving = (source: string) => ["-e", "-s", source, "-t", "[127.0.0.1]:1", "-k", KEY];
 const addressOf = (path: string) => ({ text: path, connect: { path } });
 
-/** Runs spiped to its end; it must fail. */
+/** Runs spiped, which must exit with 1; returns its standard error. */
 const fails = async (...args: string[]) => {
   const { status, stderr } = await run([...SPIPED, ...args]);
   expect(status).toBe(1);
   return stderr;
 };
 
-/** A directory below a temporary one, which other users can enter. */
+/** Creates a directory below a temporary one that other users can enter. */
 function directoryOf(uid: number, mode = 0o755, parent = temporaryDirectory()): string {
   chmodSync(parent, statSync(parent).mode | 0o055);
   const directory = join(parent, "directory");
@@ -64,7 +64,7 @@ function directoryOf(uid: number, mode = 0o755, parent = temporaryDirectory()): 
   return directory;
 }
 
-/** Starts spiped in the background; returns its parent's exit status and, if it failed, what it printed. */
+/** Starts spiped in the background; returns the parent's exit status and standard error. */
 async function daemonize(args: readonly string[], pidFile: string, cwd = "/") {
   const parent = start([...SPIPED, ...args], { stdio: ["ignore", "pipe", "pipe"], cwd });
   const [status] = await once(parent.child, "exit");
@@ -75,7 +75,7 @@ async function daemonize(args: readonly string[], pidFile: string, cwd = "/") {
 
 const isRunning = (pid: number) => existsSync(`/proc/${pid}/status`);
 
-/** The daemon that a pid file names; it is ended with the test. */
+/** Returns the pid in a pid file; that daemon is killed at the end of the test. */
 function daemonOf(pidFile: string): number {
   const pid = Number(readFileSync(pidFile, "latin1"));
   cleanUp(() => {
@@ -84,10 +84,10 @@ function daemonOf(pidFile: string): number {
   return pid;
 }
 
-describeWith("root")("--socket-owner", () => {
+describeIfInstalled("root")("--socket-owner", () => {
   const isRoots = (path: string) => statSync(path).uid === 0;
 
-  it("never gives away a file that the directory's owner put in the socket's place", async () => {
+  it("does not change the owner of a file with which the directory's owner has replaced the socket", async () => {
     const victim = join(temporaryDirectory(), "victim");
     writeFileSync(victim, "root's");
     for (let i = 0; i < 6; i += 1) {
@@ -111,7 +111,7 @@ describeWith("root")("--socket-owner", () => {
     ["belongs to another user", () => directoryOf(NOBODY), /: DIR belongs to user 65534;/],
     ["its group can write to", () => directoryOf(0, 0o775), /: its group can write to DIR;/],
     ["everyone can write to", () => directoryOf(0, 0o777), /: everyone can write to DIR;/],
-  ])("is refused in a directory that %s", async (_which, make, reason) => {
+  ])("is rejected in a directory that %s", async (_which, make, reason) => {
     const directory = make();
     const path = join(directory, "socket");
     const stderr = await fails("-F", ...serving(path), "--socket-owner", "nobody");
@@ -125,7 +125,7 @@ describeWith("root")("--socket-owner", () => {
     ["root's", () => directoryOf(0)],
     ["root's with the sticky bit", () => directoryOf(0, 0o1777)],
     [
-      "that a link of root's leads to",
+      "behind a symbolic link of root's",
       () => {
         const directory = directoryOf(0);
         symlinkSync(directory, `${directory}.link`);
@@ -138,14 +138,14 @@ describeWith("root")("--socket-owner", () => {
     const daemon = start(args);
     await until(() => lstatSync(path, { throwIfNoEntry: false })?.uid === NOBODY);
     expect(statSync(path).mode & 0o777).toBe(0o600);
-    // What a killed daemon leaves, the next one replaces.
+    // The next daemon replaces the socket of a killed one.
     daemon.child.kill("SIGKILL");
     await daemon.ended;
     await untilListening(start(args), addressOf(path));
     await until(() => statSync(path).uid === NOBODY);
   });
 
-  it("is not changed by a reload once the socket's name can be replaced", async () => {
+  it("is not applied by a reload if other users can replace the socket", async () => {
     const directory = directoryOf(0);
     const path = join(directory, "socket");
     const config = join(temporaryDirectory(), "spiped.toml");
@@ -175,7 +175,7 @@ describeWith("root")("--socket-owner", () => {
   });
 });
 
-describeWith("root")("a UNIX socket of root's", () => {
+describeIfInstalled("root")("a UNIX socket of root's", () => {
   it("may be in another user's directory, but not below one", async () => {
     const directory = directoryOf(NOBODY);
     const inside = join(directory, "socket");
@@ -192,7 +192,7 @@ describeWith("root")("a UNIX socket of root's", () => {
     );
   });
 
-  it("is nobody else's business: another user may bind where he can write", async () => {
+  it("is subject to rules that do not apply to other users, who may bind wherever they can write", async () => {
     const directory = directoryOf(NOBODY);
     const inner = directoryOf(NOBODY, 0o775, directory);
     const path = join(inner, "socket");
@@ -201,7 +201,7 @@ describeWith("root")("a UNIX socket of root's", () => {
   });
 });
 
-/** Runs spiped as nobody, from a copy that he can read. */
+/** Returns the command and options to run spiped as nobody, from a copy that this user can read. */
 function asNobody(directory: string) {
   const [node, script] = SPIPED as unknown as [string, string];
   const copy = join(directory, "spiped.cjs");
@@ -209,7 +209,7 @@ function asNobody(directory: string) {
   return { command: [node, copy], options: { uid: NOBODY, gid: NOBODY } };
 }
 
-describeWith(
+describeIfInstalled(
   "root",
   "pgrep",
   "mkfifo",
@@ -249,7 +249,7 @@ describeWith(
     }
   });
 
-  it("goes where it has always gone: the current directory, root's, a sticky one, and over an old one", async () => {
+  it("may be in the current directory, root's or a sticky one, and replaces an old pid file", async () => {
     const parent = directoryOf(0);
     symlinkSync(parent, join(parent, "link"));
     for (const [path, cwd] of [
@@ -283,7 +283,7 @@ describeWith(
     expect(lstatSync("/dev/null").isCharacterDevice()).toBe(true);
   });
 
-  it("that another user has replaced by a named pipe or a link is neither waited for nor removed", async () => {
+  it("is neither opened nor removed at exit if another user has replaced it with a named pipe or a link", async () => {
     const directory = directoryOf(NOBODY);
     const pidFile = join(directory, "pid");
     for (const replace of [() => run(["mkfifo", pidFile]), async () => symlinkSync("/etc/passwd", pidFile)]) {
@@ -299,8 +299,8 @@ describeWith(
   });
 });
 
-describeWith("root")("-u", () => {
-  it.each(["nobody", "nobody:nogroup", "65534", ":nogroup"])("%s is taken from nobody", async (spec) => {
+describeIfInstalled("root")("-u", () => {
+  it.each(["nobody", "nobody:nogroup", "65534", ":nogroup"])("%s is accepted from nobody", async (spec) => {
     const directory = directoryOf(NOBODY);
     const { command, options } = asNobody(directory);
     const echo = await startEcho();
@@ -315,13 +315,13 @@ describeWith("root")("-u", () => {
   });
 });
 
-describeWith(
+describeIfInstalled(
   "root",
   "getent",
   "logger",
   "systemd-notify",
 )("helper programs", () => {
-  it("are not looked for in PATH", async () => {
+  it("are not searched for in PATH", async () => {
     const directory = temporaryDirectory();
     const traces = join(directory, "traces");
     for (const name of ["getent", "logger", "systemd-notify"])
@@ -333,7 +333,7 @@ describeWith(
       env: { ...process.env, PATH: directory, NOTIFY_SOCKET: join(directory, "nowhere") },
     });
     await untilListening(daemon, source);
-    // Two clients at a time: the limit is logged, through logger.
+    // Reaching the limit is logged, through logger.
     await exchange(source, "x").catch(() => {});
     await until(() => daemon.stderr().includes("Maximum number of connections"));
     await until(() => daemon.stderr().includes("systemd-notify"));
@@ -343,14 +343,14 @@ describeWith(
   });
 });
 
-describe("the variable that marks a daemonized child", () => {
+describe("a variable that marks a daemonized child", () => {
   it.each([
     { SPIPED_READY_FD: "99" },
     { SPIPED_READY_FD: "3" },
     { SPIPED_PARENT_PID: "99" },
     { SPIPED_PARENT_PID: "" },
     { SPIPED_PARENT_PID: String(process.pid) },
-  ])("has no effect if somebody else has set it: %j", async (variables) => {
+  ])("has no effect if another program has set it: %j", async (variables) => {
     const source = await freeAddress();
     const pidFile = join(temporaryDirectory(), "pid");
     const parent = start([...SPIPED, ...serving(source.text), "-p", pidFile], {

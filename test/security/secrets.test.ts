@@ -1,4 +1,4 @@
-/** Keys stay where they are needed, and are gone when they are not. */
+/** Keys are kept only where they are needed, and erased when they no longer are. */
 import { createHash, randomBytes } from "node:crypto";
 import { closeSync, openSync, readdirSync, readFileSync, readSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -14,10 +14,10 @@ import {
   untilListening,
 } from "../support/programs.ts";
 import { rawHandshake } from "../support/raw-peer.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { exchange, startEcho } from "../support/servers.ts";
 
-/** All forms in which a heap snapshot might show some bytes: it has strings, but no contents of buffers. */
+/** Returns the forms that bytes might have in a heap snapshot, which has strings but no contents of buffers. */
 const forms = (bytes: Buffer) => [
   bytes.toString("hex"),
   bytes.toString("base64"),
@@ -26,8 +26,8 @@ const forms = (bytes: Buffer) => [
   [...bytes].join(","),
 ];
 
-describeWith("spiped")("a daemon after 100 connections", () => {
-  it("has K, E and H in no string of its heap, and its key nowhere an administrator would look", async () => {
+describeIfInstalled("spiped")("a daemon after 100 connections", () => {
+  it("has K, E and H in no string of its heap, and not in its command line, environment or log", async () => {
     const directory = temporaryDirectory();
     const key = join(directory, "key");
     const contents = Buffer.from("correct horse battery staple, 32+ bytes of it");
@@ -42,7 +42,7 @@ describeWith("spiped")("a daemon after 100 connections", () => {
     await untilListening(daemon, wire);
     await startSpiped("c", "-e", plain, wire, key);
     for (let i = 0; i < 100; i += 1) await exchange(plain, randomBytes(3000));
-    // One more, whose session keys are known here, and which is still open.
+    // One more connection, which stays open and whose session keys the test knows.
     const socket = await connectTo(wire);
     const session = await rawHandshake(socket, key);
 
@@ -60,7 +60,7 @@ describeWith("spiped")("a daemon after 100 connections", () => {
     for (const [name, secret] of Object.entries(secrets)) {
       for (const form of forms(secret)) expect(snapshot.includes(form), `${name} in the heap`).toBe(false);
     }
-    // The snapshot does show what is in strings.
+    // The snapshot does contain strings.
     expect(snapshot).toContain(key);
 
     for (const source of ["cmdline", "environ"]) {
@@ -71,7 +71,7 @@ describeWith("spiped")("a daemon after 100 connections", () => {
     for (const form of [...forms(K), contents.toString()]) expect(daemon.stderr()).not.toContain(form);
   });
 
-  it("has the session keys of ended connections nowhere in its memory", async () => {
+  it("has no session keys of closed connections in its memory", async () => {
     const directory = temporaryDirectory();
     const key = join(directory, "key");
     writeFileSync(key, randomBytes(32), { mode: 0o600 });
@@ -99,13 +99,13 @@ describeWith("spiped")("a daemon after 100 connections", () => {
       }
     }
     expect(found).toEqual({ encrypt: 0, mac: 0 });
-    // The search finds what is there: the secret that the daemon still needs.
+    // The search does find the secret, which the daemon still needs.
     const K = createHash("sha256").update(readFileSync(key)).digest();
     expect([...memoryOf(daemon.pid)].some((region) => region.includes(K))).toBe(true);
   });
 });
 
-/** The writable memory of a process. */
+/** Reads the writable memory of a process. */
 function* memoryOf(pid: number): Generator<Buffer> {
   const memory = openSync(`/proc/${pid}/mem`, "r");
   try {
@@ -118,7 +118,7 @@ function* memoryOf(pid: number): Generator<Buffer> {
       try {
         yield region.subarray(0, readSync(memory, region, 0, region.length, from));
       } catch {
-        // Not every mapping can be read.
+        // Some mappings can't be read.
       }
     }
   } finally {

@@ -1,10 +1,10 @@
 /**
- * Everything at once for a long time, through an -e/-d pair of ours: bulk both ways, echo, churn, half-closes and broken
- * connections, all checksummed.
+ * Soak test of our -e/-d pair: concurrent bulk transfers, echo, churn, half-closes and broken connections, all
+ * checksummed.
  *
- *     node test/soak/run.mjs [MINUTES]         30 if not given; dist/ must be built
+ *     node test/soak/run.mjs [MINUTES]         default 30; dist/ must be built
  *
- * Ends with status 1 if a byte was wrong, a descriptor was left, a daemon did not drain, or memory grew in the second half.
+ * Exits with 1 if data was wrong, a descriptor leaked, a daemon did not drain, or memory grew in the second half.
  */
 import { spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
@@ -68,7 +68,7 @@ async function startSpiped(mode, target) {
   }
 }
 
-/** The service: reads to the end, answers with length and digest; or echoes, if the first byte says so. */
+/** The service: reads to the end and responds with the digest, or echoes if the first byte is "E". */
 const service = createServer({ allowHalfOpen: true }, (socket) => {
   socket.on("error", () => {});
   const endEmpty = () => socket.end();
@@ -86,7 +86,7 @@ const service = createServer({ allowHalfOpen: true }, (socket) => {
   });
 }).listen(0, "127.0.0.1", 4096);
 await once(service, "listening");
-const entrance = await startSpiped("-e", await startSpiped("-d", service.address().port));
+const front = await startSpiped("-e", await startSpiped("-d", service.address().port));
 
 const seen = { connections: 0, bytes: 0, broken: 0 };
 const failures = [];
@@ -95,7 +95,7 @@ const end = performance.now() + minutes * 60_000;
 const running = () => performance.now() < end && failures.length === 0;
 
 function dial() {
-  const socket = connect({ port: entrance, host: "127.0.0.1", allowHalfOpen: true });
+  const socket = connect({ port: front, host: "127.0.0.1", allowHalfOpen: true });
   socket.on("error", () => {});
   seen.connections += 1;
   return socket;
@@ -103,7 +103,7 @@ function dial() {
 
 const over = (socket) => new Promise((resolve) => socket.once("close", resolve));
 
-/** Sends up to 64 MiB, half-closes, compares the digest that comes back. */
+/** Sends up to 64 MiB, half-closes, and compares the digest that is returned. */
 async function bulk() {
   const socket = dial();
   const hash = createHash("sha256");
@@ -129,7 +129,7 @@ async function bulk() {
   if (!Buffer.concat(answer).equals(hash.digest())) failures.push("a digest is wrong");
 }
 
-/** Echoes messages of random sizes, and ends first or is ended. */
+/** Echoes messages of random sizes, and half-closes. */
 async function echo() {
   const socket = dial();
   const hash = createHash("sha256");
@@ -149,7 +149,7 @@ async function echo() {
   if (hash.digest("hex") !== echoed.digest("hex")) failures.push("an echo is wrong");
 }
 
-/** Connects, echoes a byte, closes. */
+/** Connects, echoes a byte and closes. */
 async function churn() {
   const socket = dial();
   const closed = over(socket);
@@ -162,8 +162,8 @@ async function churn() {
   if (answer !== "E") failures.push(`a byte came back as ${JSON.stringify(answer)}`);
 }
 
-/** Breaks off at a random moment. */
-async function breakOff() {
+/** Closes or resets the connection at a random moment. */
+async function abort() {
   const socket = dial();
   const closed = over(socket);
   socket.write(block.subarray(0, Math.floor(Math.random() * 300_000) + 1));
@@ -188,11 +188,11 @@ await Promise.all([
   ...Array.from({ length: 2 }, () => again(bulk)),
   ...Array.from({ length: 6 }, () => again(echo)),
   ...Array.from({ length: 8 }, () => again(churn)),
-  ...Array.from({ length: 2 }, () => again(breakOff)),
+  ...Array.from({ length: 2 }, () => again(abort)),
 ]);
 clearInterval(sampling);
 
-/** MiB an hour, by least squares over the second half. */
+/** Returns the growth of memory in MiB per hour, by least squares over the second half. */
 function slope(index) {
   const values = samples.slice(samples.length >> 1).map((sample) => sample[index]);
   const middle = (values.length - 1) / 2;
@@ -216,7 +216,7 @@ for (const [i, { name }] of daemons.entries()) {
     `spiped ${name}: memory ${halves.map((mean) => mean.toFixed(1)).join(" then ")} MiB, slope ${slope(i).toFixed(2)} MiB an hour in the second half, ${left[i]} descriptors left`,
   );
   if (left[i] > 0) failures.push(`descriptors left in spiped ${name}`);
-  // A daemon's first minutes are not its life.
+  // Memory grows in a daemon's first minutes.
   if (minutes >= 5 && halves[1] > halves[0] + 8) failures.push(`memory of spiped ${name} grew`);
 }
 for (const { name, child } of daemons) {
@@ -225,5 +225,5 @@ for (const { name, child } of daemons) {
   const [status] = await Promise.race([ended, sleep(5000).then(() => ["does not end"])]);
   if (status !== 0) failures.push(`spiped ${name}: ${status}`);
 }
-console.log(failures.length === 0 ? "all is well" : failures.join("\n"));
+console.log(failures.length === 0 ? "no failures" : failures.join("\n"));
 process.exit(failures.length === 0 ? 0 : 1);

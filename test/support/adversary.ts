@@ -1,10 +1,10 @@
-/** An adversary in the middle: a proxy that damages what passes it, at places that a seed decides. */
+/** An adversary in the middle: a proxy that damages the data that it forwards, at positions derived from a seed. */
 
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
 import { cleanUp, freeAddress, type TestAddress } from "./programs.ts";
 
-/** What it may do to one direction of a connection, once. */
+/** Attacks on one direction of a connection, made once each. */
 export const ATTACKS = [
   "none",
   "flip",
@@ -17,7 +17,7 @@ export const ATTACKS = [
 ] as const;
 export type Attack = (typeof ATTACKS)[number];
 
-/** A generator of numbers in [0, 1), the same for the same seed. */
+/** Returns a generator of numbers in [0, 1) that depend only on the seed. */
 export function seeded(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
@@ -28,7 +28,7 @@ export function seeded(seed: number): () => number {
   };
 }
 
-/** Changes a stream at a position, however it comes in chunks. */
+/** Returns a function that changes a stream at a position, however it is split into chunks. */
 function attacker(attack: Attack, position: number, random: () => number): (chunk: Buffer) => Buffer[] {
   let passed = 0;
   let done = attack === "none";
@@ -70,10 +70,10 @@ function attacker(attack: Attack, position: number, random: () => number): (chun
   };
 }
 
-/** Where the adversary stands and what it has done. */
+/** A running adversary. */
 export interface Adversary {
   readonly address: TestAddress;
-  /** What the connection that comes next suffers. */
+  /** The attack on the next connection. */
   next: {
     readonly attack: Attack;
     readonly upward: boolean;
@@ -105,7 +105,7 @@ export async function startAdversary(target: TestAddress): Promise<Adversary> {
     };
     for (const socket of [client, upstream]) {
       sockets.add(socket);
-      // A kernel that is short of memory drops data, and then also ignores the reset that comes behind it.
+      // A kernel that is short of memory drops data, and then also ignores the reset that follows.
       socket.setKeepAlive(true, 1000);
       socket.once("close", () => sockets.delete(socket));
     }

@@ -1,11 +1,11 @@
 /**
- * A bad network: passes the packets of two TUN devices to each other, some of them late, twice, damaged or never.
+ * A bad network: forwards packets between two TUN devices, and delays, duplicates, damages or drops some of them.
  *
  *     node bad-network.mjs PORT_A PORT_B '{"loss": 0.01, "delay": 100, "reorder": 0.25, "duplicate": 0.01, "damage": 0.005}'
  *
  * Each device is at the other end of a UDP "connection", from a port that is 10 higher (socat TUN:...
- * UDP:127.0.0.1:PORT,sourceport=PORT+10). While a file named `cut` is in the working directory, nothing passes. Delays
- * are in ms.
+ * UDP:127.0.0.1:PORT,sourceport=PORT+10). While the working directory has a file named `cut`, all packets are dropped.
+ * Delays are in ms.
  */
 import { createSocket } from "node:dgram";
 import { existsSync } from "node:fs";

@@ -1,6 +1,6 @@
 import { execFileSync } from "node:child_process";
 
-/** Tests run the built programs; build them once, from the code as it is. */
+/** Builds the programs once before the tests, which run the built ones. */
 export function setup(): void {
   execFileSync(process.execPath, ["node_modules/tsup/dist/cli-default.js", "--silent"], { stdio: "inherit" });
 }

@@ -1,7 +1,7 @@
 import type { Reporter, TestModule } from "vitest/node";
 import { missingPrograms } from "./test-programs.ts";
 
-/** Ends a run with what was skipped and why, and one line that counts. */
+/** Prints skipped tests with the reason, and a line of totals, at the end of a run. */
 // biome-ignore lint/style/noDefaultExport: vitest loads reporters this way
 export default class ClosingReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[], errors: readonly unknown[]): void {
@@ -24,7 +24,7 @@ export default class ClosingReporter implements Reporter {
   }
 }
 
-/** Prints what tests may have needed that this machine lacks, and what to do about it. */
+/** Prints the requirements that this machine lacks, and how to install them. */
 function explainSkipped(): void {
   const { programs, packages } = missingPrograms();
   if (programs.length > 0) {

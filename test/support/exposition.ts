@@ -1,4 +1,4 @@
-/** Prometheus' text format, version 0.0.4, as strictly as `promtool check metrics` reads it. */
+/** Parses Prometheus' text format, version 0.0.4, as strictly as `promtool check metrics`. */
 import { expect } from "vitest";
 
 /** Prometheus reads NaN in any case; prom-client writes `Nan`. */
@@ -7,7 +7,7 @@ const LABELS = /^\{(?:[a-zA-Z_]\w*="(?:[^"\\]|\\[\\n"])*"(?:,(?!\})|(?=\})))+\}$
 const SUFFIXES: Record<string, RegExp> = { histogram: /_(bucket|sum|count)$/, summary: /_(sum|count)$/ };
 
 /**
- * Checks a page of metrics: each family in one piece with help and type in front, no series twice, numbers as values.
+ * Checks metrics: each family is contiguous with HELP and TYPE first, series are unique, and values are numbers.
  *
  * @returns the values by series.
  */

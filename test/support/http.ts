@@ -1,16 +1,16 @@
-/** Asking the status server. */
+/** Requests to the status server. */
 import { type IncomingHttpHeaders, type IncomingMessage, request } from "node:http";
 import { connectTo, type TestAddress } from "./programs.ts";
 import { readAll } from "./servers.ts";
 
-/** An answer. */
+/** An HTTP response. */
 export interface Answer {
   readonly status: number | undefined;
   readonly body: string;
   readonly headers: IncomingHttpHeaders;
 }
 
-/** Asks an HTTP server at any address, on a connection of its own; fails after 10 s. */
+/** Sends a request to an HTTP server on a new connection; rejects after 10 s. */
 export async function ask(
   address: TestAddress,
   path: string,
@@ -26,7 +26,7 @@ export async function ask(
   return { status: response.statusCode, body: String(await readAll(response)), headers: response.headers };
 }
 
-/** Sends bytes as they are; returns all that comes until the server closes the connection. */
+/** Sends text unchanged; returns everything received until the server closes the connection. */
 export async function askRaw(address: TestAddress, text: string): Promise<string> {
   const socket = await connectTo(address);
   socket.write(text);

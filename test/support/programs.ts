@@ -1,4 +1,4 @@
-/** Running the programs under test, ours and the original's, and whatever else a test starts. */
+/** Runs the programs under test, ours and Tarsnap's, and other processes that tests start. */
 import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
 import { randomBytes, randomInt } from "node:crypto";
 import { once } from "node:events";
@@ -8,16 +8,16 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterEach } from "vitest";
 
-/** Whose program: this project's or Tarsnap's. */
-export type Maker = "ours" | "c";
+/** The implementation of a program: this project's or Tarsnap's ("c"). */
+export type Implementation = "ours" | "c";
 export type Program = "spiped" | "spipe";
 
-/** The command that runs a program. */
-export function commandOf(maker: Maker, program: Program): readonly [string, ...string[]] {
+/** Returns the command that runs a program. */
+export function commandOf(maker: Implementation, program: Program): readonly [string, ...string[]] {
   return maker === "c" ? [program] : [process.execPath, resolve(`dist/bin/${program}.cjs`)];
 }
 
-/** Our program in a directory that other users can read: the repository may be below one of root's. */
+/** Returns the command of a copy of our program that other users can read, unlike a repository below /root. */
 export function readableCommandOf(program: Program): readonly [string, ...string[]] {
   const directory = temporaryDirectory();
   chmodSync(directory, 0o755);
@@ -28,7 +28,7 @@ export function readableCommandOf(program: Program): readonly [string, ...string
 
 const cleanups: (() => void | Promise<void>)[] = [];
 
-/** Has something undone when the current test is over, whatever comes of it. */
+/** Registers an action that runs at the end of the current test, whether it passes or fails. */
 export function cleanUp(action: () => void | Promise<void>): void {
   cleanups.push(action);
 }
@@ -37,31 +37,31 @@ afterEach(async () => {
   for (let action = cleanups.pop(); action !== undefined; action = cleanups.pop()) await action();
 });
 
-/** A directory of the test's own. */
+/** Creates a directory that is removed at the end of the test. */
 export function temporaryDirectory(): string {
   const directory = mkdtempSync(join(tmpdir(), "spiped-test-"));
   cleanUp(() => rmSync(directory, { recursive: true, force: true }));
   return directory;
 }
 
-/** A key file with random contents. */
+/** Creates a key file with random contents. */
 export function keyFile(): string {
   const path = join(temporaryDirectory(), "key");
   writeFileSync(path, randomBytes(32), { mode: 0o600 });
   return path;
 }
 
-/** A started process and what it has written. */
+/** A started process and its output. */
 export interface Running {
   readonly child: ChildProcess;
   readonly pid: number;
   stdout(): Buffer;
   stderr(): string;
-  /** Resolves with exit status and signal when the process is gone and its streams are read. */
+  /** Resolves with exit status and signal when the process has exited and its streams are read. */
   readonly ended: Promise<{ status: number | null; signal: NodeJS.Signals | null }>;
 }
 
-/** Starts a process that is ended with the test. */
+/** Starts a process that is killed at the end of the test. */
 export function start(command: readonly string[], options: SpawnOptions = {}): Running {
   const [file, ...args] = command;
   const child = spawn(file!, args, { stdio: ["pipe", "pipe", "pipe"], ...options });
@@ -72,7 +72,7 @@ export function start(command: readonly string[], options: SpawnOptions = {}): R
   child.stdin?.on("error", () => {});
   const ended = once(child, "close").then(([status, signal]) => ({ status, signal }));
   cleanUp(async () => {
-    // What is killed writes no coverage.
+    // A process that is killed writes no coverage.
     if (process.env.NODE_V8_COVERAGE !== undefined && !child.killed) {
       child.kill("SIGTERM");
       await Promise.race([ended, new Promise((later) => setTimeout(later, 1000))]);
@@ -89,7 +89,7 @@ export function start(command: readonly string[], options: SpawnOptions = {}): R
   };
 }
 
-/** Runs a process to its end with the given standard input. */
+/** Runs a process with the given standard input until it exits. */
 export async function run(
   command: readonly string[],
   input: string | Buffer = "",
@@ -102,14 +102,14 @@ export async function run(
 }
 
 /**
- * Ports that tests listen on lie below those that the kernel gives to clients, and each of the processes that test
- * side by side has its own, so that nobody takes a port between the look whether it is free and its use.
+ * Number of ports per test process. Tests listen on ports below the kernel's ephemeral range, and concurrent test
+ * processes have separate ranges, so that a port is not taken between the check whether it is free and its use.
  */
 const PORTS_EACH = 5000;
 const firstPort = 10_000 + (Number(process.env.VITEST_POOL_ID ?? 0) % 4) * PORTS_EACH;
 let lastPort = randomInt(PORTS_EACH);
 
-/** A TCP port that is free at the moment. */
+/** Returns a TCP port that is currently free. */
 export async function freePort(host = "127.0.0.1"): Promise<number> {
   for (;;) {
     lastPort = (lastPort + 1) % PORTS_EACH;
@@ -127,16 +127,16 @@ export async function freePort(host = "127.0.0.1"): Promise<number> {
   }
 }
 
-/** Where a test's programs meet. */
+/** The kind of socket over which a test's programs connect. */
 export type Family = "IPv4" | "IPv6" | "UNIX";
 
-/** An address as the programs take it, and as `net.connect` does. */
+/** An address in the syntax of the programs and as options of `net.connect`. */
 export interface TestAddress {
   readonly text: string;
   readonly connect: { host: string; port: number } | { path: string };
 }
 
-/** An address that nobody uses yet. */
+/** Returns an address that is not in use. */
 export async function freeAddress(family: Family = "IPv4"): Promise<TestAddress> {
   if (family === "UNIX") {
     const path = join(temporaryDirectory(), "socket");
@@ -147,15 +147,15 @@ export async function freeAddress(family: Family = "IPv4"): Promise<TestAddress>
   return { text: `[${host}]:${port}`, connect: { host, port } };
 }
 
-/** Waits until a condition holds; the test's own time limit is the only one. */
+/** Waits until a condition is true, with no timeout but the test's. */
 export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
   while (!(await condition())) await new Promise((done) => setTimeout(done, 10));
 }
 
-/** True if the kernel has a listening socket at the address. It is not connected to: that would count as a client. */
+/** Returns true if the kernel has a listening socket at the address. Connecting would count as a client. */
 export function isListening(address: TestAddress): boolean {
   if ("path" in address.connect) {
-    // The file is there from bind() on; the flag of accepting connections, __SO_ACCEPTCON, from listen() on.
+    // The file exists since bind(); the flag for accepting connections, __SO_ACCEPTCON, is set by listen().
     const { path } = address.connect;
     return readFileSync("/proc/net/unix", "latin1")
       .split("\n")
@@ -173,10 +173,10 @@ export function isListening(address: TestAddress): boolean {
 }
 
 /**
- * Waits until a daemon listens. Polling with the original's `spipe` instead would not do: where it is refused it may
- * crash or hang.
+ * Waits until a daemon listens. Does not poll with Tarsnap's `spipe`, which may crash or hang if its connection is
+ * refused.
  *
- * @throws Error with what the daemon said if it ends first.
+ * @throws Error with the daemon's standard error if it exits first.
  */
 export async function untilListening(daemon: Running, source: TestAddress): Promise<void> {
   let gone = false;
@@ -189,7 +189,7 @@ export async function untilListening(daemon: Running, source: TestAddress): Prom
 
 /** Starts `spiped` in the foreground and waits until it listens. */
 export async function startSpiped(
-  maker: Maker,
+  maker: Implementation,
   mode: "-e" | "-d",
   source: TestAddress,
   target: TestAddress | string,
@@ -213,7 +213,7 @@ export async function startSpiped(
   return daemon;
 }
 
-/** Connects and returns the socket; it is destroyed with the test. */
+/** Connects and returns the socket, which is destroyed at the end of the test. */
 export async function connectTo(address: TestAddress) {
   const socket = connect({ ...address.connect, allowHalfOpen: true });
   cleanUp(() => void socket.destroy());

@@ -1,6 +1,6 @@
 /**
- * A peer that speaks the protocol by itself, in the plainest way and with none of the project's code, so that it can
- * also do what no honest peer does.
+ * A simple client of the protocol that uses none of the project's code, so that it can also do what an honest client
+ * does not.
  */
 import {
   createCipheriv,
@@ -33,8 +33,8 @@ function expand(key: Buffer, salt: Buffer, blocks: number): Buffer[] {
   return Array.from({ length: blocks }, (_, i) => hmac(key, salt, Buffer.from([0, 0, 0, i + 1])));
 }
 
-/** Reads exactly so many bytes, or fewer if the peer closes. */
-export async function take(socket: Socket, size: number): Promise<Buffer> {
+/** Reads exactly `size` bytes, or none or fewer if the peer closes first. */
+export async function readBytes(socket: Socket, size: number): Promise<Buffer> {
   for (;;) {
     const bytes = socket.read(size) as Buffer | null;
     if (bytes !== null) return bytes;
@@ -45,22 +45,22 @@ export async function take(socket: Socket, size: number): Promise<Buffer> {
   }
 }
 
-/** A session's keys: what the client sends is sealed with `up`, what the server sends with `down`. */
+/** A session's keys: `up` for packets from the client, `down` for packets from the server. */
 export interface RawSession {
   readonly up: { readonly encrypt: Buffer; readonly mac: Buffer };
   readonly down: { readonly encrypt: Buffer; readonly mac: Buffer };
 }
 
 export interface RawOptions {
-  /** The value to send instead of a proper one; the shared value is then computed as for exponent 1. */
+  /** The public value to send instead of a valid one; the shared value is then computed as for exponent 1. */
   readonly y?: bigint;
   /** Changes the message before it is sent. */
   readonly tamper?: (message: Buffer) => Buffer;
-  /** How long to wait before the message is sent, ms, as if a round trip took as long. */
+  /** Delay before the message is sent, in ms, to simulate a round trip. */
   readonly delay?: number;
 }
 
-/** A client's part of the handshake. Returns undefined if the server closed instead of answering. */
+/** Runs a client's part of the handshake. Resolves with undefined if the server closes the connection instead. */
 export async function rawHandshake(
   socket: Socket,
   keyFile: string,
@@ -69,19 +69,20 @@ export async function rawHandshake(
   const key = createHash("sha256").update(readFileSync(keyFile)).digest();
   const nonce = randomBytes(32);
   socket.write(nonce);
-  const nonces = Buffer.concat([nonce, await take(socket, 32)]);
+  const nonces = Buffer.concat([nonce, await readBytes(socket, 32)]);
   const [clientMac, serverMac] = expand(key, nonces, 2) as [Buffer, Buffer];
   const exponent = 2n ** 258n + toNumber(randomBytes(32));
   const y = toBytes(options.y ?? power(2n, exponent));
   const message = Buffer.concat([y, hmac(clientMac, y)]);
   if (options.delay !== undefined) await new Promise((done) => setTimeout(done, options.delay));
   socket.write(options.tamper?.(message) ?? message);
-  const answer = await take(socket, 288);
+  const answer = await readBytes(socket, 288);
   if (answer.length < 288) return undefined;
-  const theirs = answer.subarray(0, 256);
-  if (!hmac(serverMac, theirs).equals(answer.subarray(256))) throw new Error("the server's tag is wrong");
-  // Whoever sends 0 or 1 knows the server's result without its exponent.
-  const shared = options.y === undefined ? power(toNumber(theirs), exponent) : options.y;
+  const serverValue = answer.subarray(0, 256);
+  if (!hmac(serverMac, serverValue).equals(answer.subarray(256)))
+    throw new Error("the server's tag is wrong");
+  // For y = 0 and y = 1 the shared value does not depend on the server's exponent.
+  const shared = options.y === undefined ? power(toNumber(serverValue), exponent) : options.y;
   const [ec, hc, es, hs] = expand(key, Buffer.concat([nonces, toBytes(shared)]), 4) as [
     Buffer,
     Buffer,
@@ -97,7 +98,7 @@ const counter = (number: number) => {
   return block;
 };
 
-/** A packet; `length` may lie. */
+/** Returns a packet; `length` may differ from that of the data. */
 export function rawPacket(
   keys: RawSession["up"],
   number: number,
@@ -111,7 +112,7 @@ export function rawPacket(
   return Buffer.concat([ciphertext, hmac(keys.mac, ciphertext, counter(number).subarray(0, 8))]);
 }
 
-/** The data of a received packet. */
+/** Returns the data of a received packet. */
 export function rawOpen(keys: RawSession["down"], number: number, packet: Buffer): Buffer {
   const ciphertext = packet.subarray(0, 1028);
   if (!hmac(keys.mac, ciphertext, counter(number).subarray(0, 8)).equals(packet.subarray(1028)))

@@ -1,9 +1,9 @@
-/** The README's recipes, and a place where they can be followed to the letter. */
+/** The README's recipes, and an isolated environment in which they run verbatim. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { commandOf, type Maker, run, temporaryDirectory } from "./programs.ts";
+import { commandOf, type Implementation, run, temporaryDirectory } from "./programs.ts";
 
-/** The text of the README's block that follows `<!-- recipe: NAME -->`, with the server on this machine. */
+/** Returns the README's block that follows `<!-- recipe: NAME -->`, with this machine as the server. */
 export function recipe(name: string): string {
   const readme = readFileSync("README.md", "utf8");
   const match = new RegExp(`<!-- recipe: ${name} -->\\n\`\`\`\\w*\\n([\\s\\S]*?)\`\`\``).exec(readme);
@@ -12,14 +12,13 @@ export function recipe(name: string): string {
 }
 
 /**
- * Runs a bash script as on a machine of its own: with its own network, where all ports are free, and its own processes,
- * which end with the script. `spiped` and `spipe` are on its PATH, it is in an empty directory, and any command that
- * fails ends it.
+ * Runs a bash script in its own network and process namespaces: all ports are free, and its processes end with it.
+ * `spiped` and `spipe` are in its PATH, its directory has a key file only, and it ends at the first command that fails.
  *
- * @returns standard output and error together.
+ * @returns standard output and standard error combined.
  * @throws Error with all output if the script fails.
  */
-export async function onOwnMachine(script: string, maker: Maker = "ours"): Promise<string> {
+export async function inNamespace(script: string, maker: Implementation = "ours"): Promise<string> {
   const directory = temporaryDirectory();
   for (const program of ["spiped", "spipe"] as const) {
     const command = commandOf(maker, program)
@@ -33,7 +32,7 @@ export async function onOwnMachine(script: string, maker: Maker = "ours"): Promi
     listening() { until ss -ltnH "sport = :$1" | grep -q .; do sleep 0.02; done; }
     (umask 077; head -c 32 /dev/urandom > spiped.key)
   `;
-  // What is killed with the script writes no coverage.
+  // Processes that are killed with the script write no coverage.
   const epilogue =
     process.env.NODE_V8_COVERAGE === undefined ? "" : "\nkill -TERM -1 2> /dev/null || true; sleep 2";
   const command = [

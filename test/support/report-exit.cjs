@@ -1,4 +1,4 @@
-/** Loaded into a program under test (`node --require`): reports on standard error that it calls `process.exit`. */
+/** Preloaded into a program under test (`node --require`): reports calls of `process.exit` on standard error. */
 const { writeSync } = require("node:fs");
 
 const exit = process.reallyExit;

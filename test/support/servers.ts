@@ -1,18 +1,18 @@
-/** Servers and clients that tests put at the two ends of a pipe. */
+/** Servers and clients that tests use at the two ends of a tunnel. */
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
 import type { Readable, Writable } from "node:stream";
 import { cleanUp, connectTo, type Family, freeAddress, type TestAddress } from "./programs.ts";
 
-/** A server in this process, with all sockets that it has accepted. */
+/** A server in this process, and all sockets that it has accepted. */
 export interface TestServer {
   readonly address: TestAddress;
   readonly server: Server;
   readonly sockets: Socket[];
 }
 
-/** Starts a server that hands each connection to `serve`. */
+/** Starts a server that calls `serveSocket` for each connection. */
 export async function serve(
   serveSocket: (socket: Socket) => void,
   family: Family = "IPv4",
@@ -33,16 +33,16 @@ export async function serve(
   return { address, server, sockets };
 }
 
-/** Starts a server that sends back what it gets, and half-closes when its client has. */
+/** Starts a server that echoes its input, and half-closes when its client has. */
 export const startEcho = (family?: Family): Promise<TestServer> =>
   serve((socket) => socket.pipe(socket), family);
 
-/** All chunks of a stream. Its other direction stays open at the end, which it would not with `for await (... of stream)`. */
+/** Returns an iterator that leaves the other direction open at the end, unlike `for await (... of stream)`. */
 function chunksOf(stream: Readable): AsyncIterable<Buffer> {
   return stream.iterator({ destroyOnReturn: false });
 }
 
-/** SHA-256 and length of everything that a stream gives. */
+/** Resolves with the SHA-256 and the length of all data of a stream. */
 export async function digestOf(stream: Readable): Promise<{ sha256: string; length: number }> {
   const hash = createHash("sha256");
   let length = 0;
@@ -53,7 +53,7 @@ export async function digestOf(stream: Readable): Promise<{ sha256: string; leng
   return { sha256: hash.digest("hex"), length };
 }
 
-/** A server that reads to the end, then answers with the SHA-256 of what it has read, and keeps what it saw. */
+/** Starts a server that reads to the end, responds with the SHA-256 of its input, and records the digests. */
 export async function startDigester(family?: Family) {
   const digests: { sha256: string; length: number }[] = [];
   const started = await serve((socket) => {
@@ -68,7 +68,7 @@ export async function startDigester(family?: Family) {
   return { ...started, digests };
 }
 
-/** Random bytes in chunks of random sizes, hashed on their way. */
+/** A source of random bytes in chunks of random sizes, with their hash. */
 export class RandomSource implements AsyncIterable<Buffer> {
   readonly #hash = createHash("sha256");
   #left: number;
@@ -89,13 +89,13 @@ export class RandomSource implements AsyncIterable<Buffer> {
     }
   }
 
-  /** SHA-256 of what was given out. To be called once, at the end. */
+  /** Returns the SHA-256 of all chunks. Call it once, at the end. */
   digest(): string {
     return this.#hash.digest("hex");
   }
 }
 
-/** Writes a source to a socket, with back-pressure, and half-closes. */
+/** Writes a source to a socket with back-pressure, and half-closes. */
 export async function send(socket: Writable, source: AsyncIterable<Uint8Array>): Promise<void> {
   for await (const chunk of source) if (!socket.write(chunk)) await once(socket, "drain");
   socket.end();
@@ -108,7 +108,7 @@ export async function readAll(socket: Readable): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-/** Sends data, half-closes, and returns what comes back until the peer half-closes. */
+/** Sends data, half-closes, and returns everything received until the peer half-closes. */
 export async function exchange(address: TestAddress, data: Uint8Array | string): Promise<Buffer> {
   const socket = await connectTo(address);
   socket.end(data);

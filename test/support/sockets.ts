@@ -1,14 +1,14 @@
-/** What the kernel knows of a process's sockets. */
+/** Reads a process's sockets from /proc. */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 
-/** The TCP ports on which a process listens. */
+/** Returns the TCP ports on which a process listens. */
 export function listeningPorts(pid: number): number[] {
   const inodes = new Set<string>();
   for (const fd of readdirSync(`/proc/${pid}/fd`)) {
     try {
       inodes.add(/^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/${pid}/fd/${fd}`))?.[1] ?? "");
     } catch {
-      // It was closed in the meantime.
+      // The descriptor has been closed in the meantime.
     }
   }
   return ["tcp", "tcp6"].flatMap((table) =>

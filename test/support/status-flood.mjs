@@ -1,10 +1,10 @@
 /**
- * Connections to a status address that are of no use, until the process is ended:
+ * Opens useless connections to a status address until the process is killed:
  *
  *     node status-flood.mjs PORT|PATH
  *
- * 1,000 idle ones, 50 that write a byte now and then, 50 that announce a body and send none, and 50 that ask for
- * everything and read nothing. Each comes again when it is closed. Prints "ready" after 1,150 connects.
+ * 1,000 idle ones, 50 that write a byte every 300 ms, 50 that announce a body and send none, and 50 that request the
+ * metrics and do not read them. Each reconnects when it is closed. Prints "ready" after 1,150 connects.
  */
 import { connect } from "node:net";
 
@@ -30,7 +30,7 @@ const slow = (socket) => {
 };
 const withBody = (socket) =>
   socket.resume().write("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n");
-const deaf = (socket) => socket.write("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20));
+const unread = (socket) => socket.write("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20));
 
 for (let i = 0; i < 1000; i += 1) hold(idle);
-for (const kind of [slow, withBody, deaf]) for (let i = 0; i < 50; i += 1) hold(kind);
+for (const kind of [slow, withBody, unread]) for (let i = 0; i < 50; i += 1) hold(kind);

@@ -1,9 +1,9 @@
 /**
- * Handshakes with a wrong key, from eight addresses (127.0.2.1 to 127.0.2.8), until standard input ends:
+ * Sends handshakes with a wrong key from eight addresses (127.0.2.1 to 127.0.2.8) until standard input ends:
  *
  *     node wrong-handshakes.mjs PORT RATE
  *
- * Prints a line of JSON then: how many there were, and how many of them got no nonce, since the server closed at once.
+ * Then prints a line of JSON: the number of connections, and how many of them were closed before the server's nonce.
  */
 import { randomBytes } from "node:crypto";
 import { connect } from "node:net";

@@ -6,7 +6,7 @@ afterEach(() => void vi.useRealTimers());
 
 const never = () => new AbortController().signal;
 
-/** A new queue whose places are all taken, by handshakes that end when told to. */
+/** Returns a queue whose initial limit is reached, by handshakes that each finish when a function is called. */
 function fullQueue() {
   const queue = new HandshakeQueue();
   const finish: (() => void)[] = [];
@@ -15,7 +15,7 @@ function fullQueue() {
   return { queue, finish, running };
 }
 
-it("lets some handshakes be under way, and the next one when one has ended", async () => {
+it("limits concurrent handshakes, and starts the next one when one has finished", async () => {
   const { queue, finish, running } = fullQueue();
   await vi.advanceTimersByTimeAsync(0);
   expect(finish).toHaveLength(32);
@@ -25,10 +25,10 @@ it("lets some handshakes be under way, and the next one when one has ended", asy
   expect(await next).toBe("opened");
 });
 
-it("waits beyond the time limit as long as others succeed, and not longer", async () => {
+it("extends the time limit while other handshakes succeed, but no longer", async () => {
   const { queue, finish } = fullQueue();
   let outcome = "waiting";
-  // Those in front of it take the places that become free.
+  // Tasks ahead in the queue take the slots that are released.
   for (let i = 0; i < 2; i += 1) void queue.run(1e6, never(), () => new Promise(() => {}));
   queue
     .run(1000, never(), async () => {})
@@ -45,10 +45,10 @@ it("waits beyond the time limit as long as others succeed, and not longer", asyn
   expect(outcome).toBe("ERR_SPIPED_CONNECT_TIMEOUT");
 });
 
-it("opens more at a time as long as they are quick, and fewer when they are slow", async () => {
+it("raises the limit while handshakes are fast, and lowers it when they are slow", async () => {
   const queue = new HandshakeQueue();
   let inFlight = 0;
-  const mostOf = async (duration: number) => {
+  const maxInFlight = async (duration: number) => {
     let most = 0;
     const all = Promise.all(
       Array.from({ length: 600 }, () =>
@@ -64,12 +64,12 @@ it("opens more at a time as long as they are quick, and fewer when they are slow
     await all;
     return most;
   };
-  expect(await mostOf(300)).toBe(256);
-  await mostOf(2000);
-  expect(await mostOf(2000)).toBe(32);
+  expect(await maxInFlight(300)).toBe(256);
+  await maxInFlight(2000);
+  expect(await maxInFlight(2000)).toBe(32);
 });
 
-it("gives up a place in the queue when its client leaves", async () => {
+it("removes a handshake from the queue when its client disconnects", async () => {
   const { queue, finish } = fullQueue();
   const client = new AbortController();
   const gone = queue.run(1000, client.signal, async () => {});

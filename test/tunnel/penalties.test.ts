@@ -16,11 +16,11 @@ beforeEach(() => {
 afterEach(() => void vi.useRealTimers());
 
 const fail = (source: string, times: number) => {
-  for (let i = 0; i < times; i += 1) penalties.failed(source, KEYS);
+  for (let i = 0; i < times; i += 1) penalties.recordFailure(source, KEYS);
 };
 
 describe("penalties", () => {
-  it("take effect when several failures have added up, for one source only, and run down", () => {
+  it("apply to one source after several failures, and expire", () => {
     fail("a", 4);
     expect(penalties.has("a")).toBe(false);
     expect(penalties.isSuspect("a")).toBe(true);
@@ -37,16 +37,16 @@ describe("penalties", () => {
     expect(penalties.isSuspect("a")).toBe(false);
   });
 
-  it("do not meet a client that retries every second or two, nor one key's wrong handshakes by the dozen", () => {
+  it("do not apply to a client that retries every second, nor to many failures against a single key", () => {
     for (let i = 0; i < 60; i += 1) {
       fail("a", 1);
       vi.advanceTimersByTime(1100);
     }
-    for (let i = 0; i < 100; i += 1) penalties.failed("b", 1);
+    for (let i = 0; i < 100; i += 1) penalties.recordFailure("b", 1);
     expect(reported).toEqual([]);
   });
 
-  it("grow with each time, up to a cap, and are forgotten", () => {
+  it("become longer with each repetition, up to a maximum, and are forgotten", () => {
     const failuresUntilPenalty = () => {
       let count = 0;
       for (; !penalties.has("a"); count += 1) fail("a", 1);
@@ -59,27 +59,27 @@ describe("penalties", () => {
     expect(failuresUntilPenalty()).toBe(5);
   });
 
-  it("end when a client of the source succeeds, whose secrets are remembered, the last one first", () => {
+  it("end when a client from the source succeeds, whose secret becomes the first to be tried", () => {
     fail("a", 5);
-    penalties.succeeded("a", secret);
+    penalties.recordSuccess("a", secret);
     expect(penalties.has("a")).toBe(false);
     const other = Secret.fromKeyFile(randomBytes(32));
-    penalties.succeeded("a", other);
-    penalties.succeeded("a", secret);
+    penalties.recordSuccess("a", other);
+    penalties.recordSuccess("a", secret);
     expect(penalties.secretsOf("a")).toEqual([secret, other]);
-    for (let i = 0; i < 100; i += 1) penalties.succeeded("a", Secret.fromKeyFile(Buffer.of(i)));
+    for (let i = 0; i < 100; i += 1) penalties.recordSuccess("a", Secret.fromKeyFile(Buffer.of(i)));
     expect(penalties.secretsOf("a")).toHaveLength(16);
   });
 
-  it("remember a limited number of sources", () => {
+  it("are kept for a limited number of sources", () => {
     fail("first", 5);
-    for (let i = 0; i < 16_384; i += 1) penalties.failed(`source ${i}`, KEYS);
+    for (let i = 0; i < 16_384; i += 1) penalties.recordFailure(`source ${i}`, KEYS);
     expect(penalties.has("first")).toBe(false);
   });
 
-  it("end for all when the keys have changed", () => {
+  it("end for all sources when the keys change", () => {
     fail("a", 5);
-    penalties.forgive();
+    penalties.clear();
     expect(penalties.has("a")).toBe(false);
   });
 });

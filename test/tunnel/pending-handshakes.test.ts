@@ -31,41 +31,41 @@ function make(lower: number, upper: number) {
   };
 }
 
-/** Lets the event loop turn twice. */
-const turn = () => {
+/** Runs two iterations of the event loop. */
+const runLoop = () => {
   vi.advanceTimersByTime(1);
   vi.advanceTimersByTime(1);
 };
 const closed = (connections: { socket: FakeSocket }[]) => connections.map(({ socket }) => socket.destroyed);
 
 describe("too many pending connections", () => {
-  it("above the lower limit, closes those without progress for a while, the silent ones first", () => {
+  it("above the lower limit, closes connections that make no progress, those that have sent nothing first", () => {
     const accept = make(2, 10);
     const connections = ["a", "b", "c", "d"].map(accept);
-    connections[0]!.pending.progress();
-    connections[1]!.pending.progress();
+    connections[0]!.pending.recordProgress();
+    connections[1]!.pending.recordProgress();
     vi.advanceTimersByTime(400);
     expect(closed(connections)).toEqual([false, false, false, false]);
     vi.advanceTimersByTime(300);
     expect(closed(connections)).toEqual([false, false, true, true]);
   });
 
-  it("at the upper limit, closes one whose source has many", () => {
+  it("at the upper limit, closes one from the source with the most", () => {
     const accept = make(2, 4);
     const connections = ["honest", "flood", "flood", "flood"].map(accept);
-    turn();
-    turn();
+    runLoop();
+    runLoop();
     connections.push(accept("new"));
     expect(closed(connections)).toEqual([false, true, false, false, false]);
   });
 
-  it("at the upper limit, closes those who stopped in the middle before clients that have just come", () => {
+  it("at the upper limit, closes clients that stopped during the handshake before new ones", () => {
     const accept = make(4, 4);
     const connections = ["flood", "flood", "flood"].map(accept);
-    for (const { pending } of connections) pending.progress();
+    for (const { pending } of connections) pending.recordProgress();
     vi.advanceTimersByTime(600);
     connections.push(accept("honest"));
-    turn();
+    runLoop();
     connections.push(accept("honest"));
     expect(closed(connections)).toEqual([true, false, false, false, false]);
     vi.advanceTimersByTime(300);
@@ -73,30 +73,30 @@ describe("too many pending connections", () => {
     expect(closed(connections)).toEqual([true, false, false, true, false, false]);
   });
 
-  it("at the upper limit, closes the new one if the others had no chance to send anything", () => {
+  it("at the upper limit, closes the new one if the others have had no time to send anything", () => {
     const accept = make(2, 4);
     const connections = ["a", "a", "a", "a", "a"].map(accept);
     expect(closed(connections)).toEqual([false, false, false, false, true]);
   });
 
-  it("counts a client whose address a load balancer has sent by that address", () => {
+  it("counts a client behind a load balancer by the address in its PROXY header", () => {
     const accept = make(2, 4);
     const connections = ["balancer", "balancer", "balancer", "flood"].map(accept);
-    connections[0]!.pending.locate("flood");
-    connections[1]!.pending.locate("honest");
-    connections[2]!.pending.locate("honest too");
-    turn();
-    turn();
+    connections[0]!.pending.setAddress("flood");
+    connections[1]!.pending.setAddress("honest");
+    connections[2]!.pending.setAddress("honest too");
+    runLoop();
+    runLoop();
     connections.push(accept("new"));
     expect(closed(connections)).toEqual([false, false, false, true, false]);
   });
 
-  it("leaves admitted connections alone", () => {
+  it("does not close admitted connections", () => {
     const accept = make(2, 4);
     const connections = ["a", "a", "a", "a"].map(accept);
     for (const { pending } of connections) pending.admit(1);
-    turn();
-    turn();
+    runLoop();
+    runLoop();
     for (let i = 0; i < 4; i += 1) connections.push(accept("b"));
     expect(closed(connections)).toEqual(connections.map(() => false));
   });

@@ -11,7 +11,7 @@ describe("a version 1 header", () => {
     expect(proxyHeaderV1(undefined).toString()).toBe("PROXY UNKNOWN\r\n");
   });
 
-  it("writes the IPv4 address that a dual-stack socket shows as IPv6", () => {
+  it("has an IPv4-mapped IPv6 address as IPv4", () => {
     const mapped = { ...v4, source: { address: "::ffff:192.0.2.7", port: 1 } };
     expect(proxyHeaderV1(mapped).toString()).toBe("PROXY TCP4 192.0.2.7 127.0.0.1 1 25\r\n");
   });
@@ -25,7 +25,7 @@ describe("a version 1 header", () => {
     "PROXY TCP6 1.2.3.4 5.6.7.8 1 2\r\n",
     "PROXY UDP4 1.2.3.4 5.6.7.8 1 2\r\n",
     `PROXY TCP4 ${"1".repeat(200)}`,
-  ])("is refused when it reads %j", (text) => {
+  ])("is rejected if it is %j", (text) => {
     expect(() => parseProxyHeader(Buffer.from(text))).toThrow(
       expect.objectContaining({ code: "ERR_SPIPED_PROXY_HEADER" }),
     );
@@ -33,7 +33,7 @@ describe("a version 1 header", () => {
 });
 
 describe("a version 2 header", () => {
-  it("has the bytes that its definition gives", () => {
+  it("has the bytes that the specification defines", () => {
     expect(proxyHeaderV2(v4).toString("hex")).toBe(
       "0d0a0d0a000d0a515549540a2111000cc00002077f000001c8220019",
     );
@@ -42,7 +42,7 @@ describe("a version 2 header", () => {
     );
   });
 
-  it("is refused with an unknown version, a length that does not fit, or too many bytes", () => {
+  it("is rejected with an unknown version or an invalid length", () => {
     const broken = (change: (header: Buffer) => void) => {
       const header = Buffer.concat([proxyHeaderV2(v4), Buffer.alloc(70000)]);
       change(header);
@@ -53,7 +53,7 @@ describe("a version 2 header", () => {
     expect(broken((h) => h.writeUInt16BE(65535, 14))).toThrow("too long");
   });
 
-  it("tells nothing of the client when the load balancer speaks for itself", () => {
+  it("has no client address with the command LOCAL", () => {
     const header = proxyHeaderV2(v4);
     header[12] = 0x20;
     expect(parseProxyHeader(header)).toEqual({ length: header.length });
@@ -68,7 +68,7 @@ describe.each([
   ["2 over IPv6", proxyHeaderV2(v6), v6],
   ["2 with the name of a key", proxyHeaderV2(v6, "mail"), v6],
 ])("a header of version %s", (_name, header, connection) => {
-  it("is read back from however few bytes, and leaves what follows", () => {
+  it("is parsed once it is complete, and bytes after it are not consumed", () => {
     const stream = Buffer.concat([header, Buffer.from("data")]);
     for (let length = 0; length < header.length; length += 1) {
       expect(parseProxyHeader(stream.subarray(0, length))).toBeUndefined();

@@ -3,12 +3,12 @@ import { VerificationQueue } from "../../src/tunnel/verification-queue.ts";
 
 const unknown = () => "unknown" as const;
 
-/** A step of 0.5 ms. */
+/** Blocks for 0.5 ms, as a step of a task. */
 function work(): void {
   for (const end = performance.now() + 0.5; performance.now() < end; );
 }
 
-it("runs the likely honest first, of each kind the newest", async () => {
+it("runs known sources first and suspects last, and the newest task of each priority first", async () => {
   const queue = new VerificationQueue();
   const order: string[] = [];
   const add = (priority: "known" | "unknown" | "suspect", name: string) =>
@@ -28,7 +28,7 @@ it("runs the likely honest first, of each kind the newest", async () => {
   expect(order).toEqual(["known", "newer", "older", "suspect"]);
 });
 
-it("runs a task later whose source has become suspect while it waited", async () => {
+it("runs a task later if its source has become suspect while it was queued", async () => {
   const queue = new VerificationQueue();
   const order: string[] = [];
   let hasFailed = false;
@@ -48,7 +48,7 @@ it("runs a task later whose source has become suspect while it waited", async ()
   expect(order).toEqual(["attacker first", "honest", "attacker", "attacker"]);
 });
 
-it("finishes what it has begun, and leaves half of the time to everything else", async () => {
+it("finishes the current task first, and leaves half of the time to other work", async () => {
   const queue = new VerificationQueue();
   const order: string[] = [];
   let turns = 0;
@@ -81,7 +81,7 @@ it("finishes what it has begun, and leaves half of the time to everything else",
   expect(busy).toBeLessThan((performance.now() - begin) * 0.7);
 });
 
-it("rejects with what a step throws, and goes on", async () => {
+it("rejects with the error that a step throws, and runs the next task", async () => {
   const queue = new VerificationQueue();
   const failing = queue.run(unknown, () => {
     throw new Error("wrong");

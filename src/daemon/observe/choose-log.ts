@@ -1,17 +1,20 @@
-/** Where messages go, as the options say. */
+/** Selects the log destination. */
 import { PROGRAM } from "../../config/options.ts";
 import type { ProcessSettings } from "../../config/process-settings.ts";
-import { bothLogs, type Log, warningsOnly } from "./log.ts";
+import { type Log, teeLog, warningsOnly } from "./log.ts";
 import type { Syslog } from "./syslog.ts";
 
-/** After daemonizing `--syslog` means syslog alone, as in the original; in the foreground, syslog beside standard error. */
+/**
+ * Returns the log. With `--syslog`, a daemon logs to syslog only, like Tarsnap's spiped; in the foreground, the log
+ * goes to syslog and to standard error.
+ */
 export async function chooseLog(
   settings: ProcessSettings,
   stderr: Log,
   syslog: Syslog | undefined,
 ): Promise<Log> {
   const { foreground, logFormat, logLevel } = settings;
-  const plain = logFormat === "json" ? await (await import("./json-log.ts")).jsonLog(PROGRAM) : stderr;
-  const log = syslog === undefined ? plain : foreground ? bothLogs(plain, syslog) : syslog;
+  const stderrLog = logFormat === "json" ? await (await import("./json-log.ts")).jsonLog(PROGRAM) : stderr;
+  const log = syslog === undefined ? stderrLog : foreground ? teeLog(stderrLog, syslog) : syslog;
   return logLevel === "info" ? log : warningsOnly(log);
 }

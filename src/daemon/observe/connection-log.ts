@@ -1,16 +1,15 @@
-/** A line for each connection that opens and for each that ends, at level `info`. */
-
+/** Logs each connection that opens and each that closes, at level `info`. */
 import type { ConnectionInfo, Observer } from "./events.ts";
 import type { Fields, Log } from "./log.ts";
 
-/** Tells `log` who connected, where to, how much went through, for how long, and why it ended. */
+/** Returns an observer that logs each connection's client, key, target, duration, bytes and close reason. */
 export function connectionLog(log: Log): Observer {
   return {
     opened(connection) {
       log.info(`${describeConnection(connection)} opened`, { event: "opened", ...fieldsOf(connection) });
     },
     closed(connection, reason) {
-      const { sealed, opened } = connection.traffic;
+      const { bytesEncrypted: sealed, bytesDecrypted: opened } = connection.traffic;
       const seconds = (performance.now() - connection.acceptedAt) / 1000;
       log.info(
         `${describeConnection(connection)} ended after ${seconds.toFixed(3)} s, ` +
@@ -28,7 +27,7 @@ export function connectionLog(log: Log): Observer {
   };
 }
 
-/** Names a connection in the log. */
+/** Returns a description of a connection for the log. */
 export function describeConnection({
   id,
   tunnel,
@@ -46,7 +45,7 @@ export function describeConnection({
   return parts.filter((part) => part !== "").join(" ");
 }
 
-/** The same for logs with fields. */
+/** Returns the same information as fields. */
 export function fieldsOf({ id, tunnel, peer, keyName, keyFingerprint, target }: ConnectionInfo): Fields {
   return { tunnel, connection: id, peer, key: keyName, fingerprint: keyFingerprint, target };
 }

@@ -1,13 +1,13 @@
-/** Logs how far a drain has come. */
+/** Logs the progress of a drain. */
 import type { Log } from "./log.ts";
 
-/** Between two messages, ms. */
+/** Time between messages, in ms. */
 const INTERVAL_MS = 10_000;
 
 /**
- * Logs how many connections are left, now and every ten seconds, at level `info`.
+ * Logs the number of remaining connections, now and every ten seconds, at level `info`.
  *
- * @returns a function that stops it.
+ * @returns a function that stops the messages.
  */
 export function logDrain(log: Log, countConnections: () => Promise<number>): () => void {
   let stopped = false;

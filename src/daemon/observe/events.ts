@@ -1,56 +1,56 @@
-/** What the daemon tells about its connections: to the log, and to metrics. */
+/** Connection lifecycle events, for the log and for metrics. */
 import type { Traffic } from "../../tunnel/pipe.ts";
 
 /** A connection, from accept to close. */
 export interface ConnectionInfo {
-  /** Counted from 1 for each tunnel in each process. */
+  /** Sequence number, starting at 1 for each tunnel in each process. */
   readonly id: number;
-  /** Name of its tunnel, if tunnels have names. */
+  /** Name of its tunnel; undefined for a tunnel given on the command line. */
   readonly tunnel: string | undefined;
-  /** What limits count its client by: its IPv4 address, the /64 network of its IPv6 address, or `unix`. */
+  /** Client ID for limits and penalties: an IPv4 address, the /64 network of an IPv6 address, or `unix`. */
   source: string;
-  /** Who connected: `ADDRESS:PORT`, or `unix`; whom a load balancer says it is. */
+  /** Client address: `ADDRESS:PORT`, from the PROXY protocol header if there was one, or `unix`. */
   peer: string;
-  /** When it was accepted, ms on the monotonic clock. */
+  /** Time of accept, in ms on the monotonic clock. */
   readonly acceptedAt: number;
   /**
-   * `stranger`: the client has not proved that it holds the key; `waiting`: no slot is free; `connecting`: the target
-   * or the handshake with it is due; `open`: data flows.
+   * `stranger`: the client is not authenticated (`-d`); `waiting`: queued for a slot, also the initial state with `-e`;
+   * `connecting`: connecting to the target or performing the handshake with it; `open`: data can flow.
    */
   state: "stranger" | "waiting" | "connecting" | "open" | "closed";
-  /** Name of the client, if keys have names. */
+  /** Name of the client's key; undefined if keys have no names. */
   keyName?: string | undefined;
-  /** Fingerprint of the key that the client holds, if keys have names: a client may have several. */
+  /** Fingerprint of the client's key, as several may share a name; undefined if keys have no names. */
   keyFingerprint?: string | undefined;
-  /** The target that was tried last, as configured; its address, once connected. */
+  /** The last target tried, as configured; its address once data can flow. */
   target?: string;
-  /** From accept to the other side's proof that it holds the key, ms. */
+  /** Time from accept until the peer was authenticated, in ms. */
   handshakeTime?: number;
-  /** When data began to flow, ms on the monotonic clock. */
+  /** Time at which the connection opened, in ms on the monotonic clock. */
   openedAt?: number;
   readonly traffic: Traffic;
 }
 
-/** Told of each connection's way. */
+/** Receives connection lifecycle events. */
 export interface Observer {
-  /** Accepted. */
+  /** Called when a connection is accepted. */
   accepted?(connection: ConnectionInfo): void;
-  /** Handshake and connect are complete. */
+  /** Called when the handshake and the connect are complete. */
   opened?(connection: ConnectionInfo): void;
   /**
-   * Over. A connection that never opened is reported here too.
+   * Called when a connection has closed, even if it never opened.
    *
-   * @param reason one line: `closed` for an orderly end, or what went wrong, such as `handshake: wrong key`.
-   * @param advice what an operator can check if the connection failed; undefined if it did not, or if the daemon closed
-   * it as configured.
+   * @param reason one line: `closed` if both sides ended their streams, or the error, such as `handshake: wrong key`.
+   * @param advice what an operator can check; undefined unless the connection failed. One that the daemon closed as
+   * configured has not failed.
    */
   closed?(connection: ConnectionInfo, reason: string, advice: string | undefined): void;
-  /** A look-up of one of the tunnel's targets failed; the last answer stays in force. */
-  lookUpFailed?(tunnel: string | undefined): void;
+  /** Called when a DNS lookup of a target fails; the last known addresses stay in use. */
+  resolveFailed?(tunnel: string | undefined): void;
 }
 
-/** An observer that tells all the others. */
-export function allObservers(...observers: readonly Observer[]): Observer {
+/** Returns an observer that forwards each event to all `observers`. */
+export function combineObservers(...observers: readonly Observer[]): Observer {
   return {
     accepted: (connection) => {
       for (const observer of observers) observer.accepted?.(connection);
@@ -61,8 +61,8 @@ export function allObservers(...observers: readonly Observer[]): Observer {
     closed: (connection, reason, advice) => {
       for (const observer of observers) observer.closed?.(connection, reason, advice);
     },
-    lookUpFailed: (tunnel) => {
-      for (const observer of observers) observer.lookUpFailed?.(tunnel);
+    resolveFailed: (tunnel) => {
+      for (const observer of observers) observer.resolveFailed?.(tunnel);
     },
   };
 }

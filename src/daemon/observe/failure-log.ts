@@ -1,30 +1,30 @@
 /**
- * A warning for each connection that failed: who it was, what happened, and what to check.
+ * Warns about failed connections, with the client, the reason and advice.
  *
- * Peers can cause as many failures as they like, so that the log must be bounded: of the failures of one kind, tunnel and
- * source, one is logged, then the number of the others, at growing intervals. If there are many sources, a kind of failure
- * of a tunnel is counted over all further ones.
+ * Peers can cause any number of failures, so the log is rate-limited: of failures of the same kind, tunnel and source,
+ * the first is logged, then the number of repeats at increasing intervals. Beyond a maximum number of sources, failures
+ * of the same kind and tunnel are counted together.
  */
-import { deadline } from "../../net/timers.ts";
+import { startTimeout } from "../../net/timers.ts";
 import { describeConnection, fieldsOf } from "./connection-log.ts";
 import { reasonKind } from "./end-reason.ts";
 import type { ConnectionInfo, Observer } from "./events.ts";
 import type { Log } from "./log.ts";
 
-/** Between two messages about failures of the same kind, ms: at first, and at most if they go on. */
+/** Initial and maximum interval between messages about failures of the same series, in ms. */
 const MIN_INTERVAL_MS = 60_000;
 const MAX_INTERVAL_MS = 3_600_000;
 
-/** How many series with a source there are per process; after that, those of a tunnel and kind count as one. */
+/** Maximum number of series per source, in one process; beyond it, series are per kind and tunnel. */
 const MAX_SOURCE_SERIES = 128;
 
-/** Failures of one kind and tunnel, from one source or from many. */
+/** Failures of the same kind and tunnel, from one source or from many. */
 interface Series {
-  /** How many were not logged. */
+  /** Number of failures that were not logged. */
   suppressed: number;
-  /** Logs the last one. */
+  /** Logs the last failure. */
   logLast: (repeats: string) => void;
-  /** When the last message was logged, ms on the monotonic clock. */
+  /** Time of the last message, in ms on the monotonic clock. */
   loggedAt: number;
 }
 
@@ -52,7 +52,7 @@ export class FailureLog implements Observer {
     );
   }
 
-  /** Logs what was counted and not logged yet. */
+  /** Logs the repeats that were counted and not logged yet. */
   flush(): void {
     for (const series of this.#series.values()) logRepeats(series);
   }
@@ -67,17 +67,17 @@ export class FailureLog implements Observer {
     log("");
     const series: Series = { suppressed: 0, logLast: log, loggedAt: performance.now() };
     this.#series.set(id, series);
-    const wait = (interval: number) => {
-      deadline(interval, () => {
+    const schedule = (interval: number) => {
+      startTimeout(interval, () => {
         if (series.suppressed === 0) {
           this.#series.delete(id);
           return;
         }
         logRepeats(series);
-        wait(Math.min(2 * interval, MAX_INTERVAL_MS));
+        schedule(Math.min(2 * interval, MAX_INTERVAL_MS));
       });
     };
-    wait(MIN_INTERVAL_MS);
+    schedule(MIN_INTERVAL_MS);
   }
 }
 

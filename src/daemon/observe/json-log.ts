@@ -1,12 +1,12 @@
-/** Messages as JSON, one object a line, on standard error (`--log-format json`). */
+/** Writes messages as JSON, one object per line, to standard error (`--log-format json`). */
 import { escapeUnprintable } from "../../config/printable.ts";
 import { droppedMessage, LineWriter, standardError } from "./line-writer.ts";
 import type { Log } from "./log.ts";
 
-/** A log that is written by pino, which is loaded now. */
+/** Returns a JSON log. Loads pino, which other configurations do not need. */
 export async function jsonLog(program: string): Promise<Log> {
   const { pino, stdTimeFunctions } = await import("pino");
-  // A full disk, say, under the file that standard error goes to: no reason to fail.
+  // An error, such as a full disk if standard error is a file, must not stop the daemon.
   process.stderr.on("error", () => {});
   const writer = new LineWriter(standardError(), (dropped) =>
     logger.warn({ dropped }, droppedMessage(dropped)),

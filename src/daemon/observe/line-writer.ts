@@ -1,41 +1,41 @@
 /**
- * Lines for a reader that may be slow, stuck or gone: a log must never hold the daemon up. So much is kept for the
- * reader, the rest is dropped and counted.
+ * Writes lines to a reader that may be slow, stuck or gone, without ever blocking the daemon. Up to a limit lines are
+ * buffered; the rest are dropped and counted.
  */
 import { constants, fstatSync, openSync, writeSync } from "node:fs";
 import { Writable } from "node:stream";
-import { deadline } from "../../net/timers.ts";
+import { startTimeout } from "../../net/timers.ts";
 
-/** How much may wait for a reader, bytes: about 2,000 lines. */
+/** Maximum amount of data buffered for a reader, in bytes: about 2,000 lines. */
 const MAX_PENDING_BYTES = 256 * 1024;
-/** How long the last lines wait for a reader at the end of the program, ms. */
+/** Maximum time to wait for the reader when the program exits, in ms. */
 const FLUSH_TIMEOUT_MS = 1000;
-/** How often a terminal that takes nothing is tried again, ms. */
+/** Time before writing is retried if a terminal accepts no data, in ms. */
 const TERMINAL_RETRY_MS = 20;
 
-/** Writes lines to a stream, of which several may have the same. Errors are the owner's to listen for. */
+/** Writes lines to a stream, which several writers may share. The stream's owner must handle its errors. */
 export class LineWriter {
   readonly #stream: Writable;
   readonly #onRecovered: (dropped: number) => void;
   #dropped = 0;
 
-  /** @param onRecovered called when the reader has caught up after lines were dropped, with their number. */
+  /** @param onRecovered called with the number of dropped lines when the reader has caught up. */
   constructor(stream: Writable, onRecovered: (dropped: number) => void) {
     this.#stream = stream;
     this.#onRecovered = onRecovered;
   }
 
-  /** @param line with its end. */
+  /** @param line including its newline. */
   write(line: string): void {
     if (this.#dropped === 0) {
       if (this.#stream.writableLength + line.length <= MAX_PENDING_BYTES) {
         this.#stream.write(line, this.#onWritten);
         return;
       }
-      // What fills the stream may have been written by somebody else.
+      // If another writer filled the stream, only this write reports when it has drained.
       this.#stream.write("", this.#onWritten);
     }
-    // No line overtakes the message that lines are missing.
+    // Later lines are dropped too, so that none precedes the message about dropped lines.
     this.#dropped += 1;
   }
 
@@ -47,15 +47,16 @@ export class LineWriter {
   };
 }
 
-/** What to say of lines that were dropped. */
+/** Returns the message about dropped lines. */
 export const droppedMessage = (dropped: number) =>
   `${dropped} ${dropped === 1 ? "message was" : "messages were"} dropped: the log was not read`;
 
 let stderr: Writable | undefined;
 
 /**
- * Standard error as a stream that does not wait for its reader. For pipes and sockets, `process.stderr` is that. It does
- * wait for a terminal, where somebody may have pressed Ctrl-S; and after a full disk it would write to a file no more.
+ * Returns standard error as a stream that does not block on its reader. For pipes and sockets, that is
+ * `process.stderr`. On a terminal, `process.stderr` blocks after Ctrl-S; on a file, it stops writing once the disk has
+ * been full.
  */
 export function standardError(): Writable {
   stderr ??= openStandardError();
@@ -68,12 +69,12 @@ function openStandardError(): Writable {
   return new DescriptorStream(process.stderr.isTTY ? reopenTerminal() : 2);
 }
 
-/** Waits until standard error has taken everything, or nobody has read it for a second. */
+/** Resolves when all data is written to standard error, or after a second. */
 export async function flushStandardError(): Promise<void> {
   const stream = stderr ?? process.stderr;
   if (stream.writableLength === 0 || stream.destroyed) return;
   await new Promise<void>((resolve) => {
-    const cancel = deadline(FLUSH_TIMEOUT_MS, resolve);
+    const cancel = startTimeout(FLUSH_TIMEOUT_MS, resolve);
     stream.write("", () => {
       cancel();
       resolve();
@@ -82,9 +83,9 @@ export async function flushStandardError(): Promise<void> {
 }
 
 /**
- * Opens the terminal once more: whether writing waits is a property of what was opened, which other programs share.
+ * Opens the terminal again: O_NONBLOCK applies to the open file description, which other programs share.
  *
- * @returns standard error itself if it can't be opened.
+ * @returns the descriptor; that of standard error if the terminal cannot be opened.
  */
 function reopenTerminal(): number {
   try {
@@ -94,7 +95,7 @@ function reopenTerminal(): number {
   }
 }
 
-/** Writes to a file, or to a terminal that was opened with O_NONBLOCK. What can't be written is lost. */
+/** Writes to a file, or to a terminal opened with O_NONBLOCK. Data that cannot be written is discarded. */
 class DescriptorStream extends Writable {
   readonly #fd: number;
 
@@ -111,6 +112,6 @@ class DescriptorStream extends Writable {
       if ((error as NodeJS.ErrnoException).code === "EAGAIN") written = 0;
     }
     if (written === chunk.length) callback();
-    else deadline(TERMINAL_RETRY_MS, () => this._write(chunk.subarray(written), encoding, callback));
+    else startTimeout(TERMINAL_RETRY_MS, () => this._write(chunk.subarray(written), encoding, callback));
   }
 }

@@ -1,18 +1,18 @@
-/** Where the daemon's messages go. */
+/** The log interface. */
 
-/** What a message is about, for logs that keep it apart from the text. */
+/** Structured data of a message, for logs with separate fields. */
 export type Fields = Readonly<Record<string, string | number | undefined>>;
 
-/** Takes messages, one line each, without the program's name. */
+/** Receives messages, one line each, without the program's name. */
 export interface Log {
-  /** Something an operator should know of. */
+  /** Logs a condition that an operator should know about. */
   warn(message: string, fields?: Fields): void;
-  /** The course of things, which is told with `--log-level info` only. */
+  /** Logs normal operation, with `--log-level info` only. */
   info(message: string, fields?: Fields): void;
 }
 
-/** A log that hands each message to all the others. */
-export function bothLogs(...logs: readonly Log[]): Log {
+/** Returns a log that forwards each message to all `logs`. */
+export function teeLog(...logs: readonly Log[]): Log {
   return {
     warn(message, fields) {
       for (const log of logs) log.warn(message, fields);
@@ -23,7 +23,7 @@ export function bothLogs(...logs: readonly Log[]): Log {
   };
 }
 
-/** A log without the messages of level `info`. */
+/** Returns a log that discards messages of level `info`. */
 export function warningsOnly(log: Log): Log {
   return { warn: (message, fields) => log.warn(message, fields), info: () => {} };
 }

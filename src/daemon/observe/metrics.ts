@@ -1,23 +1,23 @@
-/** What Prometheus may ask (`--metrics`): connections, failures, bytes, times, and how busy the event loop is. */
+/** Prometheus metrics (`--metrics`): connections, failures, bytes, handshake times and Node's default metrics. */
 import { AggregatorRegistry, Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import { reasonKind } from "./end-reason.ts";
 import type { ConnectionInfo, Observer } from "./events.ts";
 import type { WorkerStatus } from "./status-server.ts";
 
-/** Names that stand for "the only one", where Prometheus wants a value. */
+/** Label value for a tunnel or key without a name. */
 const DEFAULT = "default";
 
-/** A registry of this process's metrics, and the observer that feeds it. */
+/** A registry of this process's metrics and the observer that updates it. */
 export interface Metrics {
   readonly registry: Registry;
   readonly observer: Observer;
 }
 
-/** @param registry a new one. */
+/** @param registry an empty registry, to which the metrics are added. */
 export function makeMetrics(registry: Registry): Metrics {
   collectDefaultMetrics({ register: registry });
   const registers = [registry];
-  const live = new Set<ConnectionInfo>();
+  const active = new Set<ConnectionInfo>();
 
   new Gauge({
     name: "spiped_connections",
@@ -26,8 +26,8 @@ export function makeMetrics(registry: Registry): Metrics {
     registers,
     collect() {
       this.reset();
-      for (const connection of live) {
-        this.inc({ ...whose(connection), ...fingerprintOf(connection), state: connection.state });
+      for (const connection of active) {
+        this.inc({ ...labelsFor(connection), ...fingerprintOf(connection), state: connection.state });
       }
     },
   });
@@ -61,7 +61,7 @@ export function makeMetrics(registry: Registry): Metrics {
     labelNames: ["tunnel", "reason"],
     registers,
   });
-  /** What was counted already of connections that are still open. */
+  /** Bytes already counted, for connections that are not closed. */
   const counted = new Map<ConnectionInfo, { sealed: number; opened: number }>();
   const bytes = new Counter({
     name: "spiped_bytes_total",
@@ -69,13 +69,13 @@ export function makeMetrics(registry: Registry): Metrics {
     labelNames: ["tunnel", "key", "direction"],
     registers,
     collect() {
-      for (const connection of live) countBytes(connection);
+      for (const connection of active) countBytes(connection);
     },
   });
   const countBytes = (connection: ConnectionInfo) => {
-    const { sealed, opened } = connection.traffic;
+    const { bytesEncrypted: sealed, bytesDecrypted: opened } = connection.traffic;
     const before = counted.get(connection) ?? { sealed: 0, opened: 0 };
-    const labels = whose(connection);
+    const labels = labelsFor(connection);
     bytes.inc({ ...labels, direction: "encrypted" }, sealed - before.sealed);
     bytes.inc({ ...labels, direction: "decrypted" }, opened - before.opened);
     counted.set(connection, { sealed, opened });
@@ -87,7 +87,7 @@ export function makeMetrics(registry: Registry): Metrics {
     buckets: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5],
     registers,
   });
-  const lookUps = new Counter({
+  const lookupFailures = new Counter({
     name: "spiped_lookup_failures_total",
     help: "Look-ups of target names that failed",
     labelNames: ["tunnel"],
@@ -98,18 +98,18 @@ export function makeMetrics(registry: Registry): Metrics {
     registry,
     observer: {
       accepted(connection) {
-        live.add(connection);
+        active.add(connection);
         total.inc({ tunnel: connection.tunnel ?? DEFAULT });
       },
       opened(connection) {
         const { handshakeTime, tunnel = DEFAULT } = connection;
         if (handshakeTime !== undefined) handshakes.observe({ tunnel }, handshakeTime / 1000);
         if (connection.keyName !== undefined)
-          byKey.inc({ ...whose(connection), ...fingerprintOf(connection) });
+          byKey.inc({ ...labelsFor(connection), ...fingerprintOf(connection) });
       },
       closed(connection, reason) {
         countBytes(connection);
-        live.delete(connection);
+        active.delete(connection);
         counted.delete(connection);
         const tunnel = connection.tunnel ?? DEFAULT;
         const labels = { tunnel, reason: reasonKind(reason) };
@@ -117,35 +117,36 @@ export function makeMetrics(registry: Registry): Metrics {
         else failures.inc(labels);
         if (reason.startsWith("handshake: ")) handshakeFailures.inc(labels);
       },
-      lookUpFailed: (tunnel) => lookUps.inc({ tunnel: tunnel ?? DEFAULT }),
+      resolveFailed: (tunnel) => lookupFailures.inc({ tunnel: tunnel ?? DEFAULT }),
     },
   };
 
-  function whose({ tunnel, keyName }: ConnectionInfo) {
+  function labelsFor({ tunnel, keyName }: ConnectionInfo) {
     return { tunnel: tunnel ?? DEFAULT, key: keyName ?? DEFAULT };
   }
 }
 
-/** The label that tells a client's keys apart, where there is one. */
+/** Returns the label that distinguishes a client's keys, if keys have fingerprints. */
 function fingerprintOf({ keyFingerprint }: ConnectionInfo): { fingerprint?: string } {
   return keyFingerprint === undefined ? {} : { fingerprint: keyFingerprint };
 }
 
-/** The metrics of one process, as they travel. */
-export type MetricsOfProcess = Awaited<ReturnType<Registry["getMetricsAsJSON"]>>;
+/** The metrics of one process, as sent to the primary. */
+export type ProcessMetrics = Awaited<ReturnType<Registry["getMetricsAsJSON"]>>;
 
 export function makeRegistry(): Registry {
   return new Registry();
 }
 
 /**
- * One registry for several processes: counts are added up, times are averaged.
+ * Returns one registry for all workers. Metrics are summed, except some of Node's: event loop lag, for example, is
+ * averaged.
  *
- * @param metrics those of each worker, or of its last answer.
- * @param workers all of them.
+ * @param metrics the last known metrics of each worker.
+ * @param workers the status of all workers.
  */
-export function joinMetrics(
-  metrics: readonly MetricsOfProcess[],
+export function aggregateMetrics(
+  metrics: readonly ProcessMetrics[],
   workers: readonly WorkerStatus[],
 ): Registry {
   const registry: Registry = AggregatorRegistry.aggregate([...metrics] as unknown as object[]);

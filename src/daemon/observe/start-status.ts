@@ -1,7 +1,7 @@
-/** The status address: what `--metrics` and its options ask for. */
+/** Starts the status server from the settings of `--metrics` and its related options. */
 import { open } from "node:fs/promises";
 import { bindHint } from "../../config/address-hints.ts";
-import { addressOf, firstAddress } from "../../config/addresses.ts";
+import { firstAddress, resolveOption } from "../../config/addresses.ts";
 import { ConfigError } from "../../config/config-error.ts";
 import type { ProcessSettings } from "../../config/process-settings.ts";
 import { parseAddress } from "../../net/address.ts";
@@ -9,17 +9,17 @@ import { systemErrorText } from "../../net/system-error.ts";
 import { BearerToken, isExposed } from "./status-access.ts";
 import { type StatusSource, serveStatus } from "./status-server.ts";
 
-/** A shorter token could be guessed. */
+/** Minimum token length, in bytes; shorter ones could be guessed. */
 const MIN_TOKEN_BYTES = 16;
 
-/** Longer than any token; what is longer is the wrong file. */
+/** Maximum size of a token file, in bytes; a larger file cannot be a token. */
 const MAX_TOKEN_BYTES = 4096;
 
 /**
- * Serves what `--metrics` asks for.
+ * Starts the status server.
  *
- * @param token the one that is required at the moment.
- * @returns a function that stops it.
+ * @param token returns the token that is currently required.
+ * @returns a function that stops the server.
  * @throws ConfigError, UsageError
  */
 export async function startStatus(
@@ -29,19 +29,19 @@ export async function startStatus(
   warn: (message: string) => void,
 ): Promise<() => void> {
   const { metrics } = settings;
-  const { address, addresses } = await addressOf(metrics, "--metrics", parseAddress);
-  const where = firstAddress(addresses, metrics, warn);
+  const { address, addresses } = await resolveOption(metrics, "--metrics", parseAddress);
+  const resolved = firstAddress(addresses, metrics, warn);
   const hosts = [...settings.metricsHosts, ...(address.kind === "name" ? [address.host] : [])];
-  const stop = await serveStatus(where, source, { exposed: settings.metricsPublic, hosts, token }).catch(
+  const stop = await serveStatus(resolved, source, { exposed: settings.metricsPublic, hosts, token }).catch(
     (error: Error) => {
-      const hint = bindHint(where, error);
+      const hint = bindHint(resolved, error);
       throw new ConfigError([
         `Cannot serve metrics on ${metrics}: ${systemErrorText(error)}`,
         ...(hint === undefined ? [] : [hint]),
       ]);
     },
   );
-  if (isExposed(where) && token() === undefined) {
+  if (isExposed(resolved) && token() === undefined) {
     warn(
       `--metrics ${metrics} has no authentication: whoever reaches it reads metrics and the status page; --metrics-token-file FILE requires a token`,
     );
@@ -50,17 +50,17 @@ export async function startStatus(
 }
 
 /**
- * Reads the file of `--metrics-token-file`; blanks and newlines at its end do not count.
+ * Reads the file of `--metrics-token-file`, ignoring trailing whitespace.
  *
  * @throws ConfigError
  */
 export async function readToken(path: string, warn: (message: string) => void): Promise<BearerToken> {
   const contents = Buffer.alloc(MAX_TOKEN_BYTES);
   try {
-    const size = await fill(contents, path, warn).catch((error: Error) => {
+    const size = await readInto(contents, path, warn).catch((error: Error) => {
       throw new ConfigError([`Cannot read the token file ${path}: ${systemErrorText(error)}`]);
     });
-    // "latin1", so that no byte is lost before the check.
+    // "latin1" maps each byte to one character, so the length is that in bytes.
     const token = contents.subarray(0, contents.toString("latin1", 0, size).trimEnd().length);
     if (token.length < MIN_TOKEN_BYTES || size === MAX_TOKEN_BYTES || !token.every(isTokenByte)) {
       throw new ConfigError([
@@ -73,8 +73,8 @@ export async function readToken(path: string, warn: (message: string) => void): 
   }
 }
 
-/** Reads a file into a buffer; returns how many bytes there were, up to the buffer's size. */
-async function fill(buffer: Buffer, path: string, warn: (message: string) => void): Promise<number> {
+/** Reads a file into a buffer; resolves with the number of bytes read, at most the buffer's size. */
+async function readInto(buffer: Buffer, path: string, warn: (message: string) => void): Promise<number> {
   const file = await open(path);
   try {
     const status = await file.stat();
@@ -92,7 +92,7 @@ async function fill(buffer: Buffer, path: string, warn: (message: string) => voi
   }
 }
 
-/** True for what a token in an Authorization header may consist of, blanks excluded. */
+/** Returns true for visible ASCII, the characters allowed in a token. */
 function isTokenByte(byte: number): boolean {
   return byte > 0x20 && byte < 0x7f;
 }

@@ -1,4 +1,4 @@
-/** Who may read the status server: the names that it answers to, and a bearer token. */
+/** Access control of the status server: allowed Host headers and the bearer token. */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { BlockList, isIP, isIPv4 } from "node:net";
 import type { ResolvedAddress } from "../../net/address.ts";
@@ -7,17 +7,17 @@ const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet("127.0.0.0", 8, "ipv4");
 LOOPBACK.addAddress("::1", "ipv6");
 
-/** True if other machines may reach an address. */
+/** Returns true if other machines may be able to reach an address. */
 export function isExposed(address: ResolvedAddress): boolean {
   return address.kind === "tcp" && !LOOPBACK.check(address.host, isIPv4(address.host) ? "ipv4" : "ipv6");
 }
 
 /**
- * True if a request's Host header names this server. A web page can make its reader's browser send requests here by
- * pointing a name of its own at our address (DNS rebinding), and the Host header has that name then. It cannot do so with
- * an IP address, nor without a Host header, which all browsers send.
+ * Returns true if a request's Host header is allowed. This prevents DNS rebinding: a web page can make a browser send
+ * requests here by resolving its own name to our address, but the Host header then has that name. The attack is not
+ * possible with an IP address as host, or without a Host header, which all browsers send.
  *
- * @param names that the server has besides `localhost`.
+ * @param names allowed names, in addition to `localhost`.
  */
 export function isHostAllowed(host: string | undefined, names: readonly string[]): boolean {
   if (host === undefined || host === "") return true;
@@ -29,19 +29,19 @@ export function isHostAllowed(host: string | undefined, names: readonly string[]
   return ["localhost", ...names].some((known) => plain(known) === plain(name));
 }
 
-/** A token that requests must bear (RFC 6750), of which only the hash is kept. */
+/** A bearer token (RFC 6750), of which only the hash is kept. */
 export class BearerToken {
   readonly #hash: Buffer;
 
-  /** @param token the bytes of the token; the caller overwrites them. */
+  /** @param token the bytes of the token, which the caller should overwrite afterwards. */
   constructor(token: Uint8Array) {
     this.#hash = hash(token);
   }
 
-  /** True if an Authorization header bears the token. */
+  /** Returns true if an Authorization header has the token. */
   matches(authorization: string | undefined): boolean {
     const [, token] = /^Bearer +(\S+) *$/i.exec(authorization ?? "") ?? [];
-    // Hashes are compared, so the time tells neither the token's length nor its first bytes.
+    // Comparing hashes leaks neither the token's length nor its first bytes through timing.
     return token !== undefined && timingSafeEqual(hash(Buffer.from(token)), this.#hash);
   }
 }

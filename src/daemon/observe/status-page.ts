@@ -1,6 +1,6 @@
-/** The status page: what the metrics say of each tunnel, for a person with a browser. It needs no script. */
+/** The status page: an HTML view of each tunnel's metrics, without scripts. */
 
-/** One value of a metric, as prom-client gives it. */
+/** One value of a metric, as returned by prom-client. */
 export interface Sample {
   readonly value: number;
   readonly labels: Readonly<Record<string, string | number | undefined>>;
@@ -10,23 +10,23 @@ export interface Sample {
 /** All metrics, by name. */
 export type Samples = ReadonlyMap<string, readonly Sample[]>;
 
-/** How many rates a sparkline shows. */
+/** Number of rates that a sparkline shows. */
 const HISTORY = 60;
 const WIDTH = 180;
 const HEIGHT = 36;
 
-/** Keeps the rates of the last minutes and draws the page. */
+/** Keeps the recent rates of each tunnel and renders the page. */
 export class StatusPage {
   readonly #history = new Map<string, number[]>();
   readonly #lastBytes = new Map<string, number>();
   readonly #interval: number;
 
-  /** @param interval ms between two calls of `record`. */
+  /** @param interval time between calls of `record()`, in ms. */
   constructor(interval: number) {
     this.#interval = interval;
   }
 
-  /** Takes the current byte counts for the sparklines. */
+  /** Records the current byte counts for the sparklines. */
   record(samples: Samples): void {
     for (const tunnel of tunnelsOf(samples)) {
       const now = sum(samples, "spiped_bytes_total", { tunnel });
@@ -39,9 +39,9 @@ export class StatusPage {
   }
 
   /**
-   * The page.
+   * Returns the page.
    *
-   * @param state `ready`, or what is wrong.
+   * @param state `ready`, or the problems.
    */
   render(samples: Samples, state: string, version: string): string {
     const tunnels = tunnelsOf(samples);

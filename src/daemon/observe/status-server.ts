@@ -8,52 +8,55 @@ import { type BearerToken, isExposed, isHostAllowed } from "./status-access.ts";
 import { StatusConnections } from "./status-connections.ts";
 import { type Sample, type Samples, StatusPage } from "./status-page.ts";
 
-/** How often the byte counts are taken for the sparklines, ms. */
-const INTERVAL = 2000;
+/** Interval between samples of the byte counts for the sparklines, in ms. */
+const SAMPLE_INTERVAL_MS = 2000;
 
-/** Metrics are collected at most this often, ms: a flood of requests must not take the time of the tunnels. */
+/** Minimum interval between collections, in ms, so that a flood of requests does not slow down the tunnels. */
 const MIN_COLLECT_INTERVAL_MS = 200;
 
-/** Stands for the tunnel of a command line, which has no name. */
+/** Name in URLs for a tunnel given on the command line, which has no name. */
 const UNNAMED = "default";
 
-/** Whether a tunnel can serve clients. */
+/** The readiness of a tunnel. */
 export interface TunnelReadiness {
-  /** Its name; undefined for the tunnel of a command line. */
+  /** Name; undefined for a tunnel given on the command line. */
   readonly tunnel: string | undefined;
-  /** `ready`, or why it is not, such as `target unreachable` or `draining`. */
+  /** `ready`, or the reason that it is not, such as `target unreachable` or `draining`. */
   readonly state: string;
 }
 
-/** A process that serves connections. */
+/** The status of a worker process. */
 export interface WorkerStatus {
   readonly pid: number;
-  /** False if it has been asked something lately and has not answered. */
+  /** False if it has sent no message recently, not even the response to a ping. */
   readonly responding: boolean;
 }
 
-/** What the server shows. Probes wait a second for an answer: each method takes less, whatever the workers do. */
+/**
+ * Source of the data that the server shows. Health checks typically time out after a second, so each method must take
+ * less, even if workers do not respond.
+ */
 export interface StatusSource {
   readonly version: string;
-  /** The metrics of all processes that respond. */
+  /** Resolves with the metrics of all processes; the last known ones of workers that do not respond. */
   registry(): Promise<Registry>;
-  /** The state of each tunnel. */
+  /** Resolves with the state of each tunnel. */
   readiness(): Promise<readonly TunnelReadiness[]>;
-  /** The worker processes; none if this process serves the connections. */
+  /** Returns the worker processes; an empty list if this process serves the connections. */
   workers(): readonly WorkerStatus[];
 }
 
-/** Who may read the status. */
+/** Access rules of the status server. */
 export interface StatusAccess {
-  /** Allow an address that other machines can reach. */
+  /** True to allow an address that other machines can reach. */
   readonly exposed: boolean;
-  /** Names in the Host header that are answered, besides `localhost` and IP addresses. */
+  /** Names allowed in the Host header, in addition to `localhost` and IP addresses. */
   readonly hosts: readonly string[];
-  /** The token that metrics, status page and details of health require; undefined for none. Called for each request. */
+  /** Returns the token required for metrics, status page and health details, if any; called for each request. */
   readonly token: () => BearerToken | undefined;
 }
 
-/** `--metrics` names an address that others can reach. */
+/** The address of `--metrics` is reachable from other machines. */
 class ExposedError extends SpipedError {
   constructor() {
     super(
@@ -63,7 +66,7 @@ class ExposedError extends SpipedError {
   }
 }
 
-/** An answer to a request. */
+/** A response to a request. */
 interface Reply {
   readonly status: number;
   readonly body: string;
@@ -71,9 +74,9 @@ interface Reply {
 }
 
 /**
- * Starts to listen.
+ * Starts the server.
  *
- * @returns a function that stops it.
+ * @returns a function that stops the server.
  * @throws ExposedError, or the system's error.
  */
 export async function serveStatus(
@@ -82,14 +85,14 @@ export async function serveStatus(
   access: StatusAccess,
 ): Promise<() => void> {
   if (isExposed(address) && !access.exposed) throw new ExposedError();
-  const page = new StatusPage(INTERVAL);
+  const page = new StatusPage(SAMPLE_INTERVAL_MS);
   const collected = {
-    metrics: atMostEvery(MIN_COLLECT_INTERVAL_MS, async () => (await source.registry()).metrics()),
-    samples: atMostEvery(MIN_COLLECT_INTERVAL_MS, () => samplesOf(source)),
+    metrics: throttle(MIN_COLLECT_INTERVAL_MS, async () => (await source.registry()).metrics()),
+    samples: throttle(MIN_COLLECT_INTERVAL_MS, () => samplesOf(source)),
   };
   const connections = new StatusConnections();
   const server = createServer((request, response) => {
-    if (!connections.ask(request.socket)) return;
+    if (!connections.startResponse(request.socket)) return;
     void replyTo(request, { address, source, access, page, collected })
       .catch((error: Error): Reply => ({ status: 500, body: `${error.message}\n` }))
       .then(({ status, body, headers }) => {
@@ -97,7 +100,7 @@ export async function serveStatus(
           "content-type": "text/plain; charset=utf-8",
           "content-length": Buffer.byteLength(body),
           "cache-control": "no-store",
-          // One request for each connection: there are none that idle, and no requests that queue.
+          // One request per connection, so that there are no idle connections and no queued requests.
           connection: "close",
           ...headers,
         };
@@ -110,9 +113,9 @@ export async function serveStatus(
   const timer = setInterval(() => {
     collected.samples().then(
       (samples) => page.record(samples),
-      () => {}, // It is a sparkline's point, no more.
+      () => {}, // Only a point of a sparkline is lost.
     );
-  }, INTERVAL);
+  }, SAMPLE_INTERVAL_MS);
   timer.unref();
   server.unref();
   return () => {
@@ -125,20 +128,20 @@ export async function serveStatus(
 function listen(server: Server, address: ResolvedAddress): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", reject);
-    const where =
+    const endpoint =
       address.kind === "unix" ? { path: address.path } : { host: address.host, port: address.port };
-    // A flood fills a short backlog, and a connect that finds it full is tried again only after a second. Exclusive: this
-    // process listens for itself, even if the environment makes Node take it for a worker of a cluster.
-    server.listen({ ...where, backlog: 65_535, exclusive: true }, () => {
+    // A flood would fill a short backlog, and clients retry a connect only after a second. `exclusive` makes this
+    // process listen itself even if its environment makes Node treat it as a cluster worker.
+    server.listen({ ...endpoint, backlog: 65_535, exclusive: true }, () => {
       server.off("error", reject);
-      // A connection that can't be accepted is its client's trouble.
+      // Failing to accept a connection affects only its client.
       server.on("error", () => {});
       resolve();
     });
   });
 }
 
-/** What a reply is made of. */
+/** The server's state and settings that replies depend on. */
 interface Context {
   readonly address: ResolvedAddress;
   readonly source: StatusSource;
@@ -166,22 +169,22 @@ async function replyTo(
   const token = access.token();
   const authorized = token === undefined || token.matches(headers.authorization);
   const path = url.replace(/\?.*/, "");
-  const silent = silentWorkers(source);
+  const unresponsive = unresponsiveWorkers(source);
 
   if (path === "/healthz") {
-    // One worker of several that hangs is no reason to restart the daemon, which would end the connections of the others.
-    const healthy = !isSilent(source);
-    const lines = healthy ? ["ok", ...silent] : silent;
+    // One hung worker must not cause a restart of the daemon, which would close the connections of the others.
+    const healthy = !allWorkersUnresponsive(source);
+    const lines = healthy ? ["ok", ...unresponsive] : unresponsive;
     return health(healthy, authorized ? lines : [healthy ? "ok" : "not ok"]);
   }
   const [, tunnel] = /^\/readyz(?:\/([^/]+))?$/.exec(path) ?? [];
   if (path === "/readyz" || tunnel !== undefined) {
     const all = await source.readiness();
-    const asked = tunnel === undefined ? all : all.filter((one) => nameOf(one) === decode(tunnel));
-    if (tunnel !== undefined && asked.length === 0) return { status: 404, body: "no such tunnel\n" };
-    const problems = problemsOf(asked);
-    const ready = problems.length === 0 && !isSilent(source);
-    const lines = ready ? ["ready", ...silent] : [...problems, ...silent];
+    const selected = tunnel === undefined ? all : all.filter((each) => nameOf(each) === decode(tunnel));
+    if (tunnel !== undefined && selected.length === 0) return { status: 404, body: "no such tunnel\n" };
+    const problems = problemsOf(selected);
+    const ready = problems.length === 0 && !allWorkersUnresponsive(source);
+    const lines = ready ? ["ready", ...unresponsive] : [...problems, ...unresponsive];
     return health(ready, authorized ? lines : [ready ? "ready" : "not ready"]);
   }
   if (path !== "/" && path !== "/metrics") return { status: 404, body: "not found\n" };
@@ -201,7 +204,7 @@ async function replyTo(
   }
   const [readiness, samples] = await Promise.all([source.readiness(), collected.samples()]);
   const problems = problemsOf(readiness);
-  const state = [...(problems.length === 0 ? ["ready"] : problems), ...silent].join(", ");
+  const state = [...(problems.length === 0 ? ["ready"] : problems), ...unresponsive].join(", ");
   return {
     status: 200,
     body: page.render(samples, state, source.version),
@@ -213,23 +216,23 @@ function health(good: boolean, lines: readonly string[]): Reply {
   return { status: good ? 200 : 503, body: lines.map((line) => `${line}\n`).join("") };
 }
 
-/** A line for each tunnel that is not ready, with its name if it has one. */
+/** Returns a line for each tunnel that is not ready, with its name if it has one. */
 function problemsOf(readiness: readonly TunnelReadiness[]): string[] {
   return readiness
     .filter(({ state }) => state !== "ready")
     .map(({ tunnel, state }) => (tunnel === undefined ? state : `${tunnel}: ${state}`));
 }
 
-/** A line for each worker that does not respond. */
-function silentWorkers(source: StatusSource): string[] {
+/** Returns a line for each worker that does not respond. */
+function unresponsiveWorkers(source: StatusSource): string[] {
   return source
     .workers()
     .filter(({ responding }) => !responding)
     .map(({ pid }) => `worker ${pid} does not respond`);
 }
 
-/** True if there are workers and none of them responds. */
-function isSilent(source: StatusSource): boolean {
+/** Returns true if there are workers and none of them responds. */
+function allWorkersUnresponsive(source: StatusSource): boolean {
   const workers = source.workers();
   return workers.length > 0 && workers.every(({ responding }) => !responding);
 }
@@ -238,7 +241,7 @@ function nameOf({ tunnel = UNNAMED }: TunnelReadiness): string {
   return tunnel;
 }
 
-/** A path's segment as text; undefined if it is badly encoded. */
+/** Returns a path segment as text; undefined if it is not correctly encoded. */
 function decode(segment: string): string | undefined {
   try {
     return decodeURIComponent(segment);
@@ -247,8 +250,8 @@ function decode(segment: string): string | undefined {
   }
 }
 
-/** Calls `make` at most once in `interval` ms; calls in between return its last result. */
-function atMostEvery<Result>(interval: number, make: () => Promise<Result>): () => Promise<Result> {
+/** Returns a function that calls `make` at most once per `interval` (ms) and otherwise returns the last result. */
+function throttle<Result>(interval: number, make: () => Promise<Result>): () => Promise<Result> {
   let last: Promise<Result> | undefined;
   let next = Number.NEGATIVE_INFINITY;
   return () => {

@@ -1,34 +1,34 @@
 /**
- * Messages to syslog. Node has no UNIX datagram sockets, so they go through the system's `logger`: one process that
- * reads lines as long as we live, with the original's facility, priority and tag. A line's own priority, which `logger`
- * takes from a prefix, holds for information.
+ * Sends messages to syslog. Node has no UNIX datagram sockets, so they go through the system's `logger`, one process
+ * that runs as long as this one and reads lines. Facility, tag and the priority of warnings are those of Tarsnap's
+ * spiped. `logger` takes the priority of each line from a prefix.
  */
 import { type ChildProcess, type ChildProcessByStdio, spawn } from "node:child_process";
 import type { Writable } from "node:stream";
 import { escapeUnprintable } from "../../config/printable.ts";
-import { deadline } from "../../net/timers.ts";
+import { startTimeout } from "../../net/timers.ts";
 import { systemProgram } from "../process/system-program.ts";
 import { droppedMessage, LineWriter } from "./line-writer.ts";
 import type { Log } from "./log.ts";
 
-/** The longest message, bytes, as with the original. */
-const LONGEST = 4095;
+/** Maximum length of a message, in bytes, the same as in Tarsnap's spiped. */
+const MAX_MESSAGE_BYTES = 4095;
 
-/** How long `logger` may take to pass on the last messages, ms. */
-const LAST_WORDS = 1000;
+/** Maximum time for `logger` to send the last messages, in ms. */
+const FLUSH_TIMEOUT_MS = 1000;
 
-/** Facility `user` (1) with the priorities of a warning and of information. */
+/** Prefixes for facility `user` (1) with priorities `warning` (4) and `info` (6). */
 const WARNING = `<${8 + 4}>`;
 const INFO = `<${8 + 6}>`;
 
-/** A log that ends in syslog. */
+/** A log that writes to syslog. */
 export class Syslog implements Log {
   readonly #program: string;
   readonly #onFailure: (reason: string) => void;
   #logger: ChildProcess | undefined;
   #writer: LineWriter | undefined;
 
-  /** @param onFailure told once for each `logger` that can't be started or dies. */
+  /** @param onFailure called once for each `logger` process that cannot be started or fails. */
   constructor(program: string, onFailure: (reason: string) => void) {
     this.#program = program;
     this.#onFailure = onFailure;
@@ -47,12 +47,12 @@ export class Syslog implements Log {
     this.#writer?.write(`${priority}${escapeUnprintable(message)}\n`);
   }
 
-  /** Ends `logger` when it has passed on what it was given, or does not do so in time. */
+  /** Resolves when `logger` has sent all messages and exited; kills it if that takes too long. */
   async close(): Promise<void> {
     const logger = this.#logger;
     if (logger === undefined) return;
     await new Promise<void>((resolve) => {
-      const cancel = deadline(LAST_WORDS, () => logger.kill("SIGKILL"));
+      const cancel = startTimeout(FLUSH_TIMEOUT_MS, () => logger.kill("SIGKILL"));
       logger.once("close", () => {
         cancel();
         resolve();
@@ -62,27 +62,27 @@ export class Syslog implements Log {
   }
 
   #start(): ChildProcess | undefined {
-    const args = ["-t", this.#program, "--prio-prefix", "--size", String(LONGEST)];
+    const args = ["-t", this.#program, "--prio-prefix", "--size", String(MAX_MESSAGE_BYTES)];
     const { TZ } = process.env;
     let logger: ChildProcessByStdio<Writable, null, null>;
     try {
-      // Messages carry the local time.
+      // `logger` adds the local time to messages.
       const env = TZ === undefined ? {} : { TZ };
       logger = spawn(systemProgram("logger"), args, { stdio: ["pipe", "ignore", "ignore"], env });
     } catch (error) {
       this.#onFailure(`Cannot run logger: ${(error as Error).message}`);
       return undefined;
     }
-    const gone = (reason: string) => {
+    const handleFailure = (reason: string) => {
       if (this.#logger !== logger) return;
       this.#logger = undefined;
       this.#onFailure(reason);
     };
     logger.stdin.on("error", () => {});
     this.#writer = new LineWriter(logger.stdin, (dropped) => this.warn(droppedMessage(dropped)));
-    logger.on("error", (error) => gone(`Cannot run logger: ${error.message}`));
+    logger.on("error", (error) => handleFailure(`Cannot run logger: ${error.message}`));
     logger.on("exit", (status, signal) => {
-      if (status !== 0) gone(`logger ended with ${signal ?? `status ${status}`}`);
+      if (status !== 0) handleFailure(`logger ended with ${signal ?? `status ${status}`}`);
     });
     return logger;
   }

@@ -1,16 +1,16 @@
-/** Messages on standard error: one line each, after the program's name. */
+/** Writes messages to standard error, one line each, after the program's name. */
 import { fstatSync } from "node:fs";
 import { escapeUnprintable } from "../../config/printable.ts";
 import { droppedMessage, LineWriter, standardError } from "./line-writer.ts";
 import type { Log } from "./log.ts";
 
-/** Priorities in the way of `sd-daemon`. */
+/** Priority prefixes as defined by `sd-daemon(3)`. */
 const WARNING = "<4>";
 const INFO = "<6>";
 
 /**
- * A log on standard error. Where systemd's journal reads it, each line begins with its priority. A reader that has
- * gone away is no reason to fail, nor is one that does not read a reason to wait.
+ * Returns a log on standard error. If systemd's journal reads it, each line begins with its priority. Write errors are
+ * ignored, and a reader that does not read never blocks the daemon.
  */
 export function stderrLog(program: string): Log {
   const journal = isJournal();
@@ -24,7 +24,7 @@ export function stderrLog(program: string): Log {
   };
 }
 
-/** True if standard error is the very stream that the journal says it reads. */
+/** Returns true if standard error is the stream that the journal reads, according to JOURNAL_STREAM. */
 function isJournal(): boolean {
   const { JOURNAL_STREAM } = process.env;
   if (JOURNAL_STREAM === undefined) return false;

@@ -1,7 +1,7 @@
 /**
- * Becoming a daemon without `fork`: the parent starts the same program again in a session of its own, with the same
- * standard streams, and waits until it reports that it serves. So the child finds and tells all that can go wrong, and
- * the parent's exit status is the truth.
+ * Daemonizes without `fork`: the parent runs the program again in a new session, with the same standard streams, and
+ * waits until the child reports readiness. So the child reports all errors itself, and the parent's exit status is
+ * reliable.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -9,17 +9,18 @@ import { closeSync, fstatSync, writeSync } from "node:fs";
 import { endProcess } from "./end-process.ts";
 import { childNodeOptions } from "./no-debugger.ts";
 
-/** Tells the child that it is one, by the pid of its parent; it removes the variable at once. */
+/** Environment variable that marks the child; its value is the parent's pid. The child removes it immediately. */
 const PARENT_PID = "SPIPED_PARENT_PID";
 
-/** The descriptor on which the child reports. */
+/** Descriptor on which the child reports readiness. */
 const READY_FD = 3;
 
 /**
- * In the child, the function that reports readiness; undefined in a process that was not started by `daemonize`, whatever
- * its environment says. The variable is removed, so that no process we start takes itself for the child.
+ * Returns the function with which the child reports readiness; undefined in a process not started by `daemonize()`,
+ * even if its environment has the variable. Removes the variable, so that processes started later are not taken for the
+ * child.
  */
-export function takeReadyReport(): (() => void) | undefined {
+export function readyCallback(): (() => void) | undefined {
   const parent = process.env[PARENT_PID];
   delete process.env[PARENT_PID];
   if (parent !== String(process.ppid) || !isSocket(READY_FD)) return undefined;
@@ -27,13 +28,13 @@ export function takeReadyReport(): (() => void) | undefined {
     try {
       writeSync(READY_FD, "1");
     } catch {
-      // The parent has been ended; the daemon goes on, as it would after a fork.
+      // The parent has exited; the daemon continues, as it would after a fork.
     }
     closeSync(READY_FD);
   };
 }
 
-/** What Node's "pipe" is. */
+/** Returns true for a socket, which is what Node's "pipe" creates. */
 function isSocket(fd: number): boolean {
   try {
     return fstatSync(fd).isSocket();
@@ -43,10 +44,10 @@ function isSocket(fd: number): boolean {
 }
 
 /**
- * Starts this program again as a daemon.
+ * Runs this program again as a daemon.
  *
- * @param args its arguments.
- * @returns true once the daemon reported that it is ready; false if it ended before, after telling why.
+ * @param args the daemon's arguments.
+ * @returns true when the daemon has reported readiness; false if it exited first, having reported the error.
  */
 export async function daemonize(args: readonly string[]): Promise<boolean> {
   const child = spawn(process.execPath, [...childNodeOptions(), process.argv[1]!, ...args], {
@@ -54,13 +55,13 @@ export async function daemonize(args: readonly string[]): Promise<boolean> {
     stdio: ["inherit", "inherit", "inherit", "pipe"],
     env: { ...process.env, [PARENT_PID]: String(process.pid) },
   });
-  // Who interrupts the start means the daemon, which is in a session of its own and does not hear the terminal.
-  const interrupt = (signal: NodeJS.Signals) => {
+  // Forward the signal: the daemon is in a new session and does not get signals from the terminal.
+  const forwardSignal = (signal: NodeJS.Signals) => {
     child.kill(signal);
     endProcess(1);
   };
-  process.on("SIGINT", interrupt);
-  process.on("SIGTERM", interrupt);
+  process.on("SIGINT", forwardSignal);
+  process.on("SIGTERM", forwardSignal);
   const report = child.stdio[3]!;
   const ready = await Promise.race([
     once(report, "data").then(() => true),

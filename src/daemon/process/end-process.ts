@@ -1,17 +1,20 @@
 /**
- * Ending the process.
+ * Exits the process without `process.exit()`.
  *
- * `process.exit` may hang for ever, on a busy machine once in about twenty to a hundred transfers: it joins V8's threads
- * while the isolate still stands, and a thread that compiles and runs out of room waits for the main thread to collect
- * garbage (nodejs/node#54918). A process whose event loop runs empty takes the isolate down first, which lets such
- * threads go on without a collection. So the loop is emptied instead.
+ * `process.exit()` may hang forever; on a busy machine, about once in 20 to 100 transfers. It joins V8's threads before
+ * it disposes of the isolate, and a compiler thread that runs out of memory waits for the main thread to collect
+ * garbage (nodejs/node#54918). When the event loop becomes empty, Node disposes of the isolate first, so such threads
+ * finish without a collection. Therefore this module empties the event loop.
  */
 import { Socket } from "node:net";
 
-/** How long what we cannot close may keep the process, ms: a lookup in the thread pool, a timer, output nobody reads. */
-const PATIENCE_MS = 1000;
+/**
+ * Time after which the process exits even if something keeps it running, such as a lookup in the thread pool, a timer,
+ * or output that is not read, in ms.
+ */
+const FORCED_EXIT_DELAY_MS = 1000;
 
-/** Something open that keeps the event loop running. */
+/** An open handle that keeps the event loop running. */
 interface Handle {
   /** Set for `process.stdin`, `stdout` and `stderr`. */
   readonly fd?: number;
@@ -21,8 +24,8 @@ interface Handle {
 let ending = false;
 
 /**
- * Ends the process in place of `process.exit`, as soon as what has been written to standard output and standard error
- * has gone out. All sockets are destroyed. Later calls do nothing.
+ * Exits the process when all data written to standard output and standard error is flushed. Destroys all other sockets.
+ * Later calls do nothing.
  *
  * @param status the exit status.
  */
@@ -35,10 +38,13 @@ export function endProcess(status: number): void {
     if (handle instanceof Socket && fd !== 1 && fd !== 2) handle.destroy();
     else handle.unref?.();
   }
-  setTimeout(() => process.exit(), PATIENCE_MS).unref();
+  setTimeout(() => process.exit(), FORCED_EXIT_DELAY_MS).unref();
 }
 
-/** What is open, by a function of Node's that is not documented; nothing if it is gone, and `PATIENCE_MS` ends us. */
+/**
+ * Returns the open handles, by an undocumented function of Node. If a later version lacks it, the list is empty and the
+ * process may exit only after `FORCED_EXIT_DELAY_MS`.
+ */
 function openHandles(): readonly Handle[] {
   const { _getActiveHandles } = process as unknown as { _getActiveHandles?: () => Handle[] };
   return _getActiveHandles?.call(process) ?? [];

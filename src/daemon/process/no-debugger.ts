@@ -1,19 +1,19 @@
 /**
- * Keeps SIGUSR1 from opening Node's debugger, a TCP port on which any local user can run code in the process. Imported
- * before anything else, and imports nothing itself: until its listener is installed, the signal does open the debugger.
+ * Prevents SIGUSR1 from opening Node's debugger, a TCP port on which any local user can run code in the process. Must
+ * be imported first and imports no other module: until the listener is installed, the signal opens the debugger.
  */
 
-/** Blocks the signal from the start of the process. Node 22.14 and later. */
+/** Node option that disables the debugger signal from the start; Node 22.14 and later. */
 const FLAG = "--disable-sigusr1";
 
-/** When to close a debugger that was opened before the listener was installed, ms. Not at the start: that costs 3 ms. */
+/** Delay before closing a debugger opened before the listener was installed, in ms. At startup it would cost 3 ms. */
 const CLOSE_DELAY_MS = 1000;
 
 process.on("SIGUSR1", () => {});
 
 const nodeOptions = [...process.execArgv, process.env.NODE_OPTIONS ?? ""].join(" ");
-const isWanted = /--inspect(-brk|-wait)?(=|\s|$)/.test(nodeOptions);
-if (!isWanted && !nodeOptions.includes(FLAG)) {
+const isRequested = /--inspect(-brk|-wait)?(=|\s|$)/.test(nodeOptions);
+if (!isRequested && !nodeOptions.includes(FLAG)) {
   setTimeout(() => {
     void import("node:inspector").then(({ url, close }) => {
       if (url() !== undefined) close();
@@ -21,7 +21,7 @@ if (!isWanted && !nodeOptions.includes(FLAG)) {
   }, CLOSE_DELAY_MS).unref();
 }
 
-/** Options for a Node process started by this one: its own, and the one that blocks SIGUSR1 if this Node has it. */
+/** Returns Node options for a child process: those of this process, and `--disable-sigusr1` if supported. */
 export function childNodeOptions(): string[] {
   const { execArgv, allowedNodeEnvironmentFlags } = process;
   return allowedNodeEnvironmentFlags.has(FLAG) && !execArgv.includes(FLAG)

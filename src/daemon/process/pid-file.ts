@@ -1,8 +1,8 @@
 /**
- * The pid file: the decimal pid, without a newline, as the original writes it.
+ * Writes the pid file: the decimal pid without a newline, as in Tarsnap's spiped.
  *
- * Unlike the original, root writes it through no link that another user could have made: the file may be in a directory
- * of that user, but its directory must not be replaceable, and its own name must not be a link.
+ * Unlike Tarsnap's spiped, it does not write through links that another user could have made: the file must not be a
+ * link. For root, the directory may belong to another user, but no other user may be able to replace it.
  */
 import {
   closeSync,
@@ -18,13 +18,13 @@ import { dirname } from "node:path";
 import { SpipedError } from "../../errors.ts";
 import { isRoot, requireTrusted } from "../../net/trusted-path.ts";
 
-/** A named pipe is not waited for. */
+/** O_NONBLOCK: opening a named pipe does not block. */
 const { O_CREAT, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = constants;
 
-/** As `fopen` has it; the umask applies. */
+/** Permissions before the umask, the same as with `fopen()`. */
 const MODE = 0o666;
 
-/** The pid file's name leads to another file. */
+/** The pid file is a link. */
 class LinkError extends SpipedError {
   constructor(kind: "hard" | "symbolic") {
     super("ERR_SPIPED_LINK", `it is a ${kind} link; remove it, or name another file with -p`);
@@ -34,8 +34,8 @@ class LinkError extends SpipedError {
 /**
  * Creates or overwrites the file.
  *
- * @returns a function that removes it, unless another process has written its own pid by then. It does not throw: after
- * privileges are dropped, the directory may be out of our reach.
+ * @returns a function that removes the file if it still has this process's pid. It does not throw: after privileges are
+ * dropped, the directory may not be accessible.
  * @throws UntrustedPathError or LinkError, or the system's error.
  */
 export function writePidFile(path: string): () => void {
@@ -62,7 +62,7 @@ export function writePidFile(path: string): () => void {
       );
       if (isOurs) unlinkSync(path);
     } catch {
-      // It is gone already, or no longer ours to remove.
+      // The file is already removed, or cannot be removed without privileges.
     }
   };
 }

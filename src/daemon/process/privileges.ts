@@ -1,18 +1,18 @@
 /**
- * Changing to another user (`-u`). What is named decides what happens:
+ * Changes the user and the group (`-u`). The argument determines what is set, in this order:
  *
  *     user         its primary group and its supplementary groups, then the user
  *     user:group   no supplementary groups, the group, then the user
  *     :group       no supplementary groups, the group
  *
- * The original leaves the group of `-u user` as it is, and goes on if it can't leave the supplementary groups.
+ * Tarsnap's spiped does not change the group for `-u user`, and continues if it cannot drop the supplementary groups.
  */
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { SpipedError } from "../../errors.ts";
 import { systemProgram } from "./system-program.ts";
 
-/** Privileges could not be dropped; nothing may be served. */
+/** Privileges could not be dropped, or a user or group does not exist; the daemon must not serve connections. */
 export class PrivilegeError extends SpipedError {
   constructor(message: string) {
     super("ERR_SPIPED_PRIVILEGES", message);
@@ -20,24 +20,25 @@ export class PrivilegeError extends SpipedError {
 }
 
 /**
- * Real groups of a process that starts workers: nobody's. The second one is for daemons whose own group is the first.
+ * Real group of a process that starts workers, a group without access. The second is used if the first is the effective
+ * one.
  */
 const UNPRIVILEGED_GROUPS = [65_534, 65_533] as const;
 
 /**
- * Drops privileges for good. To be called once, before any other thread could hold them.
+ * Drops privileges permanently. Call once, before other threads exist that could keep them.
  *
- * A process that changes its user can't be read by others of the same user: the kernel marks it as not dumpable. A
- * program that it starts loses that mark, unless its effective group is not its real one. So a process that starts
- * workers gets a real group that gives no access, and has the group that was asked for as its effective one.
+ * The kernel marks a process that changes its user as not dumpable, so other processes of the same user cannot read its
+ * memory. A program that it starts loses that mark unless its effective group differs from its real one. So a process
+ * that starts workers gets a real group without access, and the requested group as its effective one.
  *
- * @param spec `user`, `user:group` or `:group`; names, or ids where there is no such name.
- * @param startsWorkers whether processes that this one starts must be as protected as this one.
+ * @param spec `user`, `user:group` or `:group`, each a name or, if there is no such name, an ID.
+ * @param startsWorkers true if child processes must be protected in the same way.
  * @throws PrivilegeError, or the system's error.
  */
 export function dropPrivileges(spec: string, startsWorkers: boolean): void {
   const { user, group, userName } = lookUpOwner(spec);
-  // Only root can change groups, and who is that user already has nothing to give up.
+  // Only root can change groups, and a process that already is that user has no privileges to drop.
   if (process.geteuid!() !== 0 && holds(user?.id, group?.id)) {
     verify(user?.id, group?.id);
     return;
@@ -65,9 +66,9 @@ export function dropPrivileges(spec: string, startsWorkers: boolean): void {
 }
 
 /**
- * The ids that a specification stands for, for the owner of a file; -1 where it leaves one as it is.
+ * Returns the IDs for a specification of a file's owner; -1 leaves one unchanged.
  *
- * @param spec as for `dropPrivileges`; a user alone leaves the group as it is.
+ * @param spec as for `dropPrivileges()`, except that `user` leaves the group unchanged.
  * @throws PrivilegeError
  */
 export function ownerIds(spec: string): { uid: number; gid: number } {
@@ -89,17 +90,17 @@ function lookUpOwner(spec: string): { userName: string; user: Entry | undefined;
   return { userName, user, group };
 }
 
-/** Node's types leave this one out. */
+/** Missing from Node's types. */
 const { initgroups } = process as unknown as { initgroups(user: string, extraGroup: number): void };
 
-/** Checks that the change took effect and can't be undone. */
+/** Checks that the change took effect and cannot be undone. */
 function verify(uid: number | undefined, gid: number | undefined, realGid = gid): void {
   if (!holds(uid, gid, realGid) || (uid !== undefined && uid !== 0 && canBecomeRoot())) {
     throw new PrivilegeError("Privileges are still held after dropping them");
   }
 }
 
-/** True if the process is this user and group, as far as they are given. */
+/** Returns true if the process has this user and group; undefined ones are not checked. */
 function holds(uid: number | undefined, gid: number | undefined, realGid = gid): boolean {
   return (
     (uid === undefined || (process.getuid!() === uid && process.geteuid!() === uid)) &&
@@ -116,15 +117,15 @@ function canBecomeRoot(): boolean {
   }
 }
 
-/** A user or group: without a name if it is known by its number only. */
+/** A user or group; `name` is undefined if only its number is known. */
 interface Entry {
   readonly id: number;
   readonly name?: string;
-  /** A user's primary group. */
+  /** Primary group of a user. */
   readonly gid?: number;
 }
 
-/** Looks a name or number up in the system's databases. */
+/** Looks up a name or number in a system database. */
 function lookUp(database: "passwd" | "group", name: string): Entry | undefined {
   const line = databaseLine(database, name);
   if (line !== undefined) {
@@ -135,7 +136,7 @@ function lookUp(database: "passwd" | "group", name: string): Entry | undefined {
   return /^\d+$/.test(name) ? { id: Number(name) } : undefined;
 }
 
-/** `getent` asks every source that the system is set up for; without it there is still the file. */
+/** Returns the line for a key, from `getent`, which uses all configured sources, or else from the file in /etc. */
 function databaseLine(database: "passwd" | "group", key: string): string | undefined {
   try {
     const { error, stdout } = spawnSync(systemProgram("getent"), [database, "--", key], {
@@ -145,7 +146,7 @@ function databaseLine(database: "passwd" | "group", key: string): string | undef
     });
     if (error === undefined) return stdout.split("\n")[0] || undefined;
   } catch {
-    // It is not there, or not to be trusted.
+    // `getent` is missing or not trusted.
   }
   const lines = readFileSync(`/etc/${database}`, "utf8").split("\n");
   return lines.find((line) => {

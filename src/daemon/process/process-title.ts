@@ -1,11 +1,11 @@
-/** How the process looks in `ps` and to `pgrep`. */
+/** Sets the process title, for `ps` and `pgrep`. */
 import { writeFileSync } from "node:fs";
 
-/** Shows the program's name and arguments instead of Node's: no argument is ever a secret. */
-export function showProcessAs(program: string, args: readonly string[]): void {
+/** Replaces Node's command line with the program's name and arguments, which never contain secrets. */
+export function setProcessTitle(program: string, args: readonly string[]): void {
   process.title = [program, ...args].join(" ");
   try {
-    // The title has become the short name too, which `pgrep -x spiped` compares.
+    // Setting the title also changes the short name, which `pgrep -x spiped` compares.
     writeFileSync("/proc/self/comm", program);
   } catch {
     // Not Linux.

@@ -1,29 +1,30 @@
-/** Signals to the daemon: SIGTERM and SIGINT drain it, another of them ends it; SIGHUP has it reload. */
+/** Signal handling: the first SIGTERM or SIGINT drains the daemon, the second terminates it; SIGHUP reloads. */
 import { constants } from "node:os";
 import { endProcess } from "./end-process.ts";
 
-const ENDING = ["SIGTERM", "SIGINT"] as const;
+const TERMINATION_SIGNALS = ["SIGTERM", "SIGINT"] as const;
 
 /**
- * From now on SIGTERM and SIGINT call `cleanUp`, and then end the process the way they would have ended it without us.
+ * Installs handlers for SIGTERM and SIGINT that call `cleanUp` and then terminate the process by the same signal.
  *
- * @returns a function after whose call the first of them resolves its promise instead: the daemon drains.
+ * @returns a function whose promise resolves on the next of these signals, instead of termination; the caller then
+ * drains.
  */
-export function onEndingSignal(cleanUp: () => void): () => Promise<void> {
+export function onTerminationSignal(cleanUp: () => void): () => Promise<void> {
   let drain: (() => void) | undefined;
-  const onSignal = (signal: (typeof ENDING)[number]) => {
+  const onSignal = (signal: (typeof TERMINATION_SIGNALS)[number]) => {
     if (drain !== undefined) {
       drain();
       drain = undefined;
       return;
     }
     cleanUp();
-    for (const name of ENDING) process.removeListener(name, onSignal);
+    for (const name of TERMINATION_SIGNALS) process.removeListener(name, onSignal);
     process.kill(process.pid, signal);
-    // The first process of a container is not ended by a signal that it has no handler for.
+    // Signals without a handler do not terminate the first process of a container.
     endProcess(128 + constants.signals[signal]);
   };
-  for (const name of ENDING) process.on(name, onSignal);
+  for (const name of TERMINATION_SIGNALS) process.on(name, onSignal);
   return () =>
     new Promise((resolve) => {
       drain = resolve;
@@ -31,32 +32,33 @@ export function onEndingSignal(cleanUp: () => void): () => Promise<void> {
 }
 
 /**
- * From now on SIGHUP asks for a reload. One is done at a time, and for all that are asked for meanwhile one more.
+ * Installs a handler for SIGHUP. Reloads run one at a time; requests during a reload cause one more.
  *
- * @returns a function that says how to reload, which must not reject, and does it if it has been asked for already.
+ * @returns a function that sets the reload function, which must not reject, and runs it if a reload was already
+ * requested.
  */
 export function onReloadSignal(): (reload: () => Promise<void>) => void {
-  let how: (() => Promise<void>) | undefined;
-  let asked = false;
+  let reload: (() => Promise<void>) | undefined;
+  let requested = false;
   let busy = false;
-  const reload = async () => {
-    if (how === undefined || busy) return;
+  const run = async () => {
+    if (reload === undefined || busy) return;
     busy = true;
     try {
-      while (asked) {
-        asked = false;
-        await how();
+      while (requested) {
+        requested = false;
+        await reload();
       }
     } finally {
       busy = false;
     }
   };
   process.on("SIGHUP", () => {
-    asked = true;
-    void reload();
+    requested = true;
+    void run();
   });
-  return (reloading) => {
-    how = reloading;
-    void reload();
+  return (newReload) => {
+    reload = newReload;
+    void run();
   };
 }

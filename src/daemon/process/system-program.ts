@@ -1,16 +1,16 @@
 /**
- * Programs of the system that are run for what Node lacks. They are never looked for in PATH: it may come from another
- * user, and the daemon may be root.
+ * Locates system programs that are used for features missing from Node. PATH is not searched: another user may have set
+ * it, and the daemon may run as root.
  */
 import { statSync } from "node:fs";
 import { join } from "node:path";
 import { SpipedError } from "../../errors.ts";
 import { requireTrustedFile } from "../../net/trusted-path.ts";
 
-/** Where systems have them; the last one is NixOS's. */
+/** Directories of system programs; the last is for NixOS. */
 const DIRECTORIES = ["/usr/bin", "/bin", "/run/current-system/sw/bin"];
 
-/** There is no such program. */
+/** The program does not exist in any of the directories. */
 class MissingProgramError extends SpipedError {
   constructor() {
     super("ERR_SPIPED_MISSING_PROGRAM", `not found in ${DIRECTORIES.join(", ")}`);
@@ -18,9 +18,9 @@ class MissingProgramError extends SpipedError {
 }
 
 /**
- * The absolute path of a program that only root can have put there.
+ * Returns the absolute path of a program that only root can have installed.
  *
- * @throws MissingProgramError; UntrustedPathError if another user could have.
+ * @throws MissingProgramError, or UntrustedPathError if another user could have installed it.
  */
 export function systemProgram(name: string): string {
   const path = DIRECTORIES.map((directory) => join(directory, name)).find(isExecutable);

@@ -1,15 +1,15 @@
-/** V8's heap in a process that lives long and holds many idle connections. */
+/** V8 heap settings for a long-running process with many idle connections. */
 import { setFlagsFromString } from "node:v8";
 
 /**
- * Keeps the young generation as small as it begins. V8 doubles it whenever connections come in numbers and never gives
- * it back, which cost 17 of 41 KiB for each of 1,000 idle connections; what the hot path allocates is so little that a
- * larger one gains nothing. To be called at the start.
+ * Keeps the young generation at its initial size. V8 doubles it when many connections arrive and never shrinks it,
+ * which cost 17 of 41 KiB for each of 1,000 idle connections. The hot path allocates so little that a larger one gains
+ * nothing. Call at startup.
  *
- * So small a generation is also collected by one thread rather than by several: they would take the processor from the
- * programs at both ends (7 % more connections a second on two cores).
+ * Also makes V8 collect it with one thread: for so small a generation, several would only take CPU time from the client
+ * and the target (one thread gave 7% more connections per second on two cores).
  */
-export function keepHeapSmall(): void {
+export function limitYoungGeneration(): void {
   setFlagsFromString("--semi-space-growth-factor=1");
   setFlagsFromString("--no-parallel-scavenge");
 }

@@ -1,27 +1,27 @@
-/** What serves the connections: this process, or workers. */
+/** Selects what serves the connections: this process or workers. */
 import { availableParallelism } from "node:os";
 import type { Registry } from "prom-client";
 import type { ProcessSettings } from "../../config/process-settings.ts";
 import { Limits, makeAdmission } from "../limits.ts";
 import { connectionLog } from "../observe/connection-log.ts";
-import { allObservers } from "../observe/events.ts";
+import { combineObservers } from "../observe/events.ts";
 import { FailureLog } from "../observe/failure-log.ts";
 import type { Log } from "../observe/log.ts";
 import type { WorkerStatus } from "../observe/status-server.ts";
 import { localTunnels, type TunnelFactory } from "../tunnel.ts";
 
-/** One of the two. */
+/** Serves the tunnels' connections, in this process or in workers. */
 export interface Backend {
   readonly factory: TunnelFactory;
-  /** Whether other processes accept from the sockets that this one binds. */
+  /** True if workers accept from the sockets that this process binds. */
   readonly isShared: boolean;
   readonly registry?: () => Promise<Registry>;
   workers(): readonly WorkerStatus[];
-  /** To be called when privileges are dropped. */
+  /** Starts the workers. Call after dropping privileges. */
   start(): void;
-  /** To be called before the tunnels are drained. */
+  /** Prepares for exit. Call before draining the tunnels. */
   stop(): void;
-  /** Resolves when no other process is left, after the tunnels were drained. */
+  /** Resolves when the workers have exited. Call after draining the tunnels. */
   exited(): Promise<void>;
   destroy(): void;
 }
@@ -37,7 +37,7 @@ export async function makeBackend(settings: ProcessSettings, log: Log): Promise<
     return {
       factory: pool,
       isShared: true,
-      ...(metrics && { registry: async () => metrics.joinMetrics(await pool.metrics(), pool.status()) }),
+      ...(metrics && { registry: async () => metrics.aggregateMetrics(await pool.metrics(), pool.status()) }),
       workers: () => pool.status(),
       start: () => pool.start(),
       stop: () => pool.stop(),
@@ -45,22 +45,22 @@ export async function makeBackend(settings: ProcessSettings, log: Log): Promise<
       destroy: () => pool.destroy(),
     };
   }
-  const own = metrics?.makeMetrics(metrics.makeRegistry());
+  const local = metrics?.makeMetrics(metrics.makeRegistry());
   const limits = new Limits(log);
   const failures = new FailureLog(log);
   return {
     factory: localTunnels({
       log,
-      observer: allObservers(
+      observer: combineObservers(
         failures,
         ...(logConnections ? [connectionLog(log)] : []),
-        ...(own ? [own.observer] : []),
+        ...(local ? [local.observer] : []),
       ),
       admission: makeAdmission(log, 1),
       slots: (plan, key, limit) => limits.get(plan.name, key?.name, limit),
     }),
     isShared: false,
-    ...(own && { registry: async () => own.registry }),
+    ...(local && { registry: async () => local.registry }),
     workers: () => [],
     start: () => {},
     stop: () => {},

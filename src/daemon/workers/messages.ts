@@ -1,39 +1,41 @@
-/** What the primary and its workers send each other. Nothing else crosses the border between the processes. */
+/** Messages between the primary and its workers, which communicate in no other way. */
 import type { Fields } from "../observe/log.ts";
-import type { PortablePlan } from "./portable-plan.ts";
+import type { SerializedPlan } from "./serialized-plan.ts";
 
-/** Marks a process as a worker. A process that has no channel to its parent ignores it. */
+/** Environment variable that marks a worker. A process without an IPC channel to its parent ignores it. */
 export const WORKER_VARIABLE = "SPIPED_WORKER";
 
-/** Answered with a WorkerMessage `answer` of the same number. */
+/** A message that the worker answers with an `answer` message of the same number. */
 interface Request {
   readonly request: number;
 }
 
-/** To a worker. */
+/** Messages to a worker. */
 export type ParentMessage =
   | {
       readonly type: "setup";
-      /** How many workers share what is limited. */
+      /** Number of workers that share the limits on unauthenticated connections. */
       readonly workers: number;
-      /** Write a message for each connection. */
+      /** True to log each connection. */
       readonly logConnections: boolean;
       readonly collectMetrics: boolean;
     }
-  /** Accept connections from the listening socket that comes with the message; the answer is a SocketError or true. */
-  | ({ readonly type: "listen"; readonly tunnel: number; readonly plan: PortablePlan } & Request)
-  | { readonly type: "change"; readonly tunnel: number; readonly plan: PortablePlan }
-  /** Answered when the tunnel's last connection has ended. */
+  /** Accept connections from the socket sent with the message. The answer is true or a SocketError. */
+  | ({ readonly type: "listen"; readonly tunnel: number; readonly plan: SerializedPlan } & Request)
+  /** Apply a new plan to later connections. */
+  | { readonly type: "change"; readonly tunnel: number; readonly plan: SerializedPlan }
+  /** The answer is sent when the tunnel's last connection has closed. */
   | ({ readonly type: "drain"; readonly tunnel: number } & Request)
   | ({ readonly type: "reachable"; readonly tunnel: number } & Request)
-  /** Answered with the number of the tunnel's open connections. */
+  /** The answer is the number of the tunnel's open connections. */
   | ({ readonly type: "connections"; readonly tunnel: number } & Request)
   | ({ readonly type: "metrics" } & Request)
-  /** To be answered with "pong" at once. */
+  /** The worker must respond with "pong" immediately. */
   | { readonly type: "ping" }
-  | { readonly type: "acquired"; readonly ticket: number };
+  /** A slot was granted. */
+  | { readonly type: "acquired"; readonly requestId: number };
 
-/** To the primary. */
+/** Messages to the primary. */
 export type WorkerMessage =
   | { readonly type: "ready" }
   | { readonly type: "pong" }
@@ -44,13 +46,13 @@ export type WorkerMessage =
       readonly fields?: Fields;
     }
   | ({ readonly type: "answer"; readonly value: unknown } & Request)
-  /** Asks for a slot of a limit, by its id. */
-  | { readonly type: "acquire"; readonly limit: string; readonly ticket: number }
-  /** The connection that asked is gone. */
-  | { readonly type: "cancel"; readonly limit: string; readonly ticket: number }
+  /** Requests a slot of a limit, by the limit's ID. */
+  | { readonly type: "acquire"; readonly limit: string; readonly requestId: number }
+  /** The connection that requested the slot has closed. */
+  | { readonly type: "cancel"; readonly limit: string; readonly requestId: number }
   | { readonly type: "release"; readonly limit: string };
 
-/** A failure to listen, as it travels. */
+/** A failure to listen, in serializable form. */
 export interface SocketError {
   readonly code: string;
   readonly message: string;

@@ -1,16 +1,15 @@
 /**
- * Several processes that share the work (`--workers`). The primary binds addresses and drops privileges; each worker
- * gets the listening sockets and accepts for itself, so that no connection ever crosses a process boundary and none waits
- * for a worker that hangs. What is limited over all workers is counted here. A worker that dies is replaced; the
- * connections that it served are lost.
+ * Runs worker processes that share the load (`--workers`). The primary binds addresses, drops privileges and counts
+ * connection limits. Each worker gets the listening sockets and accepts connections itself, so no connection is passed
+ * between processes or waits for a worker that hangs. A worker that exits is replaced; its connections are lost.
  */
 import { type ChildProcess, fork } from "node:child_process";
 import type { TunnelPlan } from "../../config/plan.ts";
 import { systemErrorText } from "../../net/system-error.ts";
-import { deadline } from "../../net/timers.ts";
+import { startTimeout } from "../../net/timers.ts";
 import { Limits } from "../limits.ts";
 import type { Log } from "../observe/log.ts";
-import type { MetricsOfProcess } from "../observe/metrics.ts";
+import type { ProcessMetrics } from "../observe/metrics.ts";
 import type { WorkerStatus } from "../observe/status-server.ts";
 import { childNodeOptions } from "../process/no-debugger.ts";
 import { bindSource, type Tunnel, type TunnelFactory } from "../tunnel.ts";
@@ -18,32 +17,35 @@ import { WORKER_VARIABLE, type WorkerMessage } from "./messages.ts";
 import { SharedTunnel } from "./shared-tunnel.ts";
 import { WorkerHandle } from "./worker-handle.ts";
 
-/** How long to wait before a worker is replaced that did not become ready, ms. */
+/** Delay before a worker that did not become ready is replaced, in ms. */
 const RESTART_DELAY_MS = 1000;
 
-/** How often each worker is asked for a sign of life, ms. */
+/** Interval between pings to each worker, in ms. */
 const PING_INTERVAL_MS = 250;
 
-/** How long a worker may send nothing before that is logged, ms. */
+/** Time without messages after which a worker is logged as unresponsive, in ms. */
 const REPORT_AFTER_MS = 3000;
 
-/** How long it may do so, while all other work is done, before it is killed, ms: stopped by a signal, or for other reasons. */
+/**
+ * Time without messages after which the last workers are killed during a drain, in ms: those stopped by a signal, and
+ * others.
+ */
 const KILL_STOPPED_AFTER_MS = 1000;
 const KILL_AFTER_MS = 30_000;
 
-/** How long workers may take to exit when they have nothing left to do, ms. */
+/** Maximum time for drained workers to exit, in ms. */
 const EXIT_TIMEOUT_MS = 1000;
 
-/** How to run workers. */
+/** Options of a WorkerPool. */
 export interface WorkerOptions {
   readonly count: number;
   readonly log: Log;
-  /** Whether each connection is logged. */
+  /** True to log each connection. */
   readonly logConnections: boolean;
   readonly collectMetrics: boolean;
 }
 
-/** Runs the workers, and makes the tunnels that they serve. To be used in the primary. */
+/** Runs the workers and creates the tunnels that they serve. Used in the primary. */
 export class WorkerPool implements TunnelFactory {
   readonly #options: WorkerOptions;
   readonly #limits: Limits;
@@ -57,12 +59,12 @@ export class WorkerPool implements TunnelFactory {
     this.#limits = new Limits(options.log);
   }
 
-  /** Starts the workers, with the privileges that this process has now. */
+  /** Starts the workers with the current privileges of this process. */
   start(): void {
     for (let i = 0; i < this.#options.count; i += 1) this.#startWorker();
     this.#watch = setInterval(() => {
       for (const worker of this.#workers) worker.send({ type: "ping" });
-      // What the workers have sent until now is read before they are judged.
+      // Process messages that have already arrived before checking for unresponsive workers.
       setImmediate(() => this.#checkWorkers());
     }, PING_INTERVAL_MS);
   }
@@ -71,7 +73,7 @@ export class WorkerPool implements TunnelFactory {
     const socket = await bindSource(plan, inherited);
     if (socket === undefined) throw new Error("this version of Node can't share a socket among processes");
     return new SharedTunnel(socket, {
-      workers: () => [...this.#workers].filter(({ ready }) => ready),
+      workers: () => [...this.#workers].filter(({ isReady }) => isReady),
       onChange: (tunnel, plan) => {
         this.#tunnels.add(tunnel);
         this.#setLimits(plan);
@@ -81,33 +83,33 @@ export class WorkerPool implements TunnelFactory {
     });
   }
 
-  /** How the workers are. */
+  /** Returns the status of each worker. */
   status(): readonly WorkerStatus[] {
-    return [...this.#workers].map((worker) => ({ pid: worker.pid, responding: !worker.isSilent() }));
+    return [...this.#workers].map((worker) => ({ pid: worker.pid, responding: !worker.isUnresponsive() }));
   }
 
-  /** The metrics of each worker; those that it sent last if it does not respond. */
-  async metrics(): Promise<MetricsOfProcess[]> {
+  /** Resolves with the metrics of each worker, the last known ones if it does not respond. */
+  async metrics(): Promise<ProcessMetrics[]> {
     const workers = [...this.#workers];
     await Promise.all(workers.map((worker) => worker.updateMetrics()));
     return workers.map(({ metrics }) => metrics).filter((metrics) => metrics !== undefined);
   }
 
   /**
-   * Has the workers end when their tunnels are drained. From now on none is replaced, and one that is stuck is killed
-   * when the others are done.
+   * Prepares for the drain: workers that exit are no longer replaced, and unresponsive ones are killed when all others
+   * have drained.
    */
   stop(): void {
     this.#stopping = true;
   }
 
-  /** Resolves when the workers, which have nothing left to do, are gone. */
+  /** Resolves when the drained workers have exited. */
   async exited(): Promise<void> {
     clearInterval(this.#watch);
     await Promise.all([...this.#workers].map((worker) => worker.exit(EXIT_TIMEOUT_MS)));
   }
 
-  /** Kills the workers now. */
+  /** Kills the workers immediately. */
   destroy(): void {
     this.stop();
     for (const worker of this.#workers) worker.kill();
@@ -115,24 +117,25 @@ export class WorkerPool implements TunnelFactory {
 
   #checkWorkers(): void {
     for (const worker of this.#workers) {
-      if (worker.isSilent()) worker.giveUpQuestions();
-      const isStuck = worker.ready && worker.isSilent(REPORT_AFTER_MS);
-      if (worker.reported === isStuck) continue;
-      worker.reported = isStuck;
+      if (worker.isUnresponsive()) worker.abandonQueries();
+      const isStuck = worker.isReady && worker.isUnresponsive(REPORT_AFTER_MS);
+      if (worker.isReported === isStuck) continue;
+      worker.isReported = isStuck;
       this.#options.log.warn(
         isStuck
-          ? `Worker ${worker.pid} does not respond: new connections go to the others`
-          : `Worker ${worker.pid} responds again`,
+          ? `worker ${worker.pid} does not respond; the others accept new connections`
+          : `worker ${worker.pid} responds again`,
       );
     }
     if (this.#stopping) this.#killStuckWorkers();
   }
 
-  /** Kills the workers that will not finish what they were asked to, if they are the last ones. */
+  /** Kills the workers that have not drained, if all of them are unresponsive. */
   #killStuckWorkers(): void {
     const unfinished = [...this.#workers].filter(({ isDraining }) => isDraining);
     const isStuck = (worker: WorkerHandle) =>
-      worker.isSilent(KILL_AFTER_MS) || (worker.isSilent(KILL_STOPPED_AFTER_MS) && worker.isStopped);
+      worker.isUnresponsive(KILL_AFTER_MS) ||
+      (worker.isUnresponsive(KILL_STOPPED_AFTER_MS) && worker.isStopped);
     if (unfinished.every(isStuck)) for (const worker of unfinished) worker.kill();
   }
 
@@ -146,14 +149,14 @@ export class WorkerPool implements TunnelFactory {
         stdio: ["ignore", "inherit", "inherit", "ipc"],
       });
     } catch (error) {
-      this.#startLater(`Cannot start a worker: ${systemErrorText(error)}; will try again`, RESTART_DELAY_MS);
+      this.#scheduleRestart(`cannot start worker: ${systemErrorText(error)}; retrying`, RESTART_DELAY_MS);
       return;
     }
     const worker = new WorkerHandle(child);
     this.#workers.add(worker);
     child.on("message", (message: WorkerMessage) => this.#onMessage(worker, message));
     child.once("exit", (status, signal) => this.#onExit(worker, signal ?? `status ${status}`));
-    // A process that could not be started has no exit.
+    // A process that could not be started emits no "exit" event.
     child.on("error", (error) => {
       if (child.pid === undefined) this.#onExit(worker, systemErrorText(error));
     });
@@ -161,33 +164,33 @@ export class WorkerPool implements TunnelFactory {
     worker.send({ type: "setup", workers: count, logConnections, collectMetrics });
   }
 
-  #onExit(worker: WorkerHandle, how: string): void {
+  #onExit(worker: WorkerHandle, cause: string): void {
     if (!this.#workers.delete(worker)) return;
-    for (const cancel of worker.waiting.values()) cancel();
-    for (const [limit, count] of worker.taken) {
+    for (const cancel of worker.slotRequests.values()) cancel();
+    for (const [limit, count] of worker.slotsHeld) {
       for (let i = 0; i < count; i += 1) this.#limits.byId(limit)?.release();
     }
-    worker.giveUpAll();
+    worker.abandonAll();
     const message =
       worker.process.pid === undefined
-        ? `Cannot start a worker: ${how}; will try again`
-        : `Worker ${worker.pid} ended (${how}): its connections are lost, another takes its place`;
-    this.#startLater(message, worker.ready ? 0 : RESTART_DELAY_MS);
+        ? `cannot start worker: ${cause}; retrying`
+        : `worker ${worker.pid} exited (${cause}): its connections were lost; restarting`;
+    this.#scheduleRestart(message, worker.isReady ? 0 : RESTART_DELAY_MS);
   }
 
-  #startLater(why: string, delay: number): void {
+  #scheduleRestart(message: string, delay: number): void {
     if (this.#stopping) return;
-    this.#options.log.warn(why);
-    deadline(delay, () => {
+    this.#options.log.warn(message);
+    startTimeout(delay, () => {
       if (!this.#stopping) this.#startWorker();
     });
   }
 
   #onMessage(worker: WorkerHandle, message: WorkerMessage): void {
-    worker.heard();
+    worker.onActivity();
     switch (message.type) {
       case "ready":
-        worker.ready = true;
+        worker.isReady = true;
         for (const tunnel of this.#tunnels) tunnel.listenIn(worker);
         break;
       case "pong":
@@ -196,15 +199,15 @@ export class WorkerPool implements TunnelFactory {
         this.#options.log[message.level](message.message, message.fields);
         break;
       case "answer":
-        worker.answered(message.request, message.value);
+        worker.onAnswer(message.request, message.value);
         break;
       case "acquire":
-        this.#acquire(worker, message.limit, message.ticket);
+        this.#acquire(worker, message.limit, message.requestId);
         break;
       case "cancel": {
-        const cancel = worker.waiting.get(message.ticket);
-        worker.waiting.delete(message.ticket);
-        // The grant and the cancellation have crossed.
+        const cancel = worker.slotRequests.get(message.requestId);
+        worker.slotRequests.delete(message.requestId);
+        // The grant crossed the cancellation: release the slot.
         if (cancel === undefined) this.#release(worker, message.limit);
         else cancel();
         break;
@@ -222,19 +225,19 @@ export class WorkerPool implements TunnelFactory {
     }
   }
 
-  #acquire(worker: WorkerHandle, limit: string, ticket: number): void {
+  #acquire(worker: WorkerHandle, limit: string, requestId: number): void {
     let granted = false;
-    const cancel = this.#limits.byId(limit)?.take(() => {
+    const cancel = this.#limits.byId(limit)?.acquire(() => {
       granted = true;
-      worker.waiting.delete(ticket);
-      worker.taken.set(limit, (worker.taken.get(limit) ?? 0) + 1);
-      worker.send({ type: "acquired", ticket });
+      worker.slotRequests.delete(requestId);
+      worker.slotsHeld.set(limit, (worker.slotsHeld.get(limit) ?? 0) + 1);
+      worker.send({ type: "acquired", requestId });
     });
-    if (!granted && cancel !== undefined) worker.waiting.set(ticket, cancel);
+    if (!granted && cancel !== undefined) worker.slotRequests.set(requestId, cancel);
   }
 
   #release(worker: WorkerHandle, limit: string): void {
-    worker.taken.set(limit, (worker.taken.get(limit) ?? 1) - 1);
+    worker.slotsHeld.set(limit, (worker.slotsHeld.get(limit) ?? 1) - 1);
     this.#limits.byId(limit)?.release();
   }
 }

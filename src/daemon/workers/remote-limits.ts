@@ -1,49 +1,49 @@
-/** Limits that hold over all workers: the primary counts, and each connection of a worker asks it for a slot. */
-import type { SlotCounter } from "../../tunnel/slots.ts";
+/** Connection limits shared by all workers: the primary counts, and workers request a slot for each connection. */
+import type { Limiter } from "../../tunnel/connection-limit.ts";
 import type { WorkerMessage } from "./messages.ts";
 
-/** The worker's side. */
+/** The worker's side of the shared limits. */
 export class RemoteLimits {
   readonly #send: (message: WorkerMessage) => void;
-  readonly #waiting = new Map<number, () => void>();
-  #tickets = 0;
+  readonly #pending = new Map<number, () => void>();
+  #lastRequestId = 0;
 
   constructor(send: (message: WorkerMessage) => void) {
     this.#send = send;
   }
 
-  /** The counter of a limit, by its id. */
-  get(limit: string): SlotCounter {
+  /** Returns a limit by its ID. */
+  get(limit: string): Limiter {
     const send = this.#send;
-    const tickets = this.#waiting;
-    const nextTicket = () => ++this.#tickets;
+    const pending = this.#pending;
+    const nextRequestId = () => ++this.#lastRequestId;
     let waiting = 0;
     return {
       get waiting() {
         return waiting;
       },
-      take(granted) {
-        const ticket = nextTicket();
+      acquire(onAcquired) {
+        const requestId = nextRequestId();
         waiting += 1;
-        tickets.set(ticket, () => {
+        pending.set(requestId, () => {
           waiting -= 1;
-          granted();
+          onAcquired();
         });
-        send({ type: "acquire", limit, ticket });
+        send({ type: "acquire", limit, requestId });
         return () => {
-          if (!tickets.delete(ticket)) return;
+          if (!pending.delete(requestId)) return;
           waiting -= 1;
-          send({ type: "cancel", limit, ticket });
+          send({ type: "cancel", limit, requestId });
         };
       },
       release: () => send({ type: "release", limit }),
     };
   }
 
-  /** The primary has given a slot. */
-  acquired(ticket: number): void {
-    const granted = this.#waiting.get(ticket);
-    this.#waiting.delete(ticket);
-    granted?.();
+  /** Handles a slot granted by the primary. */
+  acquired(requestId: number): void {
+    const onAcquired = this.#pending.get(requestId);
+    this.#pending.delete(requestId);
+    onAcquired?.();
   }
 }

@@ -1,33 +1,32 @@
-/** A tunnel that the workers serve, as the primary sees it. */
-
+/** The primary's side of a tunnel that is served by workers. */
 import type { TunnelPlan } from "../../config/plan.ts";
 import type { BoundSocket } from "../../net/bound-socket.ts";
 import type { Log } from "../observe/log.ts";
 import type { Tunnel } from "../tunnel.ts";
 import type { SocketError } from "./messages.ts";
-import { packPlan } from "./portable-plan.ts";
+import { serializePlan } from "./serialized-plan.ts";
 import type { WorkerHandle } from "./worker-handle.ts";
 
-/** What a tunnel needs of the pool that it belongs to. */
+/** The parts of the worker pool that a tunnel uses. */
 export interface TunnelPool {
-  /** The workers that take messages. */
+  /** Returns the workers that are ready for messages. */
   workers(): readonly WorkerHandle[];
-  /** Called before a plan becomes active: from now on, workers that become ready are to serve the tunnel too. */
+  /** Called before a plan becomes active; workers that become ready later must serve the tunnel too. */
   onChange(tunnel: SharedTunnel, plan: TunnelPlan): void;
-  /** Called when workers that become ready are not to serve the tunnel any more. */
+  /** Called when workers that become ready must no longer serve the tunnel. */
   onEnd(tunnel: SharedTunnel): void;
   readonly log: Log;
 }
 
-let count = 0;
+let lastId = 0;
 
 export class SharedTunnel implements Tunnel {
-  /** What messages call it. */
-  readonly #id = ++count;
+  /** ID of the tunnel in messages. */
+  readonly #id = ++lastId;
   readonly #socket: BoundSocket;
   readonly #pool: TunnelPool;
   #plan: TunnelPlan | undefined;
-  /** Settles `serve()` when the first worker listens, or can't. */
+  /** Settles `serve()` when the first worker listens or fails to. */
   #onFirstAnswer: ((error?: SocketError) => void) | undefined;
 
   constructor(socket: BoundSocket, pool: TunnelPool) {
@@ -41,7 +40,7 @@ export class SharedTunnel implements Tunnel {
     this.#pool.onChange(this, plan);
     if (!isFirst) {
       for (const worker of this.#pool.workers()) {
-        worker.send({ type: "change", tunnel: this.#id, plan: packPlan(plan) });
+        worker.send({ type: "change", tunnel: this.#id, plan: serializePlan(plan) });
       }
       return;
     }
@@ -55,47 +54,50 @@ export class SharedTunnel implements Tunnel {
     });
   }
 
-  /** Has a worker serve the tunnel that is ready now. */
+  /** Makes a worker that has become ready serve the tunnel. */
   listenIn(worker: WorkerHandle): void {
     const plan = this.#plan;
     if (plan === undefined) return;
     void worker
-      .ask((request) => ({ type: "listen", tunnel: this.#id, plan: packPlan(plan), request }), this.#socket)
+      .request(
+        (id) => ({ type: "listen", tunnel: this.#id, plan: serializePlan(plan), request: id }),
+        this.#socket,
+      )
       .then((answer) => {
-        // The worker is dead, and another will be asked.
+        // The worker has exited; its replacement will get the request.
         if (answer === undefined) return;
         const error = answer === true ? undefined : (answer as SocketError);
         if (this.#onFirstAnswer !== undefined) this.#onFirstAnswer(error);
         else if (error !== undefined)
-          this.#pool.log.warn(`Worker ${worker.pid} can't listen: ${error.message}`);
+          this.#pool.log.warn(`worker ${worker.pid} cannot listen: ${error.message}`);
       });
   }
 
   async drain(): Promise<void> {
     this.destroy();
-    await this.#askAll("drain");
+    await this.#requestAll("drain");
   }
 
-  /** Closes the primary's copy of the listening socket; connections end with the workers. */
+  /** Closes the primary's copy of the listening socket; the connections close when the workers exit. */
   destroy(): void {
     this.#pool.onEnd(this);
     this.#socket.close();
   }
 
-  async reachable(): Promise<boolean | undefined> {
-    const answers = await this.#askAll("reachable");
+  async isReachable(): Promise<boolean | undefined> {
+    const answers = await this.#requestAll("reachable");
     return answers.length === 0 ? undefined : answers.every(Boolean);
   }
 
   async countConnections(): Promise<number> {
-    const counts = (await this.#askAll("connections")) as number[];
+    const counts = (await this.#requestAll("connections")) as number[];
     return counts.reduce((sum, count) => sum + count, 0);
   }
 
-  /** Returns the answers of the workers that have given one. */
-  async #askAll(type: "drain" | "reachable" | "connections"): Promise<unknown[]> {
+  /** Resolves with the answers of the workers that have answered. */
+  async #requestAll(type: "drain" | "reachable" | "connections"): Promise<unknown[]> {
     const answers = await Promise.all(
-      this.#pool.workers().map((worker) => worker.ask((request) => ({ type, tunnel: this.#id, request }))),
+      this.#pool.workers().map((worker) => worker.request((id) => ({ type, tunnel: this.#id, request: id }))),
     );
     return answers.filter((answer) => answer !== undefined);
   }

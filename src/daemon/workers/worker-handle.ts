@@ -1,57 +1,57 @@
-/** A worker, as the primary sees it: what it was asked and has not answered, and when it was heard of last. */
+/** The primary's side of a worker: its process, its pending requests, and the time of its last message. */
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import type { BoundSocket } from "../../net/bound-socket.ts";
-import { deadline } from "../../net/timers.ts";
-import type { MetricsOfProcess } from "../observe/metrics.ts";
+import { startTimeout } from "../../net/timers.ts";
+import type { ProcessMetrics } from "../observe/metrics.ts";
 import type { ParentMessage } from "./messages.ts";
 
-/** A question that a worker has not answered. */
-interface Question {
+/** A request that the worker has not answered. */
+interface PendingRequest {
   readonly type: ParentMessage["type"];
   readonly resolve: (answer: unknown) => void;
 }
 
-/** How long a worker may send nothing before it counts as silent, ms. */
-const SILENT_AFTER_MS = 500;
+/** Time without messages after which a worker is unresponsive, in ms. */
+const UNRESPONSIVE_AFTER_MS = 500;
 
 export class WorkerHandle {
   readonly process: ChildProcess;
-  /** Whether it takes messages other than "setup". */
-  ready = false;
-  /** Whether it was reported as silent. */
-  reported = false;
-  /** Slots that its connections hold, by limit. */
-  readonly taken = new Map<string, number>();
-  /** Leaves the queues in which its connections wait for a slot, by ticket. */
-  readonly waiting = new Map<number, () => void>();
-  /** What it sent last when it was asked for its metrics. */
-  metrics: MetricsOfProcess | undefined;
-  readonly #questions = new Map<number, Question>();
-  #requests = 0;
-  #heardAt = performance.now();
+  /** True if it accepts messages other than "setup". */
+  isReady = false;
+  /** True if it was logged as unresponsive. */
+  isReported = false;
+  /** Number of slots held by its connections, by limit ID. */
+  readonly slotsHeld = new Map<string, number>();
+  /** Functions that cancel its pending slot requests, by request ID. */
+  readonly slotRequests = new Map<number, () => void>();
+  /** The last known metrics. */
+  metrics: ProcessMetrics | undefined;
+  readonly #pending = new Map<number, PendingRequest>();
+  #lastId = 0;
+  #lastMessageAt = performance.now();
 
   constructor(child: ChildProcess) {
     this.process = child;
   }
 
-  /** Its process ID; 0 if it could not be started. */
+  /** Process ID; 0 if the process could not be started. */
   get pid(): number {
     return this.process.pid ?? 0;
   }
 
-  /** Whether it has connections of a tunnel that is drained. */
+  /** True if it has not finished draining a tunnel. */
   get isDraining(): boolean {
-    return [...this.#questions.values()].some(({ type }) => type === "drain");
+    return [...this.#pending.values()].some(({ type }) => type === "drain");
   }
 
-  /** True if it has sent nothing for so long, ms. */
-  isSilent(time = SILENT_AFTER_MS): boolean {
-    return performance.now() - this.#heardAt > time;
+  /** Returns true if it has sent no message for `time` ms. */
+  isUnresponsive(time = UNRESPONSIVE_AFTER_MS): boolean {
+    return performance.now() - this.#lastMessageAt > time;
   }
 
-  /** True if a signal has stopped the process (SIGSTOP); false where the system does not say. */
+  /** True if the process is stopped by a signal (SIGSTOP); false if the system does not provide its state. */
   get isStopped(): boolean {
     try {
       const status = readFileSync(`/proc/${this.pid}/stat`, "latin1");
@@ -61,64 +61,64 @@ export class WorkerHandle {
     }
   }
 
-  /** To be called with each message that it sends. */
-  heard(): void {
-    this.#heardAt = performance.now();
+  /** Records that the worker has sent a message. */
+  onActivity(): void {
+    this.#lastMessageAt = performance.now();
   }
 
   send(message: ParentMessage, socket?: BoundSocket): void {
-    // Node sends such handles too, although its documentation names only servers and sockets.
+    // Node can send this kind of handle, although its documentation mentions only servers and sockets.
     const handle = socket?.handle as Parameters<ChildProcess["send"]>[1];
     if (this.process.connected) this.process.send(message, handle, () => {});
   }
 
   /**
-   * Asks it something.
+   * Sends a request.
    *
-   * @returns its answer; undefined if it dies, or if it was asked how it is and is silent.
+   * @param makeMessage returns the request's message, given its number.
+   * @returns the answer; undefined if the worker exits, or if it is unresponsive and the request is only a query.
    */
-  ask(question: (request: number) => ParentMessage, socket?: BoundSocket): Promise<unknown> {
-    const request = ++this.#requests;
+  request(makeMessage: (id: number) => ParentMessage, socket?: BoundSocket): Promise<unknown> {
+    const id = ++this.#lastId;
     return new Promise((resolve) => {
-      const message = question(request);
-      this.#questions.set(request, { resolve, type: message.type });
+      const message = makeMessage(id);
+      this.#pending.set(id, { resolve, type: message.type });
       this.send(message, socket);
     });
   }
 
-  /** To be called with each answer. */
-  answered(request: number, answer: unknown): void {
-    this.#questions.get(request)?.resolve(answer);
-    this.#questions.delete(request);
+  /** Settles the request that an answer belongs to. */
+  onAnswer(id: number, answer: unknown): void {
+    this.#pending.get(id)?.resolve(answer);
+    this.#pending.delete(id);
   }
 
-  /** Answers for a silent worker what can't wait until it goes on. */
-  giveUpQuestions(): void {
-    for (const [request, { type }] of this.#questions) {
-      if (type === "reachable" || type === "connections" || type === "metrics")
-        this.answered(request, undefined);
+  /** Settles the pending queries of an unresponsive worker, without an answer; other requests stay pending. */
+  abandonQueries(): void {
+    for (const [id, { type }] of this.#pending) {
+      if (type === "reachable" || type === "connections" || type === "metrics") this.onAnswer(id, undefined);
     }
   }
 
-  /** Answers for a worker that is dead. */
-  giveUpAll(): void {
-    for (const request of this.#questions.keys()) this.answered(request, undefined);
+  /** Settles all pending requests of a worker that has exited, without an answer. */
+  abandonAll(): void {
+    for (const id of this.#pending.keys()) this.onAnswer(id, undefined);
   }
 
-  /** Asks for its metrics; they stay as they were if it does not answer. */
+  /** Updates `metrics`; keeps the last known ones if the worker does not answer. */
   async updateMetrics(): Promise<void> {
-    const answer = await this.ask((request) => ({ type: "metrics", request }));
-    this.metrics = (answer as MetricsOfProcess | undefined) ?? this.metrics;
+    const answer = await this.request((id) => ({ type: "metrics", request: id }));
+    this.metrics = (answer as ProcessMetrics | undefined) ?? this.metrics;
   }
 
   kill(): void {
     this.process.kill("SIGKILL");
   }
 
-  /** Has it exit, which it may take `timeout` ms for. */
+  /** Makes the worker exit and resolves when it has; kills it after `timeout` ms. */
   async exit(timeout: number): Promise<void> {
     if (this.process.exitCode !== null || this.process.signalCode !== null) return;
-    const cancel = deadline(timeout, () => this.kill());
+    const cancel = startTimeout(timeout, () => this.kill());
     const exited = once(this.process, "exit");
     if (this.process.connected) this.process.disconnect();
     await exited;

@@ -1,22 +1,22 @@
 /**
- * A worker: it accepts connections from the listening sockets that the primary has bound, and serves them. It ends when
- * the primary is gone, or has no more work for it.
+ * A worker process: accepts connections from listening sockets bound by the primary, and serves them. It exits when the
+ * primary exits or closes the IPC channel.
  */
 import type { Registry } from "prom-client";
 import { destroySecrets, type TunnelPlan } from "../../config/plan.ts";
 import { BoundSocket, type SocketHandle } from "../../net/bound-socket.ts";
 import { limitId, makeAdmission } from "../limits.ts";
 import { connectionLog } from "../observe/connection-log.ts";
-import { allObservers, type Observer } from "../observe/events.ts";
+import { combineObservers, type Observer } from "../observe/events.ts";
 import { FailureLog } from "../observe/failure-log.ts";
 import type { Log } from "../observe/log.ts";
 import { LocalTunnel } from "../tunnel.ts";
-import type { Surroundings } from "../tunnel-options.ts";
+import type { TunnelContext } from "../tunnel-options.ts";
 import { type ParentMessage, type SocketError, WORKER_VARIABLE, type WorkerMessage } from "./messages.ts";
-import { unpackPlan } from "./portable-plan.ts";
 import { RemoteLimits } from "./remote-limits.ts";
+import { deserializePlan } from "./serialized-plan.ts";
 
-/** True in a process that was started by a WorkerPool. To be called once, at the start. */
+/** Returns true in a process started by a WorkerPool. Call once, at startup. */
 export function isWorker(): boolean {
   const marked = process.env[WORKER_VARIABLE] !== undefined && process.channel !== undefined;
   delete process.env[WORKER_VARIABLE];
@@ -24,9 +24,9 @@ export function isWorker(): boolean {
 }
 
 /**
- * Serves as a worker.
+ * Runs the worker until the IPC channel is closed.
  *
- * @returns the exit status, when the primary has closed the channel.
+ * @returns the exit status.
  */
 export function runWorker(): Promise<number> {
   // Signals reach the whole process group; only the primary acts on them.
@@ -40,7 +40,7 @@ export function runWorker(): Promise<number> {
   const failures = new FailureLog(log);
   const limits = new RemoteLimits(send);
   const tunnels = new Map<number, LocalTunnel>();
-  let surroundings: Surroundings;
+  let context: TunnelContext;
   let registry: Registry | undefined;
 
   const setUp = async (message: Extract<ParentMessage, { type: "setup" }>) => {
@@ -52,29 +52,29 @@ export function runWorker(): Promise<number> {
       registry = metrics.registry;
       observers.push(metrics.observer);
     }
-    surroundings = {
+    context = {
       log,
-      observer: allObservers(...observers),
+      observer: combineObservers(...observers),
       admission: makeAdmission(log, message.workers),
       slots: (plan, key) => limits.get(limitId(plan.name, key?.name)),
     };
     send({ type: "ready" });
   };
 
-  const answerTo = async (
+  const answer = async (
     message: Extract<ParentMessage, { request: number }>,
     handle: SocketHandle,
   ): Promise<unknown> => {
     switch (message.type) {
       case "listen":
-        return listen(message.tunnel, unpackPlan(message.plan), handle);
+        return listen(message.tunnel, deserializePlan(message.plan), handle);
       case "drain":
         await tunnels.get(message.tunnel)?.drain();
         tunnels.delete(message.tunnel);
         failures.flush();
         return true;
       case "reachable":
-        return tunnels.get(message.tunnel)?.reachable();
+        return tunnels.get(message.tunnel)?.isReachable();
       case "connections":
         return tunnels.get(message.tunnel)?.countConnections();
       case "metrics":
@@ -83,7 +83,7 @@ export function runWorker(): Promise<number> {
   };
 
   const listen = async (id: number, plan: TunnelPlan, handle: SocketHandle): Promise<true | SocketError> => {
-    const tunnel = new LocalTunnel(surroundings, BoundSocket.receive(handle));
+    const tunnel = new LocalTunnel(context, BoundSocket.receive(handle));
     tunnels.set(id, tunnel);
     try {
       await tunnel.serve(plan);
@@ -96,7 +96,7 @@ export function runWorker(): Promise<number> {
   };
 
   return new Promise((resolve) => {
-    // What comes after "setup" waits for it. Messages are handled in their order, but nothing waits for an answer.
+    // Messages after "setup" wait for it to complete. Handlers start in message order but do not wait for each other.
     let ready = Promise.resolve();
     process.on("message", (message: ParentMessage, handle: unknown) => {
       if (message.type === "ping") {
@@ -109,13 +109,13 @@ export function runWorker(): Promise<number> {
       }
       void ready.then(async () => {
         if (message.type === "change") {
-          const plan = unpackPlan(message.plan);
+          const plan = deserializePlan(message.plan);
           await tunnels.get(message.tunnel)?.serve(plan);
           destroySecrets([plan]);
         } else if (message.type === "acquired") {
-          limits.acquired(message.ticket);
+          limits.acquired(message.requestId);
         } else {
-          const value = await answerTo(message, handle as SocketHandle);
+          const value = await answer(message, handle as SocketHandle);
           send({ type: "answer", request: message.request, value });
         }
       });

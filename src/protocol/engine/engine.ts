@@ -1,9 +1,9 @@
 /**
- * The port between the packet layer and the cryptography that carries it in bulk. Two engines stand behind it:
- * `native` (Node's OpenSSL) and `portable` (@noble); both give the same bytes.
+ * The interface between the packet layer and bulk cryptography. There are two engines, `native` (Node's OpenSSL) and
+ * `portable` (@noble), which produce the same bytes.
  *
- * An engine works on one batch at a time, in a workspace that all its ciphers share: whoever fills `input` calls the
- * cipher and empties `output` before anyone else can.
+ * An engine processes one batch at a time, in a workspace that all its ciphers share. The caller must fill `input`,
+ * call the cipher and read `output` synchronously, before another caller can overwrite them.
  */
 import type { PacketNumber } from "../packet-number.ts";
 
@@ -13,44 +13,44 @@ export interface DirectionKeys {
   readonly mac: Uint8Array;
 }
 
-/** A batch on its way: up to 64 packets, or the data of as many. Neither array is ever replaced. */
+/** Buffers for a batch: up to 64 packets, or their data. The arrays are never replaced. */
 export interface Workspace {
   readonly input: Uint8Array;
   readonly output: Uint8Array;
 }
 
-/** What came of a batch of packets. */
+/** The result of opening a batch of packets. */
 export interface OpenedBatch {
-  /** Bytes of data in the workspace's output, from all packets before the first that was refused. */
+  /** Bytes of data in the workspace's output, from all packets before the first rejected one. */
   length: number;
-  /** How many packets were genuine and well-formed, counted up to the first that was not. */
+  /** Number of leading packets with a valid MAC and a valid length. */
   packets: number;
-  /** Why the next packet was refused, if one was. */
-  refused: "mac" | "length" | undefined;
+  /** Why the next packet was rejected; undefined if none was. */
+  rejected: "mac" | "length" | undefined;
 }
 
 /** Seals and opens batches with the keys of one direction. */
 export interface PacketCipher {
   /**
-   * Seals the first `length` bytes of the workspace's input (1 to 65,536; what follows may be overwritten with zeros).
-   * The packets, numbered from `first`, are in its output.
+   * Seals the first `length` bytes of the workspace's input (1 to 65,536; the bytes after them may be zeroed). Writes
+   * the packets, numbered from `first`, to its output.
    */
   seal(length: number, first: PacketNumber): void;
   /**
-   * Opens the first `count` packets of the workspace's input (1 to 64), numbered from `first`. All tags are verified
-   * before anything is decrypted.
+   * Opens the first `count` packets of the workspace's input (1 to 64), numbered from `first`. All MACs are verified
+   * before any packet is decrypted.
    *
-   * @returns an object that the next call overwrites.
+   * @returns an object that the next call may overwrite.
    */
   open(count: number, first: PacketNumber): OpenedBatch;
   /** Overwrites the keys. */
   destroy(): void;
 }
 
-/** A way to do the cryptography. */
+/** An implementation of the packet cryptography. */
 export interface Engine {
   readonly name: "native" | "portable";
   readonly workspace: Workspace;
-  /** The keys are copied. */
+  /** Creates a cipher with a copy of the keys. */
   createCipher(keys: DirectionKeys): PacketCipher;
 }

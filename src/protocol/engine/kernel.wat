@@ -1,22 +1,22 @@
-;; The parts of the packet work that move bytes: a whole batch in one call. AES and the long inner hash of HMAC are
-;; OpenSSL's; the short outer hash, for which a call costs more than the hashing, is done here for four packets at a time.
-;; Nothing here branches on, or addresses memory by, a secret.
+;; Byte processing for packets, one batch per call. OpenSSL does AES and the long inner hash of HMAC. The short outer
+;; hash, for which a call costs more than the hashing, is computed here for four packets at a time. No branch or memory
+;; address depends on a secret.
 ;;
-;; Memory, in the order of the data's way (64 packets a batch):
+;; Memory, in data-flow order (64 packets per batch):
 ;;
 ;;   COUNTERS   64 x 65 x 16   counter blocks, BE64(packet number) || BE64(block); the block part never changes
 ;;   KEYSTREAM  64 x 65 x 16   AES-256 of the counter blocks
 ;;   INPUT      64 x 1060      data to seal (64 x 1024 of it), or packets to open
-;;   SLOTS      64 x 1104      what the inner hash of HMAC reads: key ^ ipad (64) | ciphertext (1028) | BE64(number) (8)
-;;   OUTPUT     64 x 1060      packets, or opened data; and 16 bytes to spare
-;;   RECEIVED   64 x 32        tags of the packets to open
-;;   EXPECTED   64 x 32        tags as they should be
+;;   SLOTS      64 x 1104      input of HMAC's inner hash: key ^ ipad (64) | ciphertext (1028) | BE64(number) (8)
+;;   OUTPUT     64 x 1060      packets, or opened data; followed by 16 bytes of padding
+;;   RECEIVED   64 x 32        MACs of the packets to open
+;;   EXPECTED   64 x 32        MACs computed from their ciphertext
 ;;   IPAD       64             key ^ ipad, copied into each slot of a batch
-;;   INNER      64 x 32        inner hashes of HMAC
-;;   STATE      8 x 16         SHA-256: the state of four hashes side by side, a word of each in a vector
-;;   SCHEDULE   64 x 16        SHA-256: their message schedules, likewise
-;;   OPAD       64             key ^ opad, to make MIDSTATE of
-;;   MIDSTATE   32             the state after OPAD, from which the outer hashes start
+;;   INNER      64 x 32        HMAC's inner hashes
+;;   STATE      8 x 16         SHA-256: states of four parallel hashes, one word of each per vector
+;;   SCHEDULE   64 x 16        SHA-256: their message schedules, in the same layout
+;;   OPAD       64             key ^ opad, the input for MIDSTATE
+;;   MIDSTATE   32             SHA-256 state after OPAD, where the outer hashes start
 ;;   ROUND      64 x 4         SHA-256: round constants
 ;;   INITIAL    8 x 4          SHA-256: initial state
 (module
@@ -47,7 +47,7 @@
     "\a1\e8\bf\a2\4b\66\1a\a8\70\8b\4b\c2\a3\51\6c\c7\19\e8\92\d1\24\06\99\d6\85\35\0e\f4\70\a0\6a\10"
     "\16\c1\a4\19\08\6c\37\1e\4c\77\48\27\b5\bc\b0\34\b3\0c\1c\39\4a\aa\d8\4e\4f\ca\9c\5b\f3\6f\2e\68"
     "\ee\82\8f\74\6f\63\a5\78\14\78\c8\84\08\02\c7\8c\fa\ff\be\90\eb\6c\50\a4\f7\a3\f9\be\f2\78\71\c6")
-  ;; INITIAL: likewise, of the square roots of the first 8.
+  ;; INITIAL: the same for the square roots of the first 8 primes.
   (data (i32.const 347184)
     "\67\e6\09\6a\85\ae\67\bb\72\f3\6e\3c\3a\f5\4f\a5\7f\52\0e\51\8c\68\05\9b\ab\d9\83\1f\19\cd\e0\5b")
 
@@ -56,8 +56,8 @@
       (i32.and (i32.rotl (local.get $x) (i32.const 8)) (i32.const 0x00ff00ff))
       (i32.and (i32.rotr (local.get $x) (i32.const 8)) (i32.const 0xff00ff00))))
 
-  ;; Writes packet numbers $high:$low and following into the counter blocks and slots of $count packets, and the
-  ;; padded key into the slots.
+  ;; Writes the packet numbers from $high:$low on into the counter blocks and slots of $count packets, and IPAD into the
+  ;; slots.
   (func (export "number") (param $count i32) (param $high i32) (param $low i32)
     (local $counter i32) (local $end i32) (local $slot i32) (local $number i64)
     (local $a v128) (local $b v128) (local $c v128) (local $d v128)
@@ -88,7 +88,7 @@
       (local.set $count (i32.sub (local.get $count) (i32.const 1)))
       (br_if $packet (local.get $count))))
 
-  ;; Encrypts $length bytes of INPUT, which is zero from there to the next multiple of 1024, into the slots and OUTPUT.
+  ;; Encrypts $length bytes of INPUT, zero-padded to a multiple of 1024, into the slots and OUTPUT.
   (func (export "encrypt") (param $length i32)
     (local $input i32) (local $end i32) (local $key i32) (local $slot i32) (local $output i32) (local $x v128) (local $word i32)
     (local.set $input (global.get $INPUT))
@@ -128,7 +128,7 @@
       (local.set $length (i32.sub (local.get $length) (i32.const 1024)))
       (br_if $packet (i32.gt_s (local.get $length) (i32.const 0)))))
 
-  ;; Lays $count packets of INPUT out for verification: ciphertexts into the slots, tags into RECEIVED.
+  ;; Copies the ciphertexts of $count packets in INPUT to the slots and their MACs to RECEIVED, for verification.
   (func (export "layOut") (param $count i32)
     (local $input i32) (local $slot i32) (local $tag i32)
     (local.set $input (global.get $INPUT))
@@ -144,23 +144,23 @@
       (local.set $count (i32.sub (local.get $count) (i32.const 1)))
       (br_if $packet (local.get $count))))
 
-  ;; How many packets the last `decrypt` took before it met an illegal length.
+  ;; Number of packets that the last `decrypt` decrypted before an invalid length.
   (global $decrypted (export "decrypted") (mut i32) (i32.const 0))
 
-  ;; Decrypts up to $count verified packets of INPUT; their data goes to OUTPUT without gaps. Stops at a length that is
-  ;; 0 or above 1024. Returns the number of bytes of data.
+  ;; Decrypts up to $count verified packets of INPUT to OUTPUT, without gaps. Stops at a length that is 0 or above 1024.
+  ;; Returns the number of data bytes.
   (func (export "decrypt") (param $count i32) (result i32)
     (local $input i32) (local $end i32) (local $key i32) (local $output i32) (local $next i32) (local $length i32)
     (local.set $input (global.get $INPUT))
     (local.set $key (global.get $KEYSTREAM))
     (local.set $next (global.get $OUTPUT))
     (global.set $decrypted (i32.const 0))
-    (block $refused
+    (block $rejected
       (loop $packet
         (local.set $length
           (call $swap
             (i32.xor (i32.load offset=1024 (local.get $input)) (i32.load offset=1024 (local.get $key)))))
-        (br_if $refused (i32.gt_u (i32.sub (local.get $length) (i32.const 1)) (i32.const 1023)))
+        (br_if $rejected (i32.gt_u (i32.sub (local.get $length) (i32.const 1)) (i32.const 1023)))
         (local.set $output (local.get $next))
         (local.set $next (i32.add (local.get $next) (local.get $length)))
         (local.set $end (i32.add (local.get $input) (i32.const 1024)))
@@ -184,13 +184,13 @@
         (br_if $packet (local.get $count))))
     (i32.sub (local.get $next) (global.get $OUTPUT)))
 
-  ;; SHA-256's compression (FIPS 180-4, 6.2.2) of one block for each of four hashes: words 0 to 15 of SCHEDULE into STATE.
-  ;; For four packets it takes what two one-shot hashes through node:crypto take (0.5 us).
+  ;; Compresses one block for each of four hashes (SHA-256, FIPS 180-4, 6.2.2): words 0 to 15 of SCHEDULE into STATE.
+  ;; For four packets this takes as long as two one-shot hashes through node:crypto (0.5 us).
   (func $compress
     (local $at i32) (local $end i32) (local $round i32) (local $x v128) (local $y v128)
     (local $a v128) (local $b v128) (local $c v128) (local $d v128)
     (local $e v128) (local $f v128) (local $g v128) (local $h v128)
-    ;; $at is word t - 16 of the schedule while word t is made.
+    ;; $at points to word t - 16 of the schedule while word t is computed.
     (local.set $at (global.get $SCHEDULE))
     (local.set $end (i32.add (global.get $SCHEDULE) (i32.const 768)))
     (loop $word
@@ -266,7 +266,8 @@
     (v128.store offset=96 (global.get $STATE) (i32x4.add (v128.load offset=96 (global.get $STATE)) (local.get $g)))
     (v128.store offset=112 (global.get $STATE) (i32x4.add (v128.load offset=112 (global.get $STATE)) (local.get $h))))
 
-  ;; Turns four words of four messages into four vectors of one word each, or back, and the bytes of each word around.
+  ;; Transposes four words of four messages into four vectors with one word of each message, or back, and swaps the
+  ;; bytes of each word.
   (func $transpose (param $a v128) (param $b v128) (param $c v128) (param $d v128) (result v128 v128 v128 v128)
     (local $x v128) (local $y v128) (local $z v128) (local $w v128)
     (local.set $x
@@ -282,7 +283,7 @@
     (i8x16.shuffle 0 1 2 3 4 5 6 7 16 17 18 19 20 21 22 23 (local.get $z) (local.get $w))
     (i8x16.shuffle 8 9 10 11 12 13 14 15 24 25 26 27 28 29 30 31 (local.get $z) (local.get $w)))
 
-  ;; Puts the state after the block in OPAD into MIDSTATE.
+  ;; Writes the SHA-256 state after the block in OPAD to MIDSTATE.
   (func (export "prepare")
     (local $i i32)
     (loop $word
@@ -300,7 +301,7 @@
       (br_if $word
         (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 8)))))
 
-  ;; Gives all four hashes the state that the 8 words at $from make.
+  ;; Sets the state of all four hashes to the 8 words at $from.
   (func $spread (param $from i32)
     (v128.store (global.get $STATE) (v128.load32_splat (local.get $from)))
     (v128.store offset=16 (global.get $STATE) (v128.load32_splat offset=4 (local.get $from)))
@@ -311,14 +312,14 @@
     (v128.store offset=96 (global.get $STATE) (v128.load32_splat offset=24 (local.get $from)))
     (v128.store offset=112 (global.get $STATE) (v128.load32_splat offset=28 (local.get $from))))
 
-  ;; The outer hashes of $count packets, from INNER and MIDSTATE, to $target and every $stride bytes after it. They are
-  ;; made by fours: up to three more than $count are written.
+  ;; Computes the outer hashes of $count packets from INNER and MIDSTATE, and writes them to $target, $stride bytes
+  ;; apart. They are computed in fours, so up to three more than $count are written.
   (func (export "tag") (param $count i32) (param $target i32) (param $stride i32)
     (local $inner i32) (local $half i32) (local $a v128) (local $b v128) (local $c v128) (local $d v128)
     (local.set $inner (global.get $INNER))
     (loop $four
       (call $spread (global.get $MIDSTATE))
-      ;; The block: the inner hash, the bit that ends a message, zeros, and the length of key block and hash in bits.
+      ;; The block: inner hash, the 1 bit of the padding, zeros, and the length of key block and hash in bits.
       (call $transpose
         (v128.load (local.get $inner)) (v128.load offset=32 (local.get $inner))
         (v128.load offset=64 (local.get $inner)) (v128.load offset=96 (local.get $inner)))
@@ -363,7 +364,7 @@
       (local.set $count (i32.sub (local.get $count) (i32.const 4)))
       (br_if $four (i32.gt_s (local.get $count) (i32.const 0)))))
 
-  ;; Overwrites the keystream and everything that holds a key.
+  ;; Overwrites the keystream and all key material.
   (func (export "wipe")
     (memory.fill (global.get $KEYSTREAM) (i32.const 0) (i32.const 66560))
     (memory.fill (global.get $SLOTS) (i32.const 0) (i32.const 70656))

@@ -1,13 +1,13 @@
 /**
- * The native engine: OpenSSL through `node:crypto`, a batch in as few calls as can be.
+ * The native engine: OpenSSL through `node:crypto`, with as few calls per batch as possible.
  *
- *     keystream   one AES-256-ECB update over all counter blocks of the batch    0.15 us/packet (CTR per packet: 2.6)
- *     XOR, lay-out, numbers   one call each into a WebAssembly kernel            see kernel.wat for its memory
- *     tag         inner hash: one one-shot SHA-256 call per packet over a ready-made view   0.7 us/packet
- *                 outer hash: four packets at a time in the kernel                          0.1 us/packet (a call: 0.3)
+ *     keystream               one AES-256-ECB update over the batch's counter blocks   0.15 us/packet (CTR: 2.6)
+ *     XOR, layout, numbers    one call each to a WebAssembly kernel                    kernel.wat describes its memory
+ *     MAC, inner hash         one one-shot SHA-256 call per packet, over a cached view 0.7 us/packet
+ *     MAC, outer hash         four packets at a time in the WebAssembly kernel         0.1 us/packet (with calls: 0.3)
  *
- * A digest as a `latin1` string that is written back byte for byte costs half of one as a Buffer: there is no
- * ArrayBuffer to make.
+ * Getting a digest as a `latin1` string and writing its bytes back costs half as much as getting a Buffer, because no
+ * ArrayBuffer is allocated.
  */
 
 import { type Cipher, createCipheriv, hash, timingSafeEqual } from "node:crypto";
@@ -15,10 +15,10 @@ import { MessageChannel, type MessagePort } from "node:worker_threads";
 import {
   BATCH_PACKETS,
   PACKET_BLOCKS,
-  PACKET_CIPHERTEXT,
-  PACKET_DATA,
+  PACKET_CIPHERTEXT_SIZE,
+  PACKET_DATA_SIZE,
+  PACKET_MAC_SIZE,
   PACKET_SIZE,
-  PACKET_TAG,
 } from "../packet.ts";
 import type { PacketNumber } from "../packet-number.ts";
 import type { DirectionKeys, Engine, OpenedBatch, PacketCipher, Workspace } from "./engine.ts";
@@ -27,12 +27,12 @@ import { KERNEL_BASE64 } from "./kernel-bytes.ts";
 const KERNEL = Buffer.from(KERNEL_BASE64, "base64");
 const HASH_BLOCK = 64;
 const SLOT_SIZE = 1104;
-const SLOT_HASHED = HASH_BLOCK + PACKET_CIPHERTEXT + 8;
+const SLOT_HASHED_SIZE = HASH_BLOCK + PACKET_CIPHERTEXT_SIZE + 8;
 const COUNTERS_SIZE = PACKET_BLOCKS * 16;
-/** From so many packets on, a keystream is freed at once. */
-const RELEASED = 8;
+/** Minimum packets in a batch for its keystream to be freed immediately. */
+const MIN_RELEASED_PACKETS = 8;
 
-/** The kernel's exports; what its functions do is said in kernel.wat. */
+/** The WebAssembly kernel's exports; kernel.wat documents its functions. */
 interface Kernel {
   readonly memory: { readonly buffer: ArrayBuffer };
   readonly COUNTERS: { readonly value: number };
@@ -56,7 +56,7 @@ interface Kernel {
   wipe(): void;
 }
 
-/** What Node's types say too little about. */
+/** Types for what Node's own types lack. */
 const { WebAssembly } = globalThis as unknown as {
   WebAssembly?: {
     validate(bytes: Uint8Array): boolean;
@@ -68,8 +68,8 @@ const digest = hash as unknown as (algorithm: "sha256", data: Uint8Array, encodi
 type Latin1Buffer = Buffer & { latin1Write(text: string, offset: number, length: number): void };
 
 /**
- * Frees buffers at once: what is transferred to a closed port is gone. Left to the garbage collector, the keystreams of
- * hundreds of batches pile up outside of every cache (0.3 us/packet).
+ * Frees buffers immediately by transferring them to a closed port. If they were left to the garbage collector, the
+ * keystreams of hundreds of batches would accumulate and exceed every CPU cache (0.3 us/packet).
  */
 class Releaser {
   readonly #closed: MessagePort;
@@ -79,9 +79,9 @@ class Releaser {
     port1.close();
     port2.close();
     this.#closed = port1;
-    // glibc gives memory back to the kernel whenever 128 KiB at the heap's end are free, which a batch's buffers are all
-    // the time, and fetching it again means page faults (0.1 us/packet). Once a larger block has been freed, the limit is
-    // twice its size. The block itself is never touched and takes no memory.
+    // glibc returns memory to the OS whenever 128 KiB at the top of the heap are free, as happens with every batch, and
+    // allocating it again costs page faults (0.1 us/packet). Freeing a larger block raises that threshold to twice the
+    // block's size. The block is never touched, so it uses no physical memory.
     this.release(new ArrayBuffer(4 << 20));
   }
 
@@ -90,23 +90,23 @@ class Releaser {
   }
 }
 
-/** The kernel with views over its memory, each made once. */
+/** The WebAssembly kernel, with cached views of its memory. */
 class Scratch implements Workspace {
   readonly kernel: Kernel;
   readonly releaser = new Releaser();
   readonly input: Uint8Array;
   readonly output: Uint8Array;
   readonly keystream: Uint8Array;
-  /** The tags of so many packets, by their number: as they are, and as they should be. */
+  /** Views of the first N packets' received and expected MACs, indexed by N. */
   readonly received: readonly Uint8Array[];
   readonly expected: readonly Uint8Array[];
   readonly ipad: Uint8Array;
   readonly inner: Latin1Buffer;
   readonly opad: Uint8Array;
   readonly midstate: Uint8Array;
-  /** What the inner hash reads, by slot. */
+  /** The inner hash's input, by slot. */
   readonly slots: readonly Uint8Array[];
-  /** The counter blocks of so many packets, by their number. */
+  /** Views of the first N packets' counter blocks, indexed by N. */
   readonly counters: readonly Uint8Array[];
 
   constructor() {
@@ -119,17 +119,17 @@ class Scratch implements Workspace {
     this.output = view(kernel.OUTPUT, BATCH_PACKETS * PACKET_SIZE);
     this.keystream = view(kernel.KEYSTREAM, BATCH_PACKETS * COUNTERS_SIZE);
     this.ipad = view(kernel.IPAD, HASH_BLOCK);
-    this.inner = view(kernel.INNER, BATCH_PACKETS * PACKET_TAG);
+    this.inner = view(kernel.INNER, BATCH_PACKETS * PACKET_MAC_SIZE);
     this.opad = view(kernel.OPAD, HASH_BLOCK);
-    this.midstate = view(kernel.MIDSTATE, PACKET_TAG);
+    this.midstate = view(kernel.MIDSTATE, PACKET_MAC_SIZE);
     this.slots = Array.from({ length: BATCH_PACKETS }, (_, i) =>
-      view(kernel.SLOTS, SLOT_HASHED, i * SLOT_SIZE),
+      view(kernel.SLOTS, SLOT_HASHED_SIZE, i * SLOT_SIZE),
     );
     const upTo = (start: { value: number }, size: number) =>
       Array.from({ length: BATCH_PACKETS + 1 }, (_, i) => view(start, i * size));
     this.counters = upTo(kernel.COUNTERS, COUNTERS_SIZE);
-    this.received = upTo(kernel.RECEIVED, PACKET_TAG);
-    this.expected = upTo(kernel.EXPECTED, PACKET_TAG);
+    this.received = upTo(kernel.RECEIVED, PACKET_MAC_SIZE);
+    this.expected = upTo(kernel.EXPECTED, PACKET_MAC_SIZE);
     const blocks = new DataView(kernel.memory.buffer, kernel.COUNTERS.value);
     for (let i = 0; i < BATCH_PACKETS * PACKET_BLOCKS; i += 1)
       blocks.setUint32(i * 16 + 12, i % PACKET_BLOCKS);
@@ -144,7 +144,7 @@ class NativeCipher implements PacketCipher {
   readonly #ipad = new Uint8Array(HASH_BLOCK);
   /** The state of SHA-256 after H, padded to a block and XORed with 0x5c. */
   readonly #midstate: Uint8Array;
-  readonly #opened: OpenedBatch = { length: 0, packets: 0, refused: undefined };
+  readonly #opened: OpenedBatch = { length: 0, packets: 0, rejected: undefined };
 
   constructor(scratch: Scratch, { encrypt, mac }: DirectionKeys) {
     this.#scratch = scratch;
@@ -161,30 +161,30 @@ class NativeCipher implements PacketCipher {
 
   seal(length: number, first: PacketNumber): void {
     const { kernel, input } = this.#scratch;
-    const count = Math.ceil(length / PACKET_DATA);
-    input.fill(0, length, count * PACKET_DATA);
-    this.#begin(count, first);
+    const count = Math.ceil(length / PACKET_DATA_SIZE);
+    input.fill(0, length, count * PACKET_DATA_SIZE);
+    this.#writeKeyAndNumbers(count, first);
     this.#makeKeystream(count);
     kernel.encrypt(length);
-    this.#makeTags(count, kernel.OUTPUT.value + PACKET_CIPHERTEXT, PACKET_SIZE);
+    this.#computeMacs(count, kernel.OUTPUT.value + PACKET_CIPHERTEXT_SIZE, PACKET_SIZE);
   }
 
   open(count: number, first: PacketNumber): OpenedBatch {
     const { kernel } = this.#scratch;
     const opened = this.#opened;
-    this.#begin(count, first);
+    this.#writeKeyAndNumbers(count, first);
     kernel.layOut(count);
-    this.#makeTags(count, kernel.EXPECTED.value, PACKET_TAG);
-    const genuine = this.#countGenuine(count);
-    opened.refused = genuine < count ? "mac" : undefined;
-    opened.packets = genuine;
+    this.#computeMacs(count, kernel.EXPECTED.value, PACKET_MAC_SIZE);
+    const valid = this.#countValid(count);
+    opened.rejected = valid < count ? "mac" : undefined;
+    opened.packets = valid;
     opened.length = 0;
-    if (genuine === 0) return opened;
-    this.#makeKeystream(genuine);
-    opened.length = kernel.decrypt(genuine);
-    if (kernel.decrypted.value < genuine) {
+    if (valid === 0) return opened;
+    this.#makeKeystream(valid);
+    opened.length = kernel.decrypt(valid);
+    if (kernel.decrypted.value < valid) {
       opened.packets = kernel.decrypted.value;
-      opened.refused = "length";
+      opened.rejected = "length";
     }
     return opened;
   }
@@ -192,15 +192,15 @@ class NativeCipher implements PacketCipher {
   destroy(): void {
     this.#ipad.fill(0);
     this.#midstate.fill(0);
-    // Makes OpenSSL free and overwrite its key schedule now, instead of when this object is collected.
+    // Makes OpenSSL overwrite and free its key schedule now instead of when this object is garbage-collected.
     if (!this.#destroyed) this.#aes.final();
     this.#destroyed = true;
-    // What the scratch holds may be another connection's by now; it is rewritten with every batch.
+    // The scratch may hold another connection's data, which is safe to wipe: every batch rewrites it.
     this.#scratch.kernel.wipe();
   }
 
-  /** Puts this cipher's keys and the packets' numbers where hash and AES will read them. */
-  #begin(count: number, first: PacketNumber): void {
+  /** Writes this cipher's MAC key and the packet numbers to the scratch. */
+  #writeKeyAndNumbers(count: number, first: PacketNumber): void {
     const { kernel, ipad, midstate } = this.#scratch;
     ipad.set(this.#ipad);
     midstate.set(this.#midstate);
@@ -208,41 +208,41 @@ class NativeCipher implements PacketCipher {
   }
 
   #makeKeystream(count: number): void {
-    const made = this.#aes.update(this.#scratch.counters[count]!);
-    this.#scratch.keystream.set(made);
-    // A short one is left to the garbage collector: to release it takes as long as to make it (0.5 us).
-    if (count >= RELEASED) this.#scratch.releaser.release(made.buffer as ArrayBuffer);
+    const keystream = this.#aes.update(this.#scratch.counters[count]!);
+    this.#scratch.keystream.set(keystream);
+    // A short keystream is left to the garbage collector: releasing it takes as long as making it (0.5 us).
+    if (count >= MIN_RELEASED_PACKETS) this.#scratch.releaser.release(keystream.buffer as ArrayBuffer);
   }
 
-  /** Writes the tags of the packets in the slots to `target` in the kernel's memory, `stride` bytes apart. */
-  #makeTags(count: number, target: number, stride: number): void {
+  /** Writes the MACs of the packets in the slots to `target` in the WebAssembly memory, `stride` bytes apart. */
+  #computeMacs(count: number, target: number, stride: number): void {
     const { kernel, slots, inner } = this.#scratch;
     for (let i = 0; i < count; i += 1) {
-      inner.latin1Write(digest("sha256", slots[i]!, "latin1"), i * PACKET_TAG, PACKET_TAG);
+      inner.latin1Write(digest("sha256", slots[i]!, "latin1"), i * PACKET_MAC_SIZE, PACKET_MAC_SIZE);
     }
     kernel.tag(count, target, stride);
   }
 
-  /** How many packets have the tag that they should, up to the first that has not. */
-  #countGenuine(count: number): number {
+  /** Counts the leading packets with a valid MAC. */
+  #countValid(count: number): number {
     const { received, expected } = this.#scratch;
     if (timingSafeEqual(received[count]!, expected[count]!)) return count;
     const same = (i: number) => {
-      const [start, end] = [i * PACKET_TAG, (i + 1) * PACKET_TAG];
+      const [start, end] = [i * PACKET_MAC_SIZE, (i + 1) * PACKET_MAC_SIZE];
       return timingSafeEqual(received[count]!.subarray(start, end), expected[count]!.subarray(start, end));
     };
-    let genuine = 0;
-    while (same(genuine)) genuine += 1;
-    return genuine;
+    let valid = 0;
+    while (same(valid)) valid += 1;
+    return valid;
   }
 }
 
-/** True where the native engine can run: `crypto.hash` came with Node 20.12, WebAssembly may be off or lack SIMD. */
+/** Returns false if `crypto.hash` (Node 20.12) is missing, or if WebAssembly is disabled or lacks SIMD. */
 export function nativeIsAvailable(): boolean {
   return typeof hash === "function" && WebAssembly?.validate(KERNEL) === true;
 }
 
-/** Makes the engine: a scratch of 384 KiB, which all connections of the process share. */
+/** Creates the engine, with a 384 KiB scratch that all its ciphers share. */
 export function createNativeEngine(): Engine {
   const scratch = new Scratch();
   return { name: "native", workspace: scratch, createCipher: (keys) => new NativeCipher(scratch, keys) };

@@ -1,12 +1,12 @@
 /**
- * The portable engine: @noble's AES and SHA-256, packet by packet. It needs no cipher or hash of Node's, and it is the second
- * implementation that tests compare the native engine with.
+ * The portable engine: @noble's AES and SHA-256, packet by packet. It uses no cipher or hash from Node, and tests
+ * compare the native engine with it.
  */
 import { timingSafeEqual } from "node:crypto";
 import { ctr } from "@noble/ciphers/aes.js";
 import { hmac } from "@noble/hashes/hmac.js";
 import { sha256 } from "@noble/hashes/sha2.js";
-import { BATCH_PACKETS, PACKET_CIPHERTEXT, PACKET_DATA, PACKET_SIZE } from "../packet.ts";
+import { BATCH_PACKETS, PACKET_CIPHERTEXT_SIZE, PACKET_DATA_SIZE, PACKET_SIZE } from "../packet.ts";
 import type { PacketNumber } from "../packet-number.ts";
 import type { DirectionKeys, Engine, OpenedBatch, PacketCipher } from "./engine.ts";
 
@@ -16,69 +16,72 @@ const workspace = {
 };
 
 class PortableCipher implements PacketCipher {
-  readonly #encrypt: Uint8Array;
-  readonly #mac: Uint8Array;
+  readonly #encryptionKey: Uint8Array;
+  readonly #macKey: Uint8Array;
 
   constructor(keys: DirectionKeys) {
-    this.#encrypt = Uint8Array.from(keys.encrypt);
-    this.#mac = Uint8Array.from(keys.mac);
+    this.#encryptionKey = Uint8Array.from(keys.encrypt);
+    this.#macKey = Uint8Array.from(keys.mac);
   }
 
   seal(length: number, first: PacketNumber): void {
     const { input, output } = workspace;
-    const padded = new Uint8Array(PACKET_CIPHERTEXT);
-    for (let i = 0; i * PACKET_DATA < length; i += 1) {
-      const start = i * PACKET_DATA;
-      const data = input.subarray(start, Math.min(start + PACKET_DATA, length));
+    const padded = new Uint8Array(PACKET_CIPHERTEXT_SIZE);
+    for (let i = 0; i * PACKET_DATA_SIZE < length; i += 1) {
+      const start = i * PACKET_DATA_SIZE;
+      const data = input.subarray(start, Math.min(start + PACKET_DATA_SIZE, length));
       padded.fill(0).set(data);
-      new DataView(padded.buffer).setUint32(PACKET_DATA, data.length);
+      new DataView(padded.buffer).setUint32(PACKET_DATA_SIZE, data.length);
       const block = counterBlock(first.at(i));
-      const ciphertext = ctr(this.#encrypt, block).encrypt(padded);
+      const ciphertext = ctr(this.#encryptionKey, block).encrypt(padded);
       output.set(ciphertext, i * PACKET_SIZE);
-      output.set(this.#tag(ciphertext, block), i * PACKET_SIZE + PACKET_CIPHERTEXT);
+      output.set(this.#computeMac(ciphertext, block), i * PACKET_SIZE + PACKET_CIPHERTEXT_SIZE);
     }
   }
 
   open(count: number, first: PacketNumber): OpenedBatch {
     const { input, output } = workspace;
     const packet = (i: number) => input.subarray(i * PACKET_SIZE, (i + 1) * PACKET_SIZE);
-    let genuine = 0;
-    while (genuine < count) {
-      const tag = this.#tag(packet(genuine).subarray(0, PACKET_CIPHERTEXT), counterBlock(first.at(genuine)));
-      if (!timingSafeEqual(tag, packet(genuine).subarray(PACKET_CIPHERTEXT))) break;
-      genuine += 1;
+    let valid = 0;
+    while (valid < count) {
+      const mac = this.#computeMac(
+        packet(valid).subarray(0, PACKET_CIPHERTEXT_SIZE),
+        counterBlock(first.at(valid)),
+      );
+      if (!timingSafeEqual(mac, packet(valid).subarray(PACKET_CIPHERTEXT_SIZE))) break;
+      valid += 1;
     }
     let written = 0;
-    for (let i = 0; i < genuine; i += 1) {
+    for (let i = 0; i < valid; i += 1) {
       const block = counterBlock(first.at(i));
-      const padded = ctr(this.#encrypt, block).decrypt(packet(i).subarray(0, PACKET_CIPHERTEXT));
-      const length = new DataView(padded.buffer, padded.byteOffset).getUint32(PACKET_DATA);
-      if (length < 1 || length > PACKET_DATA) return { length: written, packets: i, refused: "length" };
+      const padded = ctr(this.#encryptionKey, block).decrypt(packet(i).subarray(0, PACKET_CIPHERTEXT_SIZE));
+      const length = new DataView(padded.buffer, padded.byteOffset).getUint32(PACKET_DATA_SIZE);
+      if (length < 1 || length > PACKET_DATA_SIZE) return { length: written, packets: i, rejected: "length" };
       output.set(padded.subarray(0, length), written);
       written += length;
     }
-    return { length: written, packets: genuine, refused: genuine < count ? "mac" : undefined };
+    return { length: written, packets: valid, rejected: valid < count ? "mac" : undefined };
   }
 
   destroy(): void {
-    this.#encrypt.fill(0);
-    this.#mac.fill(0);
+    this.#encryptionKey.fill(0);
+    this.#macKey.fill(0);
   }
 
-  /** HMAC-SHA256(H, ciphertext || BE64(packet number)). */
-  #tag(ciphertext: Uint8Array, block: Uint8Array): Uint8Array {
-    return hmac.create(sha256, this.#mac).update(ciphertext).update(block.subarray(0, 8)).digest();
+  /** Returns HMAC-SHA256(H, ciphertext || BE64(packet number)). */
+  #computeMac(ciphertext: Uint8Array, block: Uint8Array): Uint8Array {
+    return hmac.create(sha256, this.#macKey).update(ciphertext).update(block.subarray(0, 8)).digest();
   }
 }
 
-/** BE64(packet number) || BE64(0): where a packet's keystream begins. */
+/** Returns a packet's first counter block, BE64(packet number) || BE64(0). */
 function counterBlock(number: bigint): Uint8Array {
   const block = new Uint8Array(16);
   new DataView(block.buffer).setBigUint64(0, number);
   return block;
 }
 
-/** The engine that runs anywhere. */
+/** The engine for runtimes without the native one. */
 export const portableEngine: Engine = {
   name: "portable",
   workspace,

@@ -1,12 +1,12 @@
-/** The choice between the engines. */
+/** Selects an engine. */
 import type { Engine } from "./engine.ts";
 import { createNativeEngine, nativeIsAvailable } from "./native.ts";
 import { portableEngine } from "./portable.ts";
 
-let chosen: Engine | undefined;
+let selected: Engine | undefined;
 
-/** The fastest engine that runs here; the same one each time. */
+/** Returns the fastest engine that this runtime supports, always the same object. */
 export function defaultEngine(): Engine {
-  chosen ??= nativeIsAvailable() ? createNativeEngine() : portableEngine;
-  return chosen;
+  selected ??= nativeIsAvailable() ? createNativeEngine() : portableEngine;
+  return selected;
 }

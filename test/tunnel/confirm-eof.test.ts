@@ -1,11 +1,11 @@
-/** Telling an end from a reset, at moments that programs rarely hit. */
+/** Distinguishing EOF from a reset, with timing that the programs rarely produce. */
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
 import { expect, it } from "vitest";
-import { confirmEnd } from "../../src/net/confirm-end.ts";
+import { confirmEof } from "../../src/net/confirm-eof.ts";
 import { cleanUp } from "../support/programs.ts";
 
-/** An accepted socket whose peer has half-closed and does not read, so that what is written to it waits. */
+/** Returns an accepted socket whose peer has half-closed and does not read, so that writes to it stay pending. */
 async function withPendingWrite(): Promise<{ socket: Socket; peer: Socket }> {
   const server = createServer({ allowHalfOpen: true }).listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -24,22 +24,22 @@ async function withPendingWrite(): Promise<{ socket: Socket; peer: Socket }> {
   return { socket, peer };
 }
 
-it("takes an end for one although the socket closes in order before that is certain", async () => {
+it("reports EOF if the socket is destroyed without an error before EOF is confirmed", async () => {
   const { socket } = await withPendingWrite();
   let ended = false;
-  confirmEnd(socket, () => {
+  confirmEof(socket, () => {
     ended = true;
   });
-  // As Node does when the other direction has ended, too.
+  // Node does this when the other direction has ended as well.
   socket.destroy();
   await new Promise(setImmediate);
   expect(ended).toBe(true);
 });
 
-it("takes no end for one if the pending write fails", async () => {
+it("does not report EOF if the pending write fails", async () => {
   const { socket } = await withPendingWrite();
   let ended = false;
-  confirmEnd(socket, () => {
+  confirmEof(socket, () => {
     ended = true;
   });
   socket.destroy(new Error("reset"));

@@ -1,9 +1,9 @@
-/** The one idea of the layout: imports point down, and the protocol never touches a socket. */
+/** The layers of src/: modules import only from lower layers, and the protocol does no I/O. */
 import { readdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
 import { describe, expect, it } from "vitest";
 
-/** What each directory of src/ may import from, besides itself. */
+/** Directories that each directory of src/ may import from, in addition to itself. */
 const BELOW: Record<string, readonly string[]> = {
   "errors.ts": [],
   protocol: ["errors.ts"],
@@ -16,7 +16,7 @@ const BELOW: Record<string, readonly string[]> = {
   "index.ts": ["library", "tunnel", "net", "protocol", "errors.ts"],
 };
 
-/** What the protocol may use of Node: computing, nothing that reads, writes, waits or knows the time. */
+/** Node modules that the protocol may import: no I/O, timers or clocks. */
 const PURE = ["node:crypto", "node:buffer", "node:worker_threads", "node:v8"];
 
 const files = readdirSync("src", { recursive: true, encoding: "utf8" }).filter((name) =>
@@ -36,7 +36,7 @@ describe("the layers", () => {
     expect(names.filter((name, index) => names.indexOf(name) !== index)).toEqual([]);
   });
 
-  it.each(files)("%s imports from below only", (file) => {
+  it.each(files)("%s imports only from lower layers", (file) => {
     const layer = file.split("/")[0]!;
     for (const name of importsOf(file)) {
       if (!name.startsWith(".")) continue;
@@ -46,7 +46,7 @@ describe("the layers", () => {
     }
   });
 
-  it.each(files.filter((file) => file.startsWith("protocol/")))("%s does no input or output", (file) => {
+  it.each(files.filter((file) => file.startsWith("protocol/")))("%s does no I/O", (file) => {
     for (const name of importsOf(file).filter((name) => name.startsWith("node:")))
       expect(PURE).toContain(name);
     const source = readFileSync(join("src", file), "utf8").replace(/\/\*[\s\S]*?\*\/|\/\/.*/g, "");

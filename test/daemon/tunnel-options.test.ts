@@ -1,4 +1,4 @@
-/** What operators have asked for: permissions of sockets, idle timeouts, failover, lists of clients. */
+/** Options of a tunnel: socket permissions, idle timeout, client address list, failover. */
 import { execFileSync } from "node:child_process";
 import { statSync } from "node:fs";
 import { expect, it } from "vitest";
@@ -7,16 +7,16 @@ import { Targets } from "../../src/daemon/targets.ts";
 import { AddressList } from "../../src/net/cidr-list.ts";
 import { ConnectError } from "../../src/net/connect-error.ts";
 import { commandOf, connectTo, freeAddress, keyFile, run, startSpiped, until } from "../support/programs.ts";
-import { onOwnMachine } from "../support/recipes.ts";
-import { describeWith } from "../support/requirements.ts";
+import { inNamespace } from "../support/recipes.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { exchange, readAll, serve, startEcho } from "../support/servers.ts";
 
-describeWith(
+describeIfInstalled(
   "root",
   "spiped",
   "getent",
 )("--socket-mode and --socket-owner", () => {
-  it("hold for a UNIX source", async () => {
+  it("set mode and owner of a UNIX socket", async () => {
     const key = keyFile();
     const echo = await startEcho();
     const wire = await freeAddress();
@@ -41,7 +41,7 @@ describeWith(
     expect(String(await exchange(source, "hello"))).toBe("hello");
   });
 
-  it("are refused for other sources, and so are owners who do not exist", async () => {
+  it("are rejected for other sources, and so are unknown owners", async () => {
     const args = (source: string) => ["-F", "-e", "-s", source, "-t", "[127.0.0.1]:1", "-k", keyFile()];
     const spiped = (source: string, ...more: string[]) =>
       run([...commandOf("ours", "spiped"), ...args(source), ...more]);
@@ -61,8 +61,8 @@ describeWith(
   });
 });
 
-describeWith("spiped")("--idle-timeout", () => {
-  it("ends a connection without traffic, and no other", async () => {
+describeIfInstalled("spiped")("--idle-timeout", () => {
+  it("closes a connection without traffic, and no others", async () => {
     const key = keyFile();
     const echo = await startEcho();
     const wire = await freeAddress();
@@ -93,12 +93,12 @@ describeWith("spiped")("--idle-timeout", () => {
     expect(busy.readableEnded).toBe(false);
     busy.end();
     await until(() => /decrypted: closed\n/.test(daemon.stderr()));
-    expect(daemon.stderr()).toMatch(/4 bytes encrypted, 4 bytes decrypted: idle for 0\.4 s\n/);
+    expect(daemon.stderr()).toMatch(/4 bytes encrypted, 4 bytes decrypted: idle timeout \(0\.4 s\)\n/);
   });
 });
 
-describeWith("spiped")("--allow", () => {
-  it("turns others away without a word", async () => {
+describeIfInstalled("spiped")("--allow", () => {
+  it("closes connections from other addresses without sending data", async () => {
     const key = keyFile();
     const echo = await startEcho();
     const wire = await freeAddress();
@@ -111,7 +111,7 @@ describeWith("spiped")("--allow", () => {
     expect(String(await exchange(plain, "hello"))).toBe("hello");
   });
 
-  it.each(["nowhere", "1.2.3.4/33", "1.2.3.4/x", "::1/129", ""])("refuses %j", async (range) => {
+  it.each(["nowhere", "1.2.3.4/33", "1.2.3.4/x", "::1/129", ""])("rejects %j", async (range) => {
     const args = [
       "-F",
       "-e",
@@ -130,7 +130,7 @@ describeWith("spiped")("--allow", () => {
     });
   });
 
-  it("knows addresses in all their forms", () => {
+  it("matches addresses in all their forms", () => {
     const list = new AddressList(["10.0.0.0/8", "2001:db8::/32", "::1", "unix"]);
     for (const address of ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8:1::2", "::1", undefined])
       expect(list.includes(address)).toBe(true);
@@ -140,11 +140,11 @@ describeWith("spiped")("--allow", () => {
   });
 });
 
-/** A target that is never connected to. */
+/** Returns a target with a UNIX address that does not exist. */
 const target = (text: string) => new Target({ kind: "unix", path: text, text }, [], () => {});
 
-describeWith("spiped")("--failover-target", () => {
-  it.each(["-d", "-e"] as const)("is taken when the target fails, with %s", async (mode) => {
+describeIfInstalled("spiped")("--failover-target", () => {
+  it.each(["-d", "-e"] as const)("is used when the target fails, with %s", async (mode) => {
     const key = keyFile();
     const greet = (text: string) =>
       serve((socket) => {
@@ -167,13 +167,13 @@ describeWith("spiped")("--failover-target", () => {
     if (mode === "-d") {
       expect(String(await exchange(plain, "x"))).toBe("second");
       expect(String(await exchange(plain, "x"))).toBe("second");
-      // It has come back, but it is left alone for a while.
+      // The first target is up again, but is not used until its cooldown is over.
       first.server.listen(first.address.connect);
       expect(String(await exchange(plain, "x"))).toBe("second");
     }
   });
 
-  it("comes last again only when its time is over, and is tried when all others fail too", async () => {
+  it("is preferred until the target's cooldown is over, but a target in cooldown is tried if all others fail", async () => {
     const target = (text: string) => new Target({ kind: "unix", path: text, text }, [], () => {});
     const [a, b] = [target("/a"), target("/b")];
     const targets = new Targets([a, b]);
@@ -190,7 +190,7 @@ describeWith("spiped")("--failover-target", () => {
     expect(tried).toEqual(["/a", "/b", "/b", "/b", "/a", "/a"]);
   });
 
-  it("connects once for all who ask whether they can be reached, and answers before a connect that hangs", async () => {
+  it("is probed with one connection for all callers, and probe() resolves before a connect that hangs", async () => {
     const targets = new Targets([target("/a")]);
     const hang = () => new Promise<never>(() => {});
     expect(await targets.probe(hang)).toBe(true);
@@ -211,7 +211,7 @@ describeWith("spiped")("--failover-target", () => {
     expect(await targets.probe(count)).toBe(true);
   });
 
-  it("are tried again by whoever asks, but not more than once a second", async () => {
+  it("is probed at most once a second", async () => {
     const targets = new Targets([target("/a")]);
     const fail = async () => {
       connects += 1;
@@ -225,7 +225,7 @@ describeWith("spiped")("--failover-target", () => {
   });
 });
 
-describeWith(
+describeIfInstalled(
   "root",
   "unshare",
   "ip",
@@ -234,8 +234,8 @@ describeWith(
   "socat",
   "curl",
 )("a target's name", () => {
-  it("that can't be looked up any more keeps its last answer, which is told once and counted", async () => {
-    const output = await onOwnMachine(`
+  it("that no longer resolves keeps its last addresses; the failures are logged once and counted", async () => {
+    const output = await inNamespace(`
       mount -t tmpfs none /mnt; cp /etc/hosts /mnt/hosts; cp /etc/hosts /mnt/original; cp /etc/nsswitch.conf /mnt/nsswitch.conf
       echo '127.0.0.1 target.example.org' >> /mnt/hosts; echo 'hosts: files' > /mnt/nsswitch.conf
       mount --bind /mnt/hosts /etc/hosts; mount --bind /mnt/nsswitch.conf /etc/nsswitch.conf

@@ -1,4 +1,4 @@
-/** A system that lacks what the daemon would like to use: it says so, and goes on. */
+/** Missing or failing helper programs and unusual environments: the daemon reports them and keeps running. */
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import {
@@ -12,17 +12,17 @@ import {
   until,
   untilListening,
 } from "../support/programs.ts";
-import { describeWith } from "../support/requirements.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { exchange, serve, startEcho } from "../support/servers.ts";
 import { withProgram } from "../support/system-programs.ts";
 
 const SPIPED = commandOf("ours", "spiped");
 
-/** Starts a daemon with an environment of its own, and waits until it listens. */
+/** Starts a daemon with additional environment variables, and waits until it listens. */
 const startWith = (env: Record<string, string>, ...options: string[]) =>
   startAs((command) => command, env, ...options);
 
-/** The same with a command that runs the daemon. */
+/** Like startWith(), but `wrap` returns the command that runs the daemon. */
 async function startAs(
   wrap: (command: readonly string[]) => readonly string[],
   env: Record<string, string>,
@@ -37,47 +37,47 @@ async function startAs(
   return { daemon, source, echo, key };
 }
 
-const says = (daemon: Running, text: string) => until(() => daemon.stderr().includes(text));
+const untilLogged = (daemon: Running, text: string) => until(() => daemon.stderr().includes(text));
 
 async function ends(daemon: Running) {
   process.kill(daemon.pid, "SIGTERM");
   expect(await daemon.ended).toEqual({ status: 0, signal: null });
 }
 
-describeWith(
+describeIfInstalled(
   "root",
   "unshare",
   "systemd-notify",
   "logger",
 )("a daemon", () => {
-  it("goes on without systemd-notify, or when it fails", async () => {
+  it("keeps running if systemd-notify is missing or fails", async () => {
     const start = (script: string | undefined) =>
       startAs((command) => withProgram("systemd-notify", script, command), { NOTIFY_SOCKET: "/nowhere" });
     const without = await start(undefined);
-    await says(without.daemon, "spiped: Cannot run systemd-notify: not found in /usr/bin, ");
+    await untilLogged(without.daemon, "spiped: Cannot run systemd-notify: not found in /usr/bin, ");
     await ends(without.daemon);
     const failing = await start("exit 3");
-    await says(failing.daemon, "spiped: systemd-notify ended with status 3");
+    await untilLogged(failing.daemon, "spiped: systemd-notify ended with status 3");
     await ends(failing.daemon);
   });
 
   it.each([
-    ["without logger", undefined, "spiped: Cannot run logger: not found in /usr/bin, "],
-    ["when logger fails", "exit 3", "spiped: logger ended with status 3"],
-  ])("goes on %s", async (_when, script, line) => {
+    ["if logger is missing", undefined, "spiped: Cannot run logger: not found in /usr/bin, "],
+    ["if logger fails", "exit 3", "spiped: logger ended with status 3"],
+  ])("keeps running %s", async (_when, script, line) => {
     const wrap = (command: readonly string[]) => withProgram("logger", script, command);
     const { daemon, source } = await startAs(wrap, {}, "--syslog", "-n", "1");
     for (let i = 0; i < 2; i += 1) await exchange(source, "x").catch(() => {});
-    await says(daemon, line);
+    await untilLogged(daemon, line);
     await ends(daemon);
   });
 
-  it("runs no logger that other users can write to", async () => {
+  it("does not run a logger that other users can write to", async () => {
     const wrap = (command: readonly string[]) =>
       withProgram("logger", "exit 0", ["sh", "-c", 'chmod 777 /usr/bin/logger; exec "$@"', "sh", ...command]);
     const { daemon, source } = await startAs(wrap, {}, "--syslog", "-n", "1");
     await exchange(source, "x").catch(() => {});
-    await says(
+    await untilLogged(
       daemon,
       "spiped: Cannot run logger: other users can change it: everyone can write to /usr/bin/logger",
     );
@@ -86,17 +86,17 @@ describeWith(
 });
 
 describe("a daemon", () => {
-  it("writes plain lines where the journal reads another stream", async () => {
+  it("writes no priority prefix if JOURNAL_STREAM names another stream", async () => {
     for (const JOURNAL_STREAM of ["1:2", ""]) {
       const { daemon, source } = await startWith({ JOURNAL_STREAM }, "-n", "1");
       await exchange(source, "x").catch(() => {});
-      await says(daemon, "Maximum");
+      await untilLogged(daemon, "Maximum");
       expect(daemon.stderr()).toMatch(/^spiped: Maximum/);
       await ends(daemon);
     }
   });
 
-  it.each(["Infinity", "1e9", "-1", "x", ""])("takes no sockets if their number is %j", async (number) => {
+  it.each(["Infinity", "1e9", "-1", "x", ""])("uses no sockets if LISTEN_FDS is %j", async (number) => {
     const wrap = (command: readonly string[]) => {
       const script = 'LISTEN_PID=$$ LISTEN_FDS="$0" exec "$@"';
       return ["sh", "-c", script, number, ...command];
@@ -105,26 +105,26 @@ describe("a daemon", () => {
     await ends(daemon);
   });
 
-  it("takes no sockets that are meant for another process", async () => {
+  it("uses no sockets if LISTEN_PID is another process", async () => {
     const { daemon } = await startWith({ LISTEN_PID: "1", LISTEN_FDS: "1" });
     await ends(daemon);
   });
 });
 
-describeWith(
+describeIfInstalled(
   "root",
   "unshare",
   "getent",
 )("-u without getent", () => {
   const withoutGetent = (command: readonly string[]) => withProgram("getent", undefined, command);
 
-  it.each(["nobody", "nobody:daemon", "65534"])("finds %s in the files", async (spec) => {
+  it.each(["nobody", "nobody:daemon", "65534"])("finds %s in /etc/passwd and /etc/group", async (spec) => {
     const { daemon } = await startAs(withoutGetent, {}, "-u", spec);
     await until(() => /^Uid:\s+65534\s/m.test(readFileSync(`/proc/${daemon.pid}/status`, "latin1")));
     await ends(daemon);
   });
 
-  it("tells of users that there are not", async () => {
+  it("reports unknown users and groups", async () => {
     const source = await freeAddress();
     const args = ["-F", "-e", "-s", source.text, "-t", "[127.0.0.1]:1", "-k", keyFile()];
     for (const [spec, why] of [
@@ -143,7 +143,7 @@ describeWith(
 
 describe("-b", () => {
   it.each(["[127.0.0.2]", "[127.0.0.2]:0", "127.0.0.2", "127.0.0.2:0"])(
-    "%s is where connections come from",
+    "%s is the source address of connections to the target",
     async (bind) => {
       const seen: (string | undefined)[] = [];
       const target = await serve((socket) => {
@@ -159,8 +159,8 @@ describe("-b", () => {
   );
 });
 
-describeWith("spiped")("a client that leaves", () => {
-  it("before its PROXY header has come is let go", async () => {
+describeIfInstalled("spiped")("a client that disconnects", () => {
+  it("before it has sent its PROXY header is closed and logged", async () => {
     const key = keyFile();
     const wire = await freeAddress();
     const daemon = await startSpiped(
@@ -175,13 +175,13 @@ describeWith("spiped")("a client that leaves", () => {
       "127.0.0.2",
     );
     const { connect } = await import("node:net");
-    const leave = async (localAddress: string) => {
+    const disconnect = async (localAddress: string) => {
       const socket = connect({ ...(wire.connect as { host: string; port: number }), localAddress });
       await new Promise((connected) => socket.once("connect", connected));
       socket.end();
     };
-    await leave("127.0.0.2");
-    await says(daemon, "PROXY header: peer closed");
+    await disconnect("127.0.0.2");
+    await untilLogged(daemon, "PROXY header: peer closed");
     expect(daemon.child.exitCode).toBeNull();
   });
 });

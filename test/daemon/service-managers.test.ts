@@ -1,4 +1,4 @@
-/** What runs a daemon: systemd, containers, Kubernetes. */
+/** Service managers and deployment files: systemd, Kubernetes, compose, containers, Grafana. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -13,12 +13,12 @@ import {
   temporaryDirectory,
   untilListening,
 } from "../support/programs.ts";
-import { onOwnMachine } from "../support/recipes.ts";
-import { describeWith } from "../support/requirements.ts";
+import { inNamespace } from "../support/recipes.ts";
+import { describeIfInstalled } from "../support/requirements.ts";
 import { startEcho } from "../support/servers.ts";
 
-describeWith("systemd-analyze")("the systemd units", () => {
-  /** Copies of the units for an instance, with the command that there is on this machine. */
+describeIfInstalled("systemd-analyze")("the systemd units", () => {
+  /** Copies the units for an instance, with the path of the built spiped. */
   function units(): { service: string; socket: string } {
     const directory = temporaryDirectory();
     const place = (kind: string) => {
@@ -30,20 +30,20 @@ describeWith("systemd-analyze")("the systemd units", () => {
     return { service: place("service"), socket: place("socket") };
   }
 
-  it("pass systemd's own check", async () => {
+  it("pass systemd-analyze verify", async () => {
     const { service, socket } = units();
     const { status, stderr } = await run(["systemd-analyze", "verify", service, socket]);
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
   });
 
-  it("leave little to an intruder", async () => {
+  it("have an exposure level below 2.5", async () => {
     const { service } = units();
     const { stdout } = await run(["systemd-analyze", "security", "--offline=true", "--no-pager", service]);
     const [, score] = /Overall exposure level for spiped@mail.service: ([\d.]+)/.exec(stdout.toString())!;
     expect(Number(score)).toBeLessThan(2.5);
   });
 
-  it("run a command line that spiped takes", async () => {
+  it("run spiped with valid arguments", async () => {
     const [, command] = /^ExecStart=\S+ (.*)$/m.exec(readFileSync("deploy/systemd/spiped@.service", "utf8"))!;
     const { readArguments } = await import("../../src/cli/spiped-arguments.ts");
     expect(readArguments(command!.split(" "))).toMatchObject({
@@ -53,7 +53,7 @@ describeWith("systemd-analyze")("the systemd units", () => {
   });
 });
 
-describeWith(
+describeIfInstalled(
   "root",
   "unshare",
   "ip",
@@ -63,8 +63,8 @@ describeWith(
   "systemd-notify",
   "systemd-socket-activate",
 )("under systemd's protocols", () => {
-  it("the daemon says when it is ready, reloads and stops", { timeout: 30_000 }, async () => {
-    const output = await onOwnMachine(`
+  it("the daemon notifies systemd when it is ready, reloads and stops", { timeout: 30_000 }, async () => {
+    const output = await inNamespace(`
       socat -u UNIX-RECV:$PWD/notify,unlink-early CREATE:said &
       until test -S notify; do sleep 0.02; done
       NOTIFY_SOCKET=$PWD/notify spiped -F -d -s '[127.0.0.1]:8002' -t '[127.0.0.1]:1' -k spiped.key &
@@ -83,17 +83,17 @@ describeWith(
     expect(output).toMatch(/all done\n$/);
   });
 
-  it("it takes the sockets that were opened for it, and loses no client while it restarts", {
+  it("the daemon uses inherited sockets, and serves the client whose connection started it", {
     timeout: 30_000,
   }, async () => {
-    const output = await onOwnMachine(`
+    const output = await inNamespace(`
       socat TCP-LISTEN:8003,fork,reuseaddr EXEC:cat &
-      # A port that -s does not name: it comes from the supervisor.
+      # A port other than that of -s: the socket is inherited from the service manager.
       systemd-socket-activate -l 127.0.0.1:8002 \\
         $PWD/spiped -F -d -s '[127.0.0.1]:9' -t '[127.0.0.1]:8003' -k spiped.key 2> log &
       daemon=$!
       listening 8002
-      # The first client comes before the daemon: it is started by it.
+      # The first client's connection starts the daemon.
       test "$(echo hello | /usr/bin/spipe -t '[127.0.0.1]:8002' -k spiped.key)" = hello
       test "$(echo again | /usr/bin/spipe -t '[127.0.0.1]:8002' -k spiped.key)" = again
       ! ss -ltnH 'sport = :9' | grep -q .
@@ -105,7 +105,7 @@ describeWith(
 });
 
 describe("the Kubernetes manifests", () => {
-  it.each(["deployment", "sidecar"])("%s.yaml meets the published schemas", async (name) => {
+  it.each(["deployment", "sidecar"])("%s.yaml conforms to the published schemas", async (name) => {
     const documents = parseAllDocuments(readFileSync(`deploy/kubernetes/${name}.yaml`, "utf8"));
     expect(documents.length).toBeGreaterThan(0);
     for (const document of documents) {
@@ -116,14 +116,14 @@ describe("the Kubernetes manifests", () => {
       );
       const model = new models[manifest.kind](manifest);
       expect(() => model.validate()).not.toThrow();
-      // The validator sees what is wrong: it is no formality.
+      // The validator does reject an invalid manifest.
       expect(() =>
         new models[manifest.kind]({ ...manifest, metadata: { labels: [1] } }).validate(),
       ).toThrow();
     }
   });
 
-  it.each(["deployment", "sidecar"])("%s.yaml has no key, and does not start without one", (name) => {
+  it.each(["deployment", "sidecar"])("%s.yaml contains no key, and requires a secret", (name) => {
     const text = readFileSync(`deploy/kubernetes/${name}.yaml`, "utf8");
     const manifests = parseAllDocuments(text).map((document) => document.toJS());
     expect(manifests.map(({ kind }) => kind)).not.toContain("Secret");
@@ -134,7 +134,7 @@ describe("the Kubernetes manifests", () => {
     expect(text).toContain(`#   kubectl create secret generic ${secrets[0].secretName} --from-file=`);
   });
 
-  it("run spiped with arguments that it takes", async () => {
+  it("run spiped with valid arguments", async () => {
     const { readArguments } = await import("../../src/cli/spiped-arguments.ts");
     let containers = 0;
     for (const name of ["deployment", "sidecar"]) {
@@ -153,7 +153,7 @@ describe("the Kubernetes manifests", () => {
   });
 });
 
-/** Starts the daemon of a manifest, with addresses and files of the test's own; returns where its metrics are. */
+/** Starts the daemon of a manifest, with the test's addresses and files; returns the address of its metrics. */
 async function startDaemonOf(args: readonly string[], files: Readonly<Record<string, string>> = {}) {
   const addresses = { source: await freeAddress(), metrics: await freeAddress() };
   const own: Record<string, string> = {
@@ -170,7 +170,7 @@ async function startDaemonOf(args: readonly string[], files: Readonly<Record<str
 }
 
 describe("the probes of the Kubernetes manifests", () => {
-  it.each(["deployment", "sidecar"])("are answered as kubelet asks them: %s.yaml", async (name) => {
+  it.each(["deployment", "sidecar"])("succeed as kubelet sends them: %s.yaml", async (name) => {
     const pods = parseAllDocuments(readFileSync(`deploy/kubernetes/${name}.yaml`, "utf8"))
       .map((document) => document.toJS())
       .map(({ kind, metadata, spec }) => (kind === "Pod" ? { metadata, spec } : spec?.template))
@@ -199,7 +199,7 @@ describe("the probes of the Kubernetes manifests", () => {
 });
 
 describe("the compose file", () => {
-  it("has metrics that its Prometheus can read, and others cannot", async () => {
+  it("has metrics that its Prometheus can read, and clients without the token can't", async () => {
     const { services, secrets } = parse(readFileSync("deploy/compose/compose.yaml", "utf8"));
     const { scrape_configs } = parse(readFileSync("deploy/compose/prometheus.yml", "utf8"));
     const [{ authorization, static_configs }] = scrape_configs;
@@ -225,7 +225,7 @@ describe("the compose file", () => {
 });
 
 describe("the container file", () => {
-  it("installs with commands that exist, and runs as nobody", () => {
+  it("installs with existing commands, and runs as an unprivileged user", () => {
     const text = readFileSync("deploy/container/Containerfile", "utf8");
     const manifest = JSON.parse(readFileSync("package.json", "utf8"));
     expect(text).toContain("npm ci --ignore-scripts && npm pack");
@@ -235,7 +235,7 @@ describe("the container file", () => {
 });
 
 describe("the Grafana dashboard", () => {
-  it("asks for metrics that there are", async () => {
+  it("queries only existing metrics", async () => {
     const { makeMetrics, makeRegistry } = await import("../../src/daemon/observe/metrics.ts");
     const { registry } = makeMetrics(makeRegistry());
     const known = (await registry.getMetricsAsJSON()).map(({ name }) => name);
