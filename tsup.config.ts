@@ -10,14 +10,14 @@ export default defineConfig([
     dts: true,
   },
   {
-    // Each command is one file with our own code and @noble's, which every start needs: what a program loads is most
+    // Each command is one file with our own code, @noble's and commander's, which every start needs: what a program loads is most
     // of its start-up time, and spipe starts once for every SSH session. The other dependencies stay outside, and are
     // loaded only when an option asks for them.
     ...common,
     entry: { "bin/spiped": "bin/spiped.ts", "bin/spipe": "bin/spipe.ts" },
     format: ["cjs"],
     outExtension: () => ({ js: ".cjs" }),
-    noExternal: [/^@noble\//],
+    noExternal: [/^@noble\//, "commander"],
     splitting: false,
     banner: { js: "#!/usr/bin/env node" },
   },

@@ -3,9 +3,8 @@
 import { constants, fstatSync, readFileSync, statSync } from "node:fs";
 import { firstAddress, resolveOption } from "../config/addresses.ts";
 import { ConfigError, UsageError } from "../config/config-error.ts";
-import type { OptionSpec } from "../config/option-spec.ts";
 import { parseSecondsOption } from "../config/option-value.ts";
-import { DEFAULT_TIMEOUT_S, SHARED_OPTIONS } from "../config/options.ts";
+import { DEFAULT_TIMEOUT_S, SPIPE_OPTIONS } from "../config/options.ts";
 import { readKey } from "../config/read-key.ts";
 import { setProcessTitle } from "../daemon/process/process-title.ts";
 import { formatAddress, parseAddress, parseBindAddress, type ResolvedAddress } from "../net/address.ts";
@@ -13,27 +12,13 @@ import { systemErrorText } from "../net/system-error.ts";
 import { PacketError } from "../protocol/protocol-error.ts";
 import { type ConnectAddressesOptions, connectAddresses } from "../tunnel/open-connection.ts";
 import type { SpipedSocket } from "../tunnel/spiped-socket.ts";
+import { describeOptions, parseCommandLine } from "./command-line.ts";
 import { ConnectionFailure } from "./connection-failure.ts";
 import { type Attempt, explainAttempt, explainBreak, explainOpening } from "./explain.ts";
-import { describeOptions, readOptions } from "./getopt.ts";
 import { Exit, runProgram } from "./run-program.ts";
 import { VERSION } from "./version.ts";
 
 const PROGRAM = "spipe";
-
-const OPTIONS = {
-  target: SHARED_OPTIONS.target,
-  key: SHARED_OPTIONS.key,
-  bind: SHARED_OPTIONS.bind,
-  weak: SHARED_OPTIONS.weak,
-  requireForwardSecrecy: SHARED_OPTIONS.requireForwardSecrecy,
-  fragile: { long: "fragile", help: "exit on peer EOF, even if standard input stays open" },
-  noKeepAlive: SHARED_OPTIONS.noKeepAlive,
-  timeout: SHARED_OPTIONS.timeout,
-  verbose: { long: "verbose", help: "report each step of the connection on standard error" },
-  version: SHARED_OPTIONS.version,
-  help: SHARED_OPTIONS.help,
-} as const satisfies Record<string, OptionSpec>;
 
 const USAGE = `usage: spipe -t <target socket> -k <key file> [-b <bind address>]
     [-f | -g] [-j] [-o <connection timeout>] [--fragile] [--verbose]
@@ -128,43 +113,43 @@ function readArguments(argv: readonly string[]): SpipeArguments {
     verbose: false,
     timeout: DEFAULT_TIMEOUT_S,
   };
-  for (const option of readOptions(Object.values(OPTIONS), argv)) {
+  parseCommandLine(Object.values(SPIPE_OPTIONS), argv, (option) => {
     switch (option.spec) {
-      case OPTIONS.target:
+      case SPIPE_OPTIONS.target:
         args.target = option.value;
         break;
-      case OPTIONS.key:
+      case SPIPE_OPTIONS.key:
         args.key = option.value;
         break;
-      case OPTIONS.bind:
+      case SPIPE_OPTIONS.bind:
         args.bind = option.value;
         break;
-      case OPTIONS.weak:
+      case SPIPE_OPTIONS.weak:
         args.weak = true;
         break;
-      case OPTIONS.requireForwardSecrecy:
+      case SPIPE_OPTIONS.requireForwardSecrecy:
         args.requireForwardSecrecy = true;
         break;
-      case OPTIONS.fragile:
+      case SPIPE_OPTIONS.fragile:
         args.fragile = true;
         break;
-      case OPTIONS.verbose:
+      case SPIPE_OPTIONS.verbose:
         args.verbose = true;
         break;
-      case OPTIONS.noKeepAlive:
+      case SPIPE_OPTIONS.noKeepAlive:
         args.keepAlive = false;
         break;
-      case OPTIONS.timeout:
+      case SPIPE_OPTIONS.timeout:
         args.timeout = parseSecondsOption(option, DEFAULT_TIMEOUT_S);
         break;
-      case OPTIONS.version:
+      case SPIPE_OPTIONS.version:
         process.stderr.write(`${PROGRAM} ${VERSION}\n`);
         throw new Exit(0);
-      case OPTIONS.help:
-        process.stdout.write(`${USAGE}\n${describeOptions(Object.values(OPTIONS))}\n`);
+      case SPIPE_OPTIONS.help:
+        process.stdout.write(`${USAGE}\n${describeOptions(Object.values(SPIPE_OPTIONS))}\n`);
         throw new Exit(0);
     }
-  }
+  });
   const { target, key } = args;
   if (target === undefined) throw new UsageError("-t is missing: where to connect");
   if (key === undefined) throw new UsageError("-k is missing: the file with the shared key");

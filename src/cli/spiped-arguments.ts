@@ -14,7 +14,7 @@ import {
 } from "../config/tunnel-settings.ts";
 import type { DaemonSettings } from "../daemon/daemon.ts";
 import { AddressList } from "../net/cidr-list.ts";
-import { describeOptions, readOptions } from "./getopt.ts";
+import { describeOptions, parseCommandLine } from "./command-line.ts";
 import { Exit } from "./run-program.ts";
 import { VERSION } from "./version.ts";
 
@@ -63,7 +63,7 @@ export function readArguments(argv: readonly string[]): SpipedArguments {
   };
   let workers: number | "auto" = 1;
 
-  for (const option of readOptions(Object.values(OPTIONS), argv)) {
+  parseCommandLine(Object.values(OPTIONS), argv, (option) => {
     given.set(option.spec, [...(given.get(option.spec) ?? []), option.value]);
     switch (option.spec) {
       case OPTIONS.encrypt:
@@ -125,7 +125,7 @@ export function readArguments(argv: readonly string[]): SpipedArguments {
         process.stdout.write(`${USAGE}\n${describeOptions(Object.values(OPTIONS))}\n`);
         throw new Exit(0);
     }
-  }
+  });
 
   const value = (spec: OptionSpec) => given.get(spec)?.[0];
   for (const [action, spec] of [

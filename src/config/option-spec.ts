@@ -10,7 +10,8 @@ export interface OptionSpec {
   readonly value?: string;
   /** True if the option may be given more than once. */
   readonly repeatable?: boolean;
-  /** Help text, one or more lines. */
+  /** Heading of the group that lists the option in the help text. */
+  readonly group: string;
   readonly help: string;
 }
 
