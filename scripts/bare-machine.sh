@@ -33,7 +33,8 @@ release=$(. /etc/os-release && echo "$VERSION_CODENAME")
 sources=$(apt-get indextargets --format '$(REPO_URI) $(COMPONENT)' "Codename: $release" "Created-By: Packages" | sort -u)
 [ -n "$sources" ] || fail "apt knows no source of packages for $release: run apt-get update"
 mirror=${sources%% *}
-packages=git
+# Node needs libatomic from version 26 on.
+packages=git,libatomic1
 [[ $mirror != https:* ]] || packages+=,ca-certificates
 components=$(cut -d ' ' -f 2 <<<"$sources" | paste -sd ,)
 

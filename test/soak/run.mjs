@@ -202,8 +202,9 @@ function slope(index) {
   return (covariance / variance) * samples.length * (60 / minutes);
 }
 
-await sleep(1000);
-const left = daemons.map(({ child }, i) => descriptors(child.pid) - before[i]);
+const descriptorsLeft = () => daemons.map(({ child }, i) => descriptors(child.pid) - before[i]);
+for (let waits = 0; waits < 300 && descriptorsLeft().some((count) => count > 0); waits += 1) await sleep(100);
+const left = descriptorsLeft();
 if (seen.connections === 0 || seen.bytes === 0) failures.push("nothing went through");
 console.log(
   `${minutes} minutes: ${seen.connections} connections, ${(seen.bytes / 1e9).toFixed(1)} GB sent, ${seen.broken} broken off`,
