@@ -10,14 +10,14 @@ import { UsageError } from "../config/config-error.ts";
 import type { OptionSpec, ParsedOption } from "../config/option-spec.ts";
 
 /** A command line up to its first mistake. */
-export interface SplitArguments {
+interface SplitArguments {
   readonly options: readonly ParsedOption[];
   /** The mistake after them: an error, or an unknown option; undefined if there is none. */
   readonly mistake?: UsageError | UnknownOption;
 }
 
 /** An option that the program does not have. */
-export interface UnknownOption {
+interface UnknownOption {
   /** Name as typed, without a value. */
   readonly rawName: string;
   /** The whole argument, as Tarsnap's programs name it. */
