@@ -181,7 +181,7 @@ describeIfInstalled("spiped")("--config", () => {
         tunnel("five", taken.text, "encrypt", first.text),
     );
     process.kill(daemon.pid, "SIGHUP");
-    await until(() => daemon.stderr().includes("not reloaded"));
+    await until(() => daemon.stderr().includes("reload failed"));
     expect(daemon.stderr()).toContain(
       `spiped: four: Error binding socket ${blocker.address.text}: Address already in use\nspiped: four: ${blocker.address.text} is in use`,
     );

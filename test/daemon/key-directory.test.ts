@@ -137,7 +137,7 @@ describe("a directory of keys", () => {
     for (let i = 0; i < 30; i += 1) await reload(daemon);
     rotating.child.kill("SIGKILL");
     await rotating.ended;
-    expect(daemon.stderr()).not.toContain("not reloaded");
+    expect(daemon.stderr()).not.toContain("reload failed");
     expect(daemon.stderr()).not.toContain("No such file");
   });
 

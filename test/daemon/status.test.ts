@@ -238,7 +238,7 @@ describe("--metrics-token-file", () => {
     expect((await ask(status, "/metrics", bearer(TOKEN))).status).toBe(401);
     writeFileSync(file, "short");
     process.kill(daemon.pid, "SIGHUP");
-    await until(() => daemon.stderr().includes("not reloaded"));
+    await until(() => daemon.stderr().includes("reload failed"));
     expect((await ask(status, "/metrics", bearer(next))).status).toBe(200);
     expect(daemon.stderr()).not.toContain(next);
     expect(daemon.stderr()).not.toContain("short");

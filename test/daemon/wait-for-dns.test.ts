@@ -107,7 +107,7 @@ describe("two tunnels with the same address", () => {
     );
     process.kill(daemon.pid, "SIGHUP");
     await until(() => daemon.stderr().includes("tunnels a and b listen on the same address"));
-    await until(() => daemon.stderr().includes("not reloaded"));
+    await until(() => daemon.stderr().includes("reload failed"));
     expect(String(await exchange(source, "still here"))).toBe("still here");
     expect(far.child.exitCode).toBeNull();
   });
