@@ -186,7 +186,7 @@ describeIfInstalled("spiped", "spipe")("SIGHUP", () => {
     const reload = async () => {
       const offset = daemon.stderr().length;
       process.kill(daemon.pid, "SIGHUP");
-      await until(() => /reloaded/.test(daemon.stderr().slice(offset)));
+      await until(() => /reloaded|reload failed/.test(daemon.stderr().slice(offset)));
       return daemon.stderr().slice(offset);
     };
     return { keys, wire, daemon, client, reload };
