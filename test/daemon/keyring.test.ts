@@ -438,6 +438,7 @@ describe("--generate-key and --check-key", () => {
     const warning = `spiped: Everyone on this machine can read the key in ${key}: run chmod 600 ${key}\n`;
     expect(await spiped("--check-key", key)).toMatchObject({ status: 0, stderr: warning });
     const daemon = await startSpiped("ours", "-d", await freeAddress(), "[127.0.0.1]:1", key);
+    await until(() => daemon.stderr() !== "");
     expect(daemon.stderr()).toBe(warning);
   });
 });

@@ -147,9 +147,16 @@ export async function freeAddress(family: Family = "IPv4"): Promise<TestAddress>
   return { text: `[${host}]:${port}`, connect: { host, port } };
 }
 
-/** Waits until a condition is true, with no timeout but the test's. */
+/** Maximum time `until` waits, in ms: a little less than most tests may take, so that the error names the place. */
+const MAX_WAIT_MS = 55_000;
+
+/** Waits until a condition is true. */
 export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await condition())) await new Promise((done) => setTimeout(done, 10));
+  const deadline = Date.now() + MAX_WAIT_MS;
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`not true within ${MAX_WAIT_MS / 1000} s: ${condition}`);
+    await new Promise((done) => setTimeout(done, 10));
+  }
 }
 
 /** Returns true if the kernel has a listening socket at the address. Connecting would count as a client. */
