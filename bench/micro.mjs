@@ -16,12 +16,12 @@ const bundle = join(directory, "protocol.mjs");
 await build({
   stdin: {
     contents: `
-      export { createNativeEngine } from "../src/protocol/engine/native.ts";
-      export { portableEngine } from "../src/protocol/engine/portable.ts";
-      export { Sealer } from "../src/protocol/sealer.ts";
-      export { Opener } from "../src/protocol/opener.ts";
-      export { ClientHandshake, ServerHandshake } from "../src/protocol/handshake.ts";
-      export { Secret } from "../src/protocol/secret.ts";`,
+      export { createNativeEngine } from "./src/protocol/engine/native.ts";
+      export { portableEngine } from "./src/protocol/engine/portable.ts";
+      export { Sealer } from "./src/protocol/sealer.ts";
+      export { Opener } from "./src/protocol/opener.ts";
+      export { ClientHandshake, ServerHandshake } from "./src/protocol/handshake.ts";
+      export { Secret } from "./src/protocol/secret.ts";`,
     resolveDir: process.cwd(),
   },
   bundle: true,

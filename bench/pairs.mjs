@@ -3,7 +3,7 @@ import { spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { connect, createServer } from "node:net";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -50,18 +50,11 @@ export async function end(child) {
   await once(child, "exit");
 }
 
-/** Waits until something listens. */
+/** Waits until a process listens on a port. Connecting would count as a client. */
 async function listening(port) {
-  for (;;) {
-    const probe = connect(port, "127.0.0.1");
-    const up = await new Promise((resolve) => {
-      probe.once("connect", () => resolve(true));
-      probe.once("error", () => resolve(false));
-    });
-    probe.destroy();
-    if (up) return;
+  const row = new RegExp(`: \\w+:${port.toString(16).toUpperCase().padStart(4, "0")} \\w+:0000 0A `);
+  while (!row.test(readFileSync("/proc/net/tcp", "latin1")))
     await new Promise((done) => setTimeout(done, 20));
-  }
 }
 
 /** How our programs are run: another version of Node may be given with --node. */
