@@ -42,8 +42,7 @@ export function describeOptions(specs: readonly OptionSpec[]): string {
   const command = makeCommand(specs);
   const helper = command.createHelp();
   helper.prepareContext({ helpWidth: HELP_WIDTH });
-  helper.optionTerm = ({ short, long, flags }) =>
-    `${short === undefined ? "   " : `${short},`} ${long}${/ .*$/.exec(flags.replace(/^-\w, /, ""))?.[0] ?? ""}`;
+  helper.optionTerm = ({ short, flags }) => (short === undefined ? `    ${flags}` : flags);
   const width = helper.padWidth(command, helper);
   const groups = helper.groupItems(
     [...command.options],

@@ -57,7 +57,7 @@ export async function planTunnel(
       return undefined;
     }
     if (name === undefined || !isConfigProblem(failure)) throw failure;
-    throw new ConfigError([...linesOf(failure).map(addPrefix)]);
+    throw new ConfigError(linesOf(failure).map(addPrefix));
   }
 }
 

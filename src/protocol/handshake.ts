@@ -200,10 +200,11 @@ export class ClientHandshake {
 export interface ServerProgress {
   /** Number of bytes that belonged to the handshake. */
   readonly consumed: number;
-  /** The secret that the client holds. The client is authenticated; call `respond()` next. */
+  /**
+   * The secret that the client holds. The client is authenticated; call `respond()` next. If it is undefined and the
+   * client's message has arrived, not all candidates were tried; call `tryMoreKeys()` next.
+   */
   readonly verified?: Secret;
-  /** True if the client's message has arrived but not all candidates were tried; call `tryMoreKeys()` next. */
-  readonly undecided?: boolean;
 }
 
 /** The side that accepted the connection. An unauthenticated client costs it two HMACs per key tried. */
@@ -238,7 +239,7 @@ export class ServerHandshake {
     const consumed = this.#state.consume(bytes);
     if (!this.#state.hasMessage) return { consumed };
     const verified = this.tryMoreKeys(trials);
-    return verified === undefined ? { consumed, undecided: true } : { consumed, verified };
+    return verified === undefined ? { consumed } : { consumed, verified };
   }
 
   /**
