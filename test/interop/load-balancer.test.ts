@@ -118,6 +118,7 @@ describeIfInstalled(
       }
       daemon 8026; daemon 8027; listening 8025
       /usr/bin/spiped -e -s '[127.0.0.1]:2525' -t '[127.0.0.1]:8025' -k spiped.key -p c.pid
+      state() { echo "set server spiped/$1 state $2" | socat - /run/haproxy.sock > /dev/null; }
       up() { echo 'show servers state spiped' | socat - /run/haproxy.sock | awk -v name=$1 '$4 == name && $6 == 2 { up = 1 } END { exit !up }'; }
       # HAProxy must find both of them up first.
       until curl -s http://127.0.0.1:2525/ > warm && up one && up two; do sleep 0.05; done
@@ -132,12 +133,16 @@ describeIfInstalled(
           port=\${server#*:}
           sleep 0.4
           old=$(cat $port.pid)
+          state \${server%:*} drain
+          # A connection that HAProxy has just begun must be established before the listener closes.
+          sleep 0.1
           kill $old
           while kill -0 $old 2>/dev/null; do sleep 0.01; done
           # HAProxy would consider the daemon up until its next check.
           while up \${server%:*}; do sleep 0.05; done
           daemon $port
           until up \${server%:*}; do sleep 0.05; done
+          state \${server%:*} ready
         done
       done
       sleep 0.4
