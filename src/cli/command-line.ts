@@ -1,60 +1,139 @@
 /** The command line of either program, on commander. */
 import { Command, CommanderError, Option } from "commander";
-import { UsageError } from "../config/config-error.ts";
-import type { OptionSpec, ParsedOption } from "../config/option-spec.ts";
-import { splitArguments } from "./getopt.ts";
+import { ConfigError, UsageError } from "../config/config-error.ts";
+import { NumberError } from "../config/numbers.ts";
+import type { OptionSpec, ParsedOption, SettingValues } from "../config/option-spec.ts";
+import { InvalidValueError } from "../config/option-types.ts";
+import { groupOptions } from "../config/options.ts";
+import { splitArguments, type UnknownOption } from "./getopt.ts";
+import { Exit } from "./run-program.ts";
 
 /** Columns of the help text. */
 const HELP_WIDTH = 80;
 
+/** A program, for its help and version. */
+export interface Program {
+  readonly name: string;
+  readonly usage: string;
+  readonly version: string;
+}
+
+/** The options of a table that were given. */
+export interface GivenOptions<Table extends Readonly<Record<string, OptionSpec>>> {
+  readonly values: Partial<SettingValues<Table>>;
+  /** True if any option other than these was given. */
+  hasOtherThan(...specs: readonly OptionSpec[]): boolean;
+}
+
 /**
- * Parses a command line.
+ * Parses a command line. Options take effect in their order: the first one that ends the program or has an invalid
+ * value decides.
  *
- * @param visit called with each option in the order of the command line, so that the first option that ends the program
- * or has an invalid value decides.
- * @throws UsageError at the first argument that the grammar does not allow, and what `visit` throws.
+ * @param table the options, which include `version` and `help`.
+ * @param exclusive pairs of flags that are rejected at once if both are given.
+ * @throws UsageError, ConfigError; Exit after `-v` or `-h`.
  */
-export function parseCommandLine(
-  specs: readonly OptionSpec[],
+export function parseCommandLine<Table extends Readonly<Record<string, OptionSpec>>>(
+  program: Program,
+  table: Table,
   argv: readonly string[],
-  visit: (option: ParsedOption) => void,
-): void {
+  exclusive: readonly OptionSpec[] = [],
+): GivenOptions<Table> {
+  const specs = Object.values<OptionSpec>(table);
   const { options, mistake } = splitArguments(specs, argv);
   const command = makeCommand(specs);
-  const names = options.map(({ rawName }) => rawName);
-  for (const spec of specs) {
-    command.on(`option:${spec.long}`, (value: string | undefined) => {
-      visit({ spec, rawName: names.shift()!, value: value ?? "" });
+  const rawNames = options.map(({ rawName }) => rawName);
+  const values: Record<string, unknown> = {};
+  const given = new Set<OptionSpec>();
+  for (const [name, spec] of Object.entries(table)) {
+    command.on(`option:${spec.long}`, (text: string | undefined) => {
+      const option = { spec, rawName: rawNames.shift()!, value: text ?? "" };
+      given.add(spec);
+      if (exclusive.every((other) => given.has(other)) && exclusive.length > 0)
+        throw new UsageError(`${exclusive.map(typedName).join(" and ")} exclude each other`);
+      const value = parseValue(option);
+      if (spec.long === "version") printVersion(program);
+      if (spec.long === "help") printHelp(program, specs);
+      const previous = values[name];
+      values[name] = Array.isArray(previous) ? [...previous, ...(value as unknown[])] : value;
     });
   }
-  const args = options.map(({ spec, value }) =>
-    spec.value === undefined ? `--${spec.long}` : `--${spec.long}=${value}`,
+  command.parse(options.map(toCommanderForm), { from: "user" });
+  if (mistake !== undefined) throw toUsageError(mistake, command);
+  return {
+    values: values as Partial<SettingValues<Table>>,
+    hasOtherThan: (...allowed) => [...given].some((spec) => !allowed.includes(spec)),
+  };
+}
+
+/** Returns an option as it is usually typed. */
+export function typedName({ short, long }: OptionSpec): string {
+  return short === undefined ? `--${long}` : `-${short}`;
+}
+
+/**
+ * Returns the error for a required option of a table that was not given; undefined if none is missing.
+ */
+export function findMissing<Table extends Readonly<Record<string, OptionSpec>>>(
+  table: Table,
+  values: Partial<SettingValues<Table>>,
+): UsageError | undefined {
+  const missing = Object.entries<OptionSpec>(table).find(
+    ([name, { required }]) => required !== undefined && values[name as keyof Table] === undefined,
   );
-  command.parse(args, { from: "user" });
-  if (mistake === undefined) return;
-  if (mistake instanceof UsageError) throw mistake;
+  if (missing === undefined) return undefined;
+  const [, spec] = missing;
+  return new UsageError(`${typedName(spec)} is missing: ${spec.required}`);
+}
+
+function toCommanderForm({ spec, value }: ParsedOption): string {
+  return spec.value === undefined ? `--${spec.long}` : `--${spec.long}=${value}`;
+}
+
+/** Converts the value of an option; an invalid number for an original option is reported as Tarsnap's programs do. */
+function parseValue({ spec, rawName, value }: ParsedOption): unknown {
+  try {
+    return spec.type.parse(value);
+  } catch (error) {
+    if (!(error instanceof InvalidValueError)) throw error;
+    const message = `${rawName} ${error.message}`;
+    if (!spec.isOriginal) throw new ConfigError([message]);
+    if (!(error.cause instanceof NumberError)) throw new UsageError(message);
+    throw new ConfigError([`Error parsing argument: ${rawName} ${value}: ${error.cause.message}`]);
+  }
+}
+
+function printVersion({ name, version }: Program): never {
+  process.stderr.write(`${name} ${version}\n`);
+  throw new Exit(0);
+}
+
+function printHelp({ usage }: Program, specs: readonly OptionSpec[]): never {
+  process.stdout.write(`${usage}\n${describeOptions(specs)}\n`);
+  throw new Exit(0);
+}
+
+function toUsageError(mistake: UsageError | UnknownOption, command: Command): UsageError {
+  if (mistake instanceof UsageError) return mistake;
   const { rawName, argument } = mistake;
-  throw new UsageError(`no such option; ${suggestion(command, rawName)}`, `illegal option -- ${argument}`);
+  return new UsageError(`no such option; ${suggestion(command, rawName)}`, `illegal option -- ${argument}`);
 }
 
 /** Returns the part of the help text that lists the options, in groups. */
-export function describeOptions(specs: readonly OptionSpec[]): string {
+function describeOptions(specs: readonly OptionSpec[]): string {
   const command = makeCommand(specs);
   const helper = command.createHelp();
   helper.prepareContext({ helpWidth: HELP_WIDTH });
   helper.optionTerm = ({ short, flags }) => (short === undefined ? `    ${flags}` : flags);
   const width = helper.padWidth(command, helper);
-  const groups = helper.groupItems(
-    [...command.options],
-    helper.visibleOptions(command),
-    ({ helpGroupHeading }) => helpGroupHeading ?? "",
-  );
-  return [...groups]
-    .map(([heading, options]) => {
-      const items = options.map((option) =>
-        helper.formatItem(helper.optionTerm(option), width, helper.optionDescription(option), helper),
-      );
-      return [heading, ...items].join("\n");
+  const options = helper.visibleOptions(command);
+  return groupOptions(specs)
+    .map(([group, members]) => {
+      const items = members.map(({ long }) => {
+        const option = options.find((candidate) => candidate.long === `--${long}`)!;
+        return helper.formatItem(helper.optionTerm(option), width, helper.optionDescription(option), helper);
+      });
+      return [`${group}:`, ...items].join("\n");
     })
     .join("\n\n");
 }
@@ -65,10 +144,10 @@ function makeCommand(specs: readonly OptionSpec[]): Command {
     .exitOverride()
     .configureOutput({ writeErr: () => {} })
     .helpOption(false);
-  for (const { short, long, value, group, help } of specs) {
+  for (const { short, long, value, help } of specs) {
     const letter = short === undefined ? "" : `-${short}, `;
     const argument = value === undefined ? "" : ` <${value}>`;
-    command.addOption(new Option(`${letter}--${long}${argument}`, help).helpGroup(group));
+    command.addOption(new Option(`${letter}--${long}${argument}`, help));
   }
   return command;
 }

@@ -15,7 +15,7 @@ export interface Attempt {
   readonly failures: string[];
   /** True if `-f` was given. */
   readonly weak: boolean;
-  /** Timeout in s. */
+  /** Timeout in ms. */
   readonly timeout: number;
 }
 
@@ -25,7 +25,7 @@ export function explainOpening(error: unknown, attempt: Attempt): ConnectionFail
     const isTimeout = error.code === "ERR_SPIPED_HANDSHAKE_TIMEOUT";
     return new ConnectionFailure([
       isTimeout ? "Connection error" : "Handshake failed",
-      explainClientHandshake(error, { ...attempt, timeout: attempt.timeout * 1000 }),
+      explainClientHandshake(error, attempt),
     ]);
   }
   const { address, failures, timeout } = attempt;
@@ -37,7 +37,7 @@ export function explainOpening(error: unknown, attempt: Attempt): ConnectionFail
     : new ConnectionFailure([
         "Connection error",
         ...failures,
-        `no answer${to} within ${timeout} s: is the address right, and does a firewall block us?`,
+        `no answer${to} within ${timeout / 1000} s: is the address right, and does a firewall block us?`,
       ]);
 }
 

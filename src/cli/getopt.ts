@@ -17,7 +17,7 @@ interface SplitArguments {
 }
 
 /** An option that the program does not have. */
-interface UnknownOption {
+export interface UnknownOption {
   /** Name as typed, without a value. */
   readonly rawName: string;
   /** The whole argument, as Tarsnap's programs name it. */

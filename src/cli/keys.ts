@@ -12,8 +12,8 @@ import {
   readKeyDirectory,
 } from "../config/key-directory.ts";
 import { KEY_BYTES } from "../config/key-file.ts";
-import type { KeySettings } from "../config/key-settings.ts";
 import { escapeUnprintable, isPrintable } from "../config/printable.ts";
+import type { ClientSettings } from "../config/tunnel-settings.ts";
 import { systemErrorText } from "../net/system-error.ts";
 import { fingerprint } from "../protocol/fingerprint.ts";
 import { Secret } from "../protocol/secret.ts";
@@ -247,12 +247,14 @@ function describe(
   };
 }
 
-function row(key: DirectoryKey, settings: KeySettings | "wrong" = {}): string[] {
+function row(key: DirectoryKey, settings: Partial<ClientSettings> | "wrong" = {}): string[] {
   const common = [key.name, fingerprint(key.secret), formatAge(key.modified)];
   if (settings === "wrong") return [...common, "unknown", "unknown", key.file];
   const { expires, maxConnections, targets } = settings;
   const restrictions = [
-    ...(maxConnections === undefined ? [] : [`max-connections ${maxConnections}`]),
+    ...(maxConnections === undefined || maxConnections === Number.POSITIVE_INFINITY
+      ? []
+      : [`max-connections ${maxConnections}`]),
     ...(targets === undefined ? [] : [`target ${targets.join(" ")}`]),
   ];
   return [
@@ -267,7 +269,7 @@ function row(key: DirectoryKey, settings: KeySettings | "wrong" = {}): string[] 
   ];
 }
 
-function toJson(key: DirectoryKey, { expires, maxConnections, targets }: KeySettings): object {
+function toJson(key: DirectoryKey, { expires, maxConnections, targets }: Partial<ClientSettings>): object {
   return {
     name: key.name,
     file: key.file,

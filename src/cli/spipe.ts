@@ -3,8 +3,8 @@
 import { constants, fstatSync, readFileSync, statSync } from "node:fs";
 import { firstAddress, resolveOption } from "../config/addresses.ts";
 import { ConfigError, UsageError } from "../config/config-error.ts";
-import { parseSecondsOption } from "../config/option-value.ts";
-import { DEFAULT_TIMEOUT_S, SPIPE_OPTIONS } from "../config/options.ts";
+import { type SettingValues, withDefaults } from "../config/option-spec.ts";
+import { SPIPE_OPTIONS } from "../config/options.ts";
 import { readKey } from "../config/read-key.ts";
 import { setProcessTitle } from "../daemon/process/process-title.ts";
 import { formatAddress, parseAddress, parseBindAddress, type ResolvedAddress } from "../net/address.ts";
@@ -12,10 +12,10 @@ import { systemErrorText } from "../net/system-error.ts";
 import { PacketError } from "../protocol/protocol-error.ts";
 import { type ConnectAddressesOptions, connectAddresses } from "../tunnel/open-connection.ts";
 import type { SpipedSocket } from "../tunnel/spiped-socket.ts";
-import { describeOptions, parseCommandLine } from "./command-line.ts";
+import { findMissing, parseCommandLine } from "./command-line.ts";
 import { ConnectionFailure } from "./connection-failure.ts";
 import { type Attempt, explainAttempt, explainBreak, explainOpening } from "./explain.ts";
-import { Exit, runProgram } from "./run-program.ts";
+import { runProgram } from "./run-program.ts";
 import { VERSION } from "./version.ts";
 
 const PROGRAM = "spipe";
@@ -25,19 +25,8 @@ const USAGE = `usage: spipe -t <target socket> -k <key file> [-b <bind address>]
        spipe -v | -h
 `;
 
-/** Parsed arguments. */
-interface SpipeArguments {
-  target: string;
-  key: string;
-  bind?: string;
-  weak: boolean;
-  requireForwardSecrecy: boolean;
-  keepAlive: boolean;
-  fragile: boolean;
-  verbose: boolean;
-  /** Timeout in s. */
-  timeout: number;
-}
+/** Parsed arguments. Times are in ms. */
+type SpipeArguments = SettingValues<typeof SPIPE_OPTIONS>;
 
 /** Runs `spipe` with its arguments. Resolves to the exit status. */
 export function spipe(argv: readonly string[]): Promise<number> {
@@ -58,8 +47,9 @@ export function spipe(argv: readonly string[]): Promise<number> {
 
 async function connectAndTransfer(args: SpipeArguments, signal: AbortSignal): Promise<number> {
   const report = args.verbose ? printStep : () => {};
-  const { addresses } = await resolveOption(args.target, "-t", parseAddress);
-  report(`resolved ${args.target} to ${addresses.map(formatAddress).join(", ")}`);
+  const target = args.target[0]!;
+  const { addresses } = await resolveOption(target, "-t", parseAddress);
+  report(`resolved ${target} to ${addresses.map(formatAddress).join(", ")}`);
   const bind = args.bind === undefined ? undefined : await bindAddress(args.bind);
   const secret = await readKey(args.key, printError);
   const socket = await open(args, { addresses, bind, secret, signal }, report);
@@ -105,56 +95,13 @@ type Report = (step: string) => void;
 const printStep: Report = (step) => printError(`${Math.round(performance.now())} ms: ${step}`);
 
 function readArguments(argv: readonly string[]): SpipeArguments {
-  const args: Partial<SpipeArguments> & Omit<SpipeArguments, "target" | "key"> = {
-    weak: false,
-    requireForwardSecrecy: false,
-    keepAlive: true,
-    fragile: false,
-    verbose: false,
-    timeout: DEFAULT_TIMEOUT_S,
-  };
-  parseCommandLine(Object.values(SPIPE_OPTIONS), argv, (option) => {
-    switch (option.spec) {
-      case SPIPE_OPTIONS.target:
-        args.target = option.value;
-        break;
-      case SPIPE_OPTIONS.key:
-        args.key = option.value;
-        break;
-      case SPIPE_OPTIONS.bind:
-        args.bind = option.value;
-        break;
-      case SPIPE_OPTIONS.weak:
-        args.weak = true;
-        break;
-      case SPIPE_OPTIONS.requireForwardSecrecy:
-        args.requireForwardSecrecy = true;
-        break;
-      case SPIPE_OPTIONS.fragile:
-        args.fragile = true;
-        break;
-      case SPIPE_OPTIONS.verbose:
-        args.verbose = true;
-        break;
-      case SPIPE_OPTIONS.noKeepAlive:
-        args.keepAlive = false;
-        break;
-      case SPIPE_OPTIONS.timeout:
-        args.timeout = parseSecondsOption(option, DEFAULT_TIMEOUT_S);
-        break;
-      case SPIPE_OPTIONS.version:
-        process.stderr.write(`${PROGRAM} ${VERSION}\n`);
-        throw new Exit(0);
-      case SPIPE_OPTIONS.help:
-        process.stdout.write(`${USAGE}\n${describeOptions(Object.values(SPIPE_OPTIONS))}\n`);
-        throw new Exit(0);
-    }
-  });
-  const { target, key } = args;
-  if (target === undefined) throw new UsageError("-t is missing: where to connect");
-  if (key === undefined) throw new UsageError("-k is missing: the file with the shared key");
-  if (args.weak && args.requireForwardSecrecy) throw new UsageError("-f and -g exclude each other");
-  return { ...args, target, key };
+  const program = { name: PROGRAM, usage: USAGE, version: VERSION };
+  const { values } = parseCommandLine(program, SPIPE_OPTIONS, argv);
+  const missing = findMissing(SPIPE_OPTIONS, values);
+  if (missing !== undefined) throw missing;
+  const args = withDefaults(SPIPE_OPTIONS, values);
+  if (args.weakHandshake && args.requireForwardSecrecy) throw new UsageError("-f and -g exclude each other");
+  return args;
 }
 
 async function bindAddress(text: string): Promise<ResolvedAddress> {
@@ -174,16 +121,23 @@ async function open(
   },
   report: Report,
 ): Promise<SpipedSocket> {
-  const attempt: Attempt = { address: undefined, failures: [], weak: args.weak, timeout: args.timeout };
+  const attempt: Attempt = {
+    address: undefined,
+    failures: [],
+    weak: args.weakHandshake,
+    timeout: args.timeout,
+  };
   const { bind, secret } = connection;
   let startTime = 0;
   const since = () => Math.round(performance.now() - startTime);
   try {
     return await connectAddresses({
-      ...args,
+      weak: args.weakHandshake,
+      requireForwardSecrecy: args.requireForwardSecrecy,
+      keepAlive: !args.noKeepAlive,
       ...connection,
       bind,
-      timeout: args.timeout * 1000,
+      timeout: args.timeout,
       onAttempt(address) {
         attempt.address = address;
         startTime = performance.now();

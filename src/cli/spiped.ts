@@ -1,7 +1,7 @@
 /** `spiped`: dispatches the command line and runs the daemon. */
 import cluster from "node:cluster";
+import { type CommandLineConfig, readConfig } from "../config/config.ts";
 import { ConfigError } from "../config/config-error.ts";
-import { readTunnels } from "../config/config-file.ts";
 import { planTunnel } from "../config/make-plan.ts";
 import { PROGRAM } from "../config/options.ts";
 import { runDaemon } from "../daemon/daemon.ts";
@@ -30,21 +30,21 @@ export async function spiped(argv: readonly string[]): Promise<number> {
     const args = readArguments(argv);
     if (args.action === "generate-key") return generateKey(args.file);
     if (args.action === "check-key") return checkKey(args.file);
-    if (args.action === "check-config") return checkConfig(args.config);
+    if (args.action === "check-config") return checkConfig(args.config, args.file);
     // With this variable, node:cluster would request each listening socket from the parent process.
     if (cluster.isWorker)
       throw new ConfigError(["NODE_UNIQUE_ID is set, as for a worker of node:cluster: unset it"]);
     const reportReady = readyCallback();
-    if (args.process.foreground || reportReady !== undefined) {
+    if (args.config.foreground || reportReady !== undefined) {
       limitYoungGeneration();
       setProcessTitle(PROGRAM, argv);
-      return runDaemon(args, VERSION, reportReady);
+      return runDaemon(args.config, VERSION, reportReady);
     }
     return (await daemonize(argv)) ? 0 : 1;
   });
 }
 
-async function checkConfig(path: string): Promise<number> {
+async function checkConfig(config: CommandLineConfig, file: string): Promise<number> {
   const log = stderrLog(PROGRAM);
   const warn = (message: string) => log.warn(message);
   let refused = false;
@@ -54,13 +54,13 @@ async function checkConfig(path: string): Promise<number> {
   };
   const options = { waitForDns: false, warn, onUnresolved: warn, onRejected, onIgnored: warn };
   const plans = [];
-  for (const settings of await readTunnels(path)) plans.push(await planTunnel(settings, options));
+  for (const settings of (await readConfig(config)).tunnels) plans.push(await planTunnel(settings, options));
   try {
     checkSources(plans.filter((plan) => plan !== undefined));
   } catch (error) {
     throw describeFailure(error);
   }
   if (refused) return 1;
-  process.stdout.write(`${path}: configuration OK\n`);
+  process.stdout.write(`${file}: configuration OK\n`);
   return 0;
 }

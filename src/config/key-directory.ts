@@ -8,10 +8,11 @@ import { open, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { systemErrorText } from "../net/system-error.ts";
 import { Secret } from "../protocol/secret.ts";
+import { readClientSettings } from "./client-settings-file.ts";
 import { ConfigError } from "./config-error.ts";
 import { type KeyFacts, MIN_KEY_BYTES, warningsFor } from "./key-file.ts";
-import { type KeySettings, readKeySettings } from "./key-settings.ts";
 import { isPrintable } from "./printable.ts";
+import type { ClientSettings } from "./tunnel-settings.ts";
 
 const KEY = ".key";
 const SETTINGS = ".toml";
@@ -43,7 +44,7 @@ export interface KeyDirectory {
   /** Keys, sorted by file name. */
   readonly keys: readonly DirectoryKey[];
   /** Settings by client; undefined for a client without any. Includes clients without a usable key. */
-  readonly clients: ReadonlyMap<string, KeySettings | undefined>;
+  readonly clients: ReadonlyMap<string, ClientSettings | undefined>;
   readonly problems: readonly KeyProblem[];
 }
 
@@ -82,7 +83,7 @@ export async function readKeyDirectory(
   });
   const files = [...new Set([...listed, ...known])].filter((file) => !file.startsWith(".")).sort();
   const keys: DirectoryKey[] = [];
-  const clients = new Map<string, KeySettings | undefined>();
+  const clients = new Map<string, ClientSettings | undefined>();
   const problems: KeyProblem[] = [];
   const report = (file: string, kind: KeyProblem["kind"], message: string) =>
     problems.push({ file, kind, message });
@@ -90,7 +91,7 @@ export async function readKeyDirectory(
     report(file, "ignored", `${join(directory, file)} is ignored: ${why}`);
   const settingsOf = async (name: string) => {
     try {
-      return await readKeySettings(join(directory, name + SETTINGS));
+      return await readClientSettings(join(directory, name + SETTINGS));
     } catch (error) {
       if (!keepGoing || !(error instanceof ConfigError)) throw error;
       for (const line of error.lines) report(name + SETTINGS, "settings", line);

@@ -3,7 +3,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { ConfigError, UsageError } from "../config/config-error.ts";
 import type { TunnelSettings } from "../config/tunnel-settings.ts";
 import { type Address, parseAddress, parseBindAddress, type ResolvedAddress } from "../net/address.ts";
-import { AddressList } from "../net/cidr-list.ts";
 import { fingerprint } from "../protocol/fingerprint.ts";
 import { Secret } from "../protocol/secret.ts";
 import { firstAddress, resolveOption } from "./addresses.ts";
@@ -136,11 +135,8 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
   };
 
   const source = await first(settings.source, "-s", parseAddress);
-  const targets = await lookUpTargets(settings.targets);
+  const targets = await lookUpTargets([...settings.target, ...(settings.failoverTarget ?? [])]);
   const bind = settings.bind === undefined ? undefined : await first(settings.bind, "-b", parseBindAddress);
-  checkList("allow", settings.allow);
-  checkList("accept-proxy", settings.acceptProxy);
-  checkList("penalty-exempt", settings.penaltyExempt);
   if ((settings.socketMode !== undefined || settings.socketOwner !== undefined) && source.kind !== "unix") {
     throw new ConfigError([
       `--socket-mode and --socket-owner are for UNIX sockets, which ${settings.source} is not`,
@@ -163,7 +159,7 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
       keys.push({ secret: key.secret });
       continue;
     }
-    const own = { ...omitUndefined(read.clients.get(name)), ...omitUndefined(settings.keySettings?.[name]) };
+    const own = { ...omitUndefined(read.clients.get(name)), ...omitUndefined(settings.clients?.[name]) };
     if (own.targets !== undefined && !targetsOf.has(name))
       targetsOf.set(name, await lookUpTargets(own.targets, `the target of key ${name}`));
     keys.push({
@@ -175,35 +171,21 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
       expires: own.expires?.getTime(),
     });
   }
-  for (const name of Object.keys(settings.keySettings ?? {}).filter((name) => !read.clients.has(name))) {
+  for (const name of Object.keys(settings.clients ?? {}).filter((name) => !read.clients.has(name))) {
     const message = `There is no key ${name} in ${settings.key}`;
     // At a reload, the settings of a client may remain after its last key was removed.
     if (!previous?.keys.some((key) => key.name === name)) throw new ConfigError([message]);
     warn(message);
   }
 
-  const { name, mode, weak, requireForwardSecrecy, keepAlive, maxConnections } = settings;
-  const { allow, acceptProxy, sendProxy, penaltyExempt, socketMode, socketOwner } = settings;
   return {
-    name,
-    mode,
+    name: settings.name,
+    mode: settings.encrypt ? "encrypt" : "decrypt",
+    settings,
     source,
-    socketMode,
-    socketOwner,
     targets,
     keys,
     bind,
-    weak,
-    requireForwardSecrecy,
-    keepAlive,
-    maxConnections,
-    timeout: settings.timeout * 1000,
-    idleTimeout: settings.idleTimeout * 1000,
-    resolveInterval: settings.resolveInterval * 1000,
-    allow,
-    acceptProxy,
-    sendProxy,
-    penaltyExempt,
   };
 }
 
@@ -216,10 +198,9 @@ async function readTunnelKeys(
   if (settings.key === "-" && previous !== undefined) {
     return { keys: previous.keys.map(({ secret }) => ({ secret })), clients };
   }
-  const read =
-    settings.mode === "decrypt"
-      ? await readKeys(settings.key, { warn, refuse, ignore }, previous?.keys)
-      : { keys: [{ secret: await readKey(settings.key, warn) }], clients };
+  const read = settings.decrypt
+    ? await readKeys(settings.key, { warn, refuse, ignore }, previous?.keys)
+    : { keys: [{ secret: await readKey(settings.key, warn) }], clients };
   return { ...read, keys: read.keys.map((key) => keepSecret(key, previous?.keys ?? [])) };
 }
 
@@ -231,14 +212,6 @@ function keepSecret(key: NamedKey, previous: readonly KeyPlan[]): NamedKey {
   if (same === undefined || same.secret === key.secret) return key;
   key.secret.destroy();
   return { ...key, secret: same.secret };
-}
-
-function checkList(field: string, entries: readonly string[] | undefined): void {
-  try {
-    new AddressList(entries ?? []);
-  } catch (error) {
-    throw new ConfigError([`${field}: ${(error as Error).message}`]);
-  }
 }
 
 /** Returns an object without its undefined fields, so that they override nothing when objects are merged. */

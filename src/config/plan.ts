@@ -1,6 +1,7 @@
 /** Plans of tunnels as plain data: names are resolved and keys read, but no socket is open. */
 import type { Address, ResolvedAddress } from "../net/address.ts";
 import type { Secret } from "../protocol/secret.ts";
+import type { TunnelSettings } from "./tunnel-settings.ts";
 
 /** A target as configured, with the addresses of the last lookup. */
 export interface TargetPlan {
@@ -23,29 +24,15 @@ export interface KeyPlan {
   readonly expires?: number | undefined;
 }
 
-/** A tunnel's plan. Times are in ms; `Infinity` means no limit. */
+/** A tunnel's plan: its settings, and what they name. */
 export interface TunnelPlan {
   readonly name?: string | undefined;
   readonly mode: "encrypt" | "decrypt";
+  readonly settings: TunnelSettings;
   readonly source: ResolvedAddress;
-  /** Permissions of a UNIX source. */
-  readonly socketMode?: number | undefined;
-  /** Owner of a UNIX source, in the syntax of `-u`. */
-  readonly socketOwner?: string | undefined;
   readonly targets: readonly TargetPlan[];
   readonly keys: readonly KeyPlan[];
   readonly bind?: ResolvedAddress | undefined;
-  readonly weak: boolean;
-  readonly requireForwardSecrecy: boolean;
-  readonly keepAlive: boolean;
-  readonly maxConnections: number;
-  readonly timeout: number;
-  readonly idleTimeout: number;
-  readonly resolveInterval: number;
-  readonly allow?: readonly string[] | undefined;
-  readonly acceptProxy?: readonly string[] | undefined;
-  readonly sendProxy?: "v1" | "v2" | undefined;
-  readonly penaltyExempt?: readonly string[] | undefined;
 }
 
 /** Overwrites the secrets of plans that are no longer needed, except those that `others` share. */

@@ -1,19 +1,12 @@
-/** Settings of the process, from the command line; they are independent of its tunnels. */
-export interface ProcessSettings {
-  readonly waitForDns: boolean;
+/** Settings of the process, which are independent of its tunnels. */
+import type { SettingValues } from "./option-spec.ts";
+import type { PROCESS_OPTIONS } from "./options.ts";
+
+/** Settings of the process, as given. */
+export type GivenProcessSettings = Partial<SettingValues<typeof PROCESS_OPTIONS>>;
+
+/** Settings of the process. */
+export interface ProcessSettings extends SettingValues<typeof PROCESS_OPTIONS> {
   readonly foreground: boolean;
   readonly pidFile: string;
-  readonly user: string | undefined;
-  /** Number of worker processes; `auto` for one per core. */
-  readonly workers: number | "auto";
-  readonly syslog: boolean;
-  readonly logLevel: "warn" | "info";
-  readonly logFormat: "text" | "json";
-  readonly metrics: string | undefined;
-  /** Allow an address of `metrics` that other machines can reach. */
-  readonly metricsPublic: boolean;
-  /** File with the bearer token required for metrics. */
-  readonly metricsToken: string | undefined;
-  /** Additional host names accepted in requests for metrics. */
-  readonly metricsHosts: readonly string[];
 }

@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { ConfigError } from "../config/config-error.ts";
 import { readKeyDirectory } from "../config/key-directory.ts";
-import type { KeySettings } from "../config/key-settings.ts";
+import type { ClientSettings } from "../config/tunnel-settings.ts";
 import type { Secret } from "../protocol/secret.ts";
 import { readKey } from "./read-key.ts";
 
@@ -29,7 +29,7 @@ export interface KeyReporter {
 export interface KeysRead {
   readonly keys: readonly NamedKey[];
   /** Settings by client; undefined for a client without any. Includes clients without a usable key. */
-  readonly clients: ReadonlyMap<string, KeySettings | undefined>;
+  readonly clients: ReadonlyMap<string, ClientSettings | undefined>;
 }
 
 /**

@@ -13,7 +13,6 @@ interface Issue {
   readonly message: string;
   readonly expected: string | null;
   readonly received: string;
-  readonly type: string;
 }
 
 /**
@@ -26,12 +25,11 @@ export function toValidationIssue(
   unknownField: (field: string) => string = () => "there is no such field",
 ): ValidationIssue {
   const path = (issue.path ?? []).map(({ key }) => String(key));
-  const { type, expected, received, message } = issue;
+  const { expected, received, message } = issue;
   if (expected === "never") return { path, text: unknownField(path.at(-1) ?? "") };
   if (received === "undefined") return { path, text: "is missing" };
-  const standard = message.startsWith("Invalid type");
-  if (!standard || type === "check") return { path, text: message };
-  return { path, text: `must be a ${expected?.toLowerCase() ?? type}, not ${received}` };
+  if (message.startsWith("Invalid type")) return { path, text: `must be a table, not ${received}` };
+  return { path, text: message };
 }
 
 /**
@@ -46,7 +44,7 @@ export async function parseToml(path: string, text: string) {
     new ConfigError(
       problems.map(({ path: at, text: what }) => {
         const line = lineOf(text, at, parse);
-        return `${path}:${line === undefined ? "" : `${line}:`} ${at.join(".")}: ${what}`;
+        return `${path}:${line === undefined ? "" : `${line}:`} ${formatField(at)}: ${what}`;
       }),
     );
   try {
@@ -56,6 +54,11 @@ export async function parseToml(path: string, text: string) {
     const [reason] = error.message.replace("Invalid TOML document: ", "").split("\n");
     throw new ConfigError([`${path}:${error.line}: ${reason}`]);
   }
+}
+
+/** Formats the path of a field; the position in a list is left out, since the message has the value. */
+function formatField(path: readonly string[]): string {
+  return (/^\d+$/.test(path.at(-1)!) ? path.slice(0, -1) : path).join(".");
 }
 
 /**

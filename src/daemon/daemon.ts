@@ -1,8 +1,9 @@
 /** The daemon's lifecycle: start, ready, reload, drain, stop. */
+import { isDeepStrictEqual } from "node:util";
+import { type CommandLineConfig, type Config, readConfig } from "../config/config.ts";
 import { ConfigError, UsageError } from "../config/config-error.ts";
-import { readTunnels } from "../config/config-file.ts";
 import { planTunnel } from "../config/make-plan.ts";
-import { PROGRAM } from "../config/options.ts";
+import { PROCESS_OPTIONS, PROGRAM } from "../config/options.ts";
 import type { ProcessSettings } from "../config/process-settings.ts";
 import type { TunnelSettings } from "../config/tunnel-settings.ts";
 import { systemErrorText } from "../net/system-error.ts";
@@ -21,12 +22,6 @@ import { TunnelManager } from "./tunnel-manager.ts";
 import { Tunnels } from "./tunnels.ts";
 import { makeBackend } from "./workers/backend.ts";
 
-/** The daemon's settings: one tunnel, or the path of a configuration file. */
-export type DaemonSettings = { readonly process: ProcessSettings } & (
-  | { readonly tunnel: TunnelSettings }
-  | { readonly config: string }
-);
-
 /**
  * Runs the daemon until it has drained. The order of startup is that of Tarsnap's spiped: resolve addresses, read keys,
  * bind, write the pid file, drop privileges, serve. With `-D` the pid file is written first.
@@ -35,11 +30,12 @@ export type DaemonSettings = { readonly process: ProcessSettings } & (
  * @returns the exit status.
  */
 export async function runDaemon(
-  daemonSettings: DaemonSettings,
+  commandLine: CommandLineConfig,
   version: string,
   reportReady: (() => void) | undefined,
 ): Promise<number> {
-  const settings = daemonSettings.process;
+  const config = await readConfig(commandLine);
+  const settings = config.process;
   const stderr = stderrLog(PROGRAM);
   const inherited = inheritedListenFds();
   const notifier = createNotifier((reason) => stderr.warn(reason));
@@ -92,7 +88,7 @@ export async function runDaemon(
       tunnels.destroy();
       backend.destroy();
     };
-    await manager.load(await readSettings(daemonSettings), inherited).catch((error) => {
+    await manager.load(config.tunnels, inherited).catch((error) => {
       throw error instanceof UsageError ? error : describeFailure(error);
     });
     // Clients can connect from here on, so termination drains.
@@ -152,8 +148,11 @@ export async function runDaemon(
       warned.clear();
       try {
         const nextToken = await readStatusToken(settings, log);
-        await manager.load(await readSettings(daemonSettings));
+        const next = await readConfig(commandLine);
+        await manager.load(next.tunnels);
         token = nextToken;
+        for (const name of changedSettings(settings, next))
+          log.warn(`${name} has changed: restart to apply it`);
         log.info("reloaded");
       } catch (error) {
         for (const line of describeFailure(error).lines) log.warn(line);
@@ -167,18 +166,21 @@ export async function runDaemon(
   }
 }
 
-/** Returns the settings of the configured tunnels, reading the configuration file if there is one. */
-async function readSettings(daemonSettings: DaemonSettings): Promise<readonly TunnelSettings[]> {
-  return "tunnel" in daemonSettings ? [daemonSettings.tunnel] : readTunnels(daemonSettings.config);
+/** Returns the names of the process settings that differ; they are applied only at startup. */
+function changedSettings(current: ProcessSettings, next: Config): string[] {
+  const names = Object.keys(PROCESS_OPTIONS) as (keyof typeof PROCESS_OPTIONS)[];
+  return names
+    .filter((name) => !isDeepStrictEqual(current[name], next.process[name]))
+    .map((name) => PROCESS_OPTIONS[name].long);
 }
 
 async function readStatusToken(
-  { metricsToken }: ProcessSettings,
+  { metricsTokenFile }: ProcessSettings,
   log: Log,
 ): Promise<BearerToken | undefined> {
-  if (metricsToken === undefined) return undefined;
+  if (metricsTokenFile === undefined) return undefined;
   const { readToken } = await import("./observe/start-status.ts");
-  return readToken(metricsToken, (message) => log.warn(message));
+  return readToken(metricsTokenFile, (message) => log.warn(message));
 }
 
 function claimPidFile(settings: ProcessSettings, reportReady: (() => void) | undefined): () => void {

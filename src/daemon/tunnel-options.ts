@@ -31,6 +31,7 @@ export interface TunnelContext {
  */
 export function serverOptions(plan: TunnelPlan, context: TunnelContext): ServerOptions {
   const { log, observer, admission } = context;
+  const { settings } = plan;
   const makeTargets = (targets: readonly TargetPlan[]) => {
     const result = new Targets(
       targets.map(
@@ -41,7 +42,7 @@ export function serverOptions(plan: TunnelPlan, context: TunnelContext): ServerO
           }),
       ),
     );
-    result.startRefreshing(plan.resolveInterval);
+    result.startRefreshing(settings.noResolve ? Number.POSITIVE_INFINITY : settings.resolveInterval);
     return result;
   };
   /** Targets by client name; a client's keys share them. */
@@ -65,18 +66,22 @@ export function serverOptions(plan: TunnelPlan, context: TunnelContext): ServerO
     mode: plan.mode,
     targets: makeTargets(plan.targets),
     keyring: new Keyring(keys),
-    slots: context.slots(plan, undefined, plan.maxConnections),
-    timeout: plan.timeout,
-    idleTimeout: plan.idleTimeout,
-    weak: plan.weak,
-    requireForwardSecrecy: plan.requireForwardSecrecy,
-    keepAlive: plan.keepAlive,
+    slots: context.slots(plan, undefined, settings.maxConnections),
+    timeout: settings.timeout,
+    idleTimeout: settings.idleTimeout,
+    weak: settings.weakHandshake,
+    requireForwardSecrecy: settings.requireForwardSecrecy,
+    keepAlive: !settings.noKeepAlive,
     bind: plan.bind,
-    allow: plan.allow === undefined ? undefined : new AddressList(plan.allow),
-    acceptProxy: plan.acceptProxy === undefined ? undefined : new AddressList(plan.acceptProxy),
-    sendProxy: plan.sendProxy,
-    penaltyExempt: plan.penaltyExempt === undefined ? undefined : new AddressList(plan.penaltyExempt),
+    allow: addressList(settings.allow),
+    acceptProxy: addressList(settings.acceptProxy),
+    sendProxy: settings.sendProxy,
+    penaltyExempt: addressList(settings.penaltyExempt),
     admission,
     observer,
   };
+}
+
+function addressList(entries: readonly string[] | undefined): AddressList | undefined {
+  return entries === undefined ? undefined : new AddressList(entries);
 }

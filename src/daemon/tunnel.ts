@@ -1,5 +1,6 @@
 /** A tunnel of a running daemon: its listening socket and the servers for its accepted connections. */
 import type { TunnelPlan } from "../config/plan.ts";
+import type { TunnelSettings } from "../config/tunnel-settings.ts";
 import { BoundSocket, canBindWithoutListening } from "../net/bound-socket.ts";
 import { Listener } from "../net/listener.ts";
 import { changeSocketFile, type SocketFileOptions } from "../net/socket-file.ts";
@@ -47,11 +48,11 @@ export interface TunnelFactory {
 export async function bindSource(plan: TunnelPlan, inherited?: number): Promise<BoundSocket | undefined> {
   if (!canBindWithoutListening) return undefined;
   if (inherited !== undefined) return BoundSocket.inherit(inherited);
-  return BoundSocket.bind(plan.source, socketFile(plan));
+  return BoundSocket.bind(plan.source, socketFile(plan.settings));
 }
 
 /** @throws PrivilegeError if the socket's owner does not exist. */
-function socketFile({ socketMode, socketOwner }: TunnelPlan): SocketFileOptions {
+function socketFile({ socketMode, socketOwner }: TunnelSettings): SocketFileOptions {
   return { mode: socketMode, owner: socketOwner === undefined ? undefined : ownerIds(socketOwner) };
 }
 
@@ -62,15 +63,12 @@ function socketFile({ socketMode, socketOwner }: TunnelPlan): SocketFileOptions 
  */
 export function applyPermissions(plan: TunnelPlan, previous: TunnelPlan): void {
   if (plan.source.kind !== "unix") return;
-  const { socketMode, socketOwner } = plan;
-  changeSocketFile(
-    plan.source.path,
-    socketFile({
-      ...plan,
-      socketMode: socketMode === previous.socketMode ? undefined : socketMode,
-      socketOwner: socketOwner === previous.socketOwner ? undefined : socketOwner,
-    }),
-  );
+  const { mode, owner } = socketFile(plan.settings);
+  const { socketMode, socketOwner } = previous.settings;
+  changeSocketFile(plan.source.path, {
+    mode: plan.settings.socketMode === socketMode ? undefined : mode,
+    owner: plan.settings.socketOwner === socketOwner ? undefined : owner,
+  });
 }
 
 /** A tunnel served by this process. */
@@ -107,7 +105,7 @@ export class LocalTunnel implements Tunnel {
       );
       return;
     }
-    if (this.#socket === undefined) await this.#listener.listen(plan.source, socketFile(plan));
+    if (this.#socket === undefined) await this.#listener.listen(plan.source, socketFile(plan.settings));
     else await this.#listener.listenOn(this.#socket.handle);
   }
 

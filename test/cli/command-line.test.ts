@@ -273,14 +273,14 @@ describe("differences from Tarsnap's spiped 1.6", () => {
 
 describe("an invalid value of an option that only ours has", () => {
   it.each([
-    ["--workers many", "Error parsing argument: --workers many: must be auto, or from 1 to 256"],
-    ["--idle-timeout x", "Error parsing argument: --idle-timeout x: must be a number of seconds"],
+    ["--workers many", "--workers needs auto or a number from 1 to 256, not many"],
+    ["--idle-timeout x", "--idle-timeout needs a number of seconds (0 or more), not x"],
     ["--log-level foo", "--log-level needs warn or info, not foo"],
     ["--log-level=", "--log-level needs warn or info, not an empty value"],
-    ["--config=", "--config has an empty value: name a file"],
+    ["--config=", "--config needs a file name, not an empty value"],
     ["--config /nonexistent", "Cannot read /nonexistent: No such file or directory"],
-    ["--check-key=", "--check-key has an empty value: name a file"],
-    ["--generate-key=", "--generate-key has an empty value: name a file"],
+    ["--check-key=", "--check-key needs a file name, not an empty value"],
+    ["--generate-key=", "--generate-key needs a file name, not an empty value"],
   ])("%s is reported in one line", async (line, message) => {
     const { status, stderr } = await ours(
       "spiped",

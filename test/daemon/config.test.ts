@@ -54,21 +54,30 @@ ${more}`;
   });
 
   it.each([
-    ["max-connections = -1", "FILE:6: tunnels.mail.max-connections: must not be negative"],
-    ["max-connections = 1.5", "FILE:6: tunnels.mail.max-connections: must be a whole number"],
-    ['timeout = "5"', 'FILE:6: tunnels.mail.timeout: must be a number, not "5"'],
+    [
+      "max-connections = -1",
+      "FILE:6: tunnels.mail.max-connections: needs a whole number (0 or more), not -1",
+    ],
+    [
+      "max-connections = 1.5",
+      "FILE:6: tunnels.mail.max-connections: needs a whole number (0 or more), not 1.5",
+    ],
+    ['timeout = "5"', 'FILE:6: tunnels.mail.timeout: needs a number of seconds (0 or more), not "5"'],
     ["timeuot = 5", "FILE:6: tunnels.mail.timeuot: there is no such field"],
     [
       'metrics = "[127.0.0.1]:9464"',
-      "FILE:6: tunnels.mail.metrics: is an option of the command line, not a field of this file: --metrics ADDR",
+      "FILE:6: tunnels.mail.metrics: is a setting of the process: write it above the first table",
     ],
-    ["encrypt = true", "FILE:2: tunnels.mail.decrypt: either encrypt or decrypt must be true"],
-    ['send-proxy = "v3"', 'FILE:6: tunnels.mail.send-proxy: must be "v1" or "v2"'],
-    ['socket-mode = "999"', 'FILE:6: tunnels.mail.socket-mode: must be a string such as "0660"'],
-    ["allow = []", "FILE:6: tunnels.mail.allow: must not be empty"],
+    ["encrypt = true", "FILE:2: tunnels.mail.decrypt: encrypt and decrypt exclude each other"],
+    ['send-proxy = "v3"', 'FILE:6: tunnels.mail.send-proxy: needs v1 or v2, not "v3"'],
+    [
+      'socket-mode = "999"',
+      'FILE:6: tunnels.mail.socket-mode: needs permissions such as 0660, as a string, not "999"',
+    ],
+    ["allow = []", "FILE:6: tunnels.mail.allow: needs a string or a list of strings, not an empty list"],
     [
       'allow = "localhost"',
-      "mail: allow: not an IP address, a range such as 192.0.2.0/24, or unix: localhost",
+      'FILE:6: tunnels.mail.allow: needs an IP address, a range such as 192.0.2.0/24, or unix, not "localhost"',
     ],
     ["[tunnels.mail.keys.bob]", "mail: There is no key bob in KEY"],
     [
@@ -79,11 +88,11 @@ ${more}`;
     ["[tunnels.mail", "FILE:6: incomplete key-value: cannot find end of key"],
     [
       '[tunnels.second]\nencrypt = true\nsource = "/s"\ntarget = "/t"\nkey = "k"\n[tunnels.third]\nencrypt = true\nsource = "/s"\ntarget = "/t"\nkey = "k"',
-      "FILE:13: tunnels.third.source: is that of tunnel second already",
+      "FILE:13: tunnels.third.source: is the source of tunnel second already",
     ],
     [
       "weak-handshake = true\nrequire-forward-secrecy = true",
-      "FILE:7: tunnels.mail.require-forward-secrecy: excludes weak-handshake",
+      "FILE:7: tunnels.mail.require-forward-secrecy: weak-handshake and require-forward-secrecy exclude each other",
     ],
   ])("reports what is wrong with %s", async (line, ...complaints) => {
     const key = keyFile();
@@ -94,12 +103,18 @@ ${more}`;
   });
 
   it.each([
-    ['metrics = "[127.0.0.1]:9464"', "metrics", "--metrics ADDR"],
-    ["foreground = true", "foreground", "--foreground"],
-  ])("names the option for a setting that the file can't have: %s", async (line, field, option) => {
+    ["foreground = true", "foreground: is for the command line only: --foreground"],
+    ['allow = "::1"', "allow: is a setting of a tunnel: write it under [tunnels.NAME]"],
+    ["workers = 0", "workers: needs auto or a number from 1 to 256, not 0"],
+    ['log-level = "debug"', 'log-level: needs warn or info, not "debug"'],
+    ['metrics-token-file = ""', "metrics-token-file: needs a file name, not an empty value"],
+    ['metrics-host = "a:1"', 'metrics-host: needs a host name without a port, not "a:1"'],
+    ["metrics-public = true", "metrics-public: metrics-public needs metrics"],
+    ["frobnicate = 1", "frobnicate: there is no such field"],
+  ])("reports what is wrong with %s above the first table", async (line, complaint) => {
     expect(await check(`${line}\n${good(keyFile())}`)).toMatchObject({
       status: 1,
-      stderr: `spiped: FILE:1: ${field}: is an option of the command line, not a field of this file: ${option}\n`,
+      stderr: `spiped: FILE:1: ${complaint}\n`,
     });
   });
 
@@ -201,5 +216,41 @@ describeIfInstalled("spiped")("--config", () => {
     const pid = Number(readFileSync(`${file}.pid`, "utf8"));
     process.kill(pid, "SIGTERM");
     await until(() => !existsSync(`${file}.pid`));
+  });
+
+  it("has the settings of the process, which the command line overrides", async () => {
+    const directory = temporaryDirectory();
+    const source = join(directory, "s");
+    const metrics = join(directory, "metrics.sock");
+    const tunnel = `[tunnels.mail]\ndecrypt = true\nsource = "${source}"\ntarget = "[127.0.0.1]:1"\nkey = "${keyFile()}"\n`;
+    const file = join(directory, "spiped.toml");
+    const settings = (level: string) =>
+      `log-level = "${level}"\nlog-format = "json"\nmetrics = "${metrics}"\nworkers = 2\n${tunnel}`;
+    writeFileSync(file, settings("info"));
+    const daemon = start([...SPIPED, "-F", "--config", file, "--log-format", "text"]);
+    await untilListening(daemon, { text: source, connect: { path: source } });
+    await until(() => existsSync(metrics));
+    expect(daemon.stderr()).toContain("spiped: mail: listening on ");
+    const { stdout } = await run(["pgrep", "-P", String(daemon.pid)]);
+    expect(String(stdout).trim().split("\n")).toHaveLength(2);
+
+    writeFileSync(file, settings("warn"));
+    process.kill(daemon.pid, "SIGHUP");
+    await until(() => daemon.stderr().includes("reloaded"));
+    await until(() => daemon.stderr().includes("spiped: log-level has changed: restart to apply it\n"));
+    expect(daemon.stderr()).not.toContain("log-format has changed");
+  });
+
+  it("has paths of the process relative to its directory", async () => {
+    const directory = temporaryDirectory();
+    const file = join(directory, "spiped.toml");
+    writeFileSync(
+      file,
+      `pid-file = "run.pid"\nwait-for-dns = true\n[tunnels.mail]\ndecrypt = true\nsource = "${join(directory, "s")}"\ntarget = "nosuch.invalid:1"\nkey = "${keyFile()}"\n`,
+    );
+    expect(await run([...SPIPED, "--config", file], "", { stdio: "ignore" })).toMatchObject({ status: 0 });
+    const pidFile = join(directory, "run.pid");
+    process.kill(Number(readFileSync(pidFile, "utf8")), "SIGTERM");
+    await until(() => !existsSync(pidFile));
   });
 });

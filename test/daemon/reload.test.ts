@@ -6,6 +6,8 @@ import { existsSync, readFileSync, renameSync, statSync, writeFileSync } from "n
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
+import { withDefaults } from "../../src/config/option-spec.ts";
+import { TUNNEL_OPTIONS } from "../../src/config/options.ts";
 import type { TunnelPlan } from "../../src/config/plan.ts";
 import { serverOptions } from "../../src/daemon/tunnel-options.ts";
 import { TunnelServer } from "../../src/daemon/tunnel-server.ts";
@@ -216,16 +218,16 @@ describe("a reload of keys with their own targets", () => {
     const observer = { resolveFailed: () => failures.push(new Error("look-up")) };
     const plan = (targets?: TunnelPlan["targets"]): TunnelPlan => ({
       mode: "decrypt",
+      settings: withDefaults(TUNNEL_OPTIONS, {
+        decrypt: true,
+        source: "/nowhere",
+        target: ["/nowhere"],
+        key: "/nowhere",
+        resolveInterval: 10,
+      }),
       source: { kind: "unix", path: "/nowhere" },
       targets: [{ address: parseAddress("/nowhere"), addresses: [] }],
       keys: [{ name: "a", secret: Secret.fromKeyFile(Buffer.from("a")), targets }],
-      weak: false,
-      requireForwardSecrecy: false,
-      keepAlive: true,
-      maxConnections: 1,
-      timeout: 1000,
-      idleTimeout: Number.POSITIVE_INFINITY,
-      resolveInterval: 10,
     });
     const options = (targets?: TunnelPlan["targets"]) =>
       serverOptions(plan(targets), { log, observer, slots, admission });

@@ -126,7 +126,7 @@ describeIfInstalled("spiped")("--allow", () => {
     ];
     expect(await run([...commandOf("ours", "spiped"), ...args])).toMatchObject({
       status: 1,
-      stderr: `spiped: --allow: not an IP address, a range such as 192.0.2.0/24, or unix: ${range}\n`,
+      stderr: `spiped: --allow needs an IP address, a range such as 192.0.2.0/24, or unix, not ${range || "an empty value"}\n`,
     });
   });
 

@@ -31,7 +31,7 @@ export async function startStatus(
   const { metrics } = settings;
   const { address, addresses } = await resolveOption(metrics, "--metrics", parseAddress);
   const resolved = firstAddress(addresses, metrics, warn);
-  const hosts = [...settings.metricsHosts, ...(address.kind === "name" ? [address.host] : [])];
+  const hosts = [...(settings.metricsHost ?? []), ...(address.kind === "name" ? [address.host] : [])];
   const stop = await serveStatus(resolved, source, { exposed: settings.metricsPublic, hosts, token }).catch(
     (error: Error) => {
       const hint = bindHint(resolved, error);

@@ -218,8 +218,8 @@ export class WorkerPool implements TunnelFactory {
     }
   }
 
-  #setLimits({ name, maxConnections, keys }: TunnelPlan): void {
-    this.#limits.get(name, undefined, maxConnections);
+  #setLimits({ name, settings, keys }: TunnelPlan): void {
+    this.#limits.get(name, undefined, settings.maxConnections);
     for (const key of keys) {
       if (key.maxConnections !== undefined) this.#limits.get(name, key.name, key.maxConnections);
     }
