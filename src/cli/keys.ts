@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { link, open, stat, unlink } from "node:fs/promises";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { Command, CommanderError } from "commander";
 import { ConfigError, UsageError } from "../config/config-error.ts";
 import {
   clientNameFromFile,
@@ -12,6 +12,7 @@ import {
   readKeyDirectory,
 } from "../config/key-directory.ts";
 import { KEY_BYTES } from "../config/key-file.ts";
+import { KEY_COMMANDS, type KeyCommandSpec } from "../config/options.ts";
 import { escapeUnprintable, isPrintable } from "../config/printable.ts";
 import type { ClientSettings } from "../config/tunnel-settings.ts";
 import { systemErrorText } from "../net/system-error.ts";
@@ -19,20 +20,17 @@ import { fingerprint } from "../protocol/fingerprint.ts";
 import { Secret } from "../protocol/secret.ts";
 import { runProgram } from "./run-program.ts";
 
-const USAGE = `usage: spiped keys list <directory> [--json]
-       spiped keys show <directory> <name> [--json]
-       spiped keys add <directory> <name> [--json]
-       spiped keys rotate <directory> <name> [--json]
-       spiped keys revoke <directory> {<name> | <file> | <fingerprint>} [--json]
-`;
+const USAGE = Object.entries<KeyCommandSpec>(KEY_COMMANDS)
+  .map(([name, { operand }], index) => {
+    const start = index === 0 ? "usage:" : "      ";
+    return `${start} spiped keys ${name} <directory>${formatOperand(operand)} [--json]\n`;
+  })
+  .join("");
 
 const HELP = `${USAGE}
-  list     show all keys of a directory: client, fingerprint, age, expiry, restrictions
-  show     show the keys of one client
-  add      make the first key of a client
-  rotate   make another key of a client, beside those that it has
-  revoke   remove a key
-  --json   print one JSON object
+${Object.entries(KEY_COMMANDS)
+  .map(([name, { help }]) => `  ${name.padEnd(8)} ${help}\n`)
+  .join("")}  --json   print one JSON object
 
 The directory is one that spiped -d -k takes. The daemon reads it again on SIGHUP.
 `;
@@ -42,25 +40,61 @@ const RELOAD = "Send the daemon SIGHUP, or run systemctl reload";
 /** Runs `spiped keys` with the arguments that follow these two words. Resolves to the exit status. */
 export function keys(argv: readonly string[]): Promise<number> {
   return runProgram("spiped", USAGE, async () => {
-    const { values, positionals } = parse(argv);
-    if (values.help) {
-      process.stdout.write(HELP);
-      return 0;
+    const command = makeCommand();
+    try {
+      await command.parseAsync(argv, { from: "user" });
+    } catch (error) {
+      if (!(error instanceof CommanderError)) throw error;
+      if (error.exitCode !== 0) throw new UsageError(describeMistake(error));
     }
-    const [action, directory, operand, ...rest] = positionals;
-    if (action === undefined) throw new UsageError("keys needs a command");
-    if (!isAction(action)) throw new UsageError(`keys has no command ${action}`);
-    if (directory === undefined) throw new UsageError(`keys ${action} needs a directory`);
-    const given = action === "list" ? positionals.slice(2) : rest;
-    if (given[0] !== undefined) throw new UsageError(`unexpected argument: ${given[0]}`);
-    if (action !== "list" && operand === undefined)
-      throw new UsageError(`keys ${action} needs ${action === "revoke" ? "a key" : "a name"}`);
-    const found = await readKeyDirectory(directory, { keepGoing: true });
-    for (const { kind, message } of found.problems) if (kind === "settings") printError(message);
-    const output = await ACTIONS[action](directory, found, operand ?? "");
-    process.stdout.write(values.json ? `${JSON.stringify(output.json, null, 2)}\n` : output.text);
     return 0;
   });
+}
+
+/** Returns the command, which throws CommanderError instead of exiting. */
+function makeCommand(): Command {
+  const command = configure(new Command("keys")).option("--json");
+  for (const [name, { operand }] of Object.entries<KeyCommandSpec>(KEY_COMMANDS)) {
+    const subcommand = configure(command.command(name)).argument("<directory>");
+    if (operand !== undefined) subcommand.argument(`<${operand.name}>`);
+    subcommand.action(async (directory: string, word: string | object) => {
+      const isJson = command.opts<{ json?: true }>().json === true;
+      await runAction(
+        ACTIONS[name as keyof typeof ACTIONS],
+        directory,
+        operand === undefined ? "" : (word as string),
+        isJson,
+      );
+    });
+  }
+  return command;
+}
+
+function configure(command: Command): Command {
+  command.helpInformation = () => HELP;
+  return command
+    .exitOverride()
+    .configureOutput({ writeErr: () => {} })
+    .helpCommand(false);
+}
+
+/** Returns commander's message without its prefix. */
+function describeMistake({ code, message }: CommanderError): string {
+  if (code === "commander.help") return "keys needs a command";
+  return message.replace(/^error: /, "").replaceAll("\n", " ");
+}
+
+async function runAction(action: Action, directory: string, operand: string, isJson: boolean): Promise<void> {
+  const found = await readKeyDirectory(directory, { keepGoing: true });
+  for (const { kind, message } of found.problems) if (kind === "settings") printError(message);
+  const output = await action(directory, found, operand);
+  process.stdout.write(isJson ? `${JSON.stringify(output.json, null, 2)}\n` : output.text);
+}
+
+function formatOperand(operand: KeyCommandSpec["operand"]): string {
+  if (operand === undefined) return "";
+  const forms = operand.forms.map((form) => `<${form}>`);
+  return forms.length === 1 ? ` ${forms[0]}` : ` {${forms.join(" | ")}}`;
 }
 
 /** Output of a command. */
@@ -71,23 +105,7 @@ interface Output {
 
 type Action = (directory: string, found: KeyDirectory, operand: string) => Output | Promise<Output>;
 
-const ACTIONS = { list, show, add, rotate, revoke } satisfies Record<string, Action>;
-
-function isAction(word: string): word is keyof typeof ACTIONS {
-  return Object.hasOwn(ACTIONS, word);
-}
-
-function parse(argv: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...argv],
-      options: { json: { type: "boolean" }, help: { type: "boolean", short: "h" } },
-      allowPositionals: true,
-    });
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
-}
+const ACTIONS = { list, show, add, rotate, revoke } satisfies Record<keyof typeof KEY_COMMANDS, Action>;
 
 function list(directory: string, found: KeyDirectory): Output {
   return describe(directory, found, found);

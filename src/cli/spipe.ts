@@ -6,13 +6,14 @@ import { ConfigError, UsageError } from "../config/config-error.ts";
 import { type SettingValues, withDefaults } from "../config/option-spec.ts";
 import { SPIPE_OPTIONS } from "../config/options.ts";
 import { readKey } from "../config/read-key.ts";
+import { findExclusive } from "../config/setting-rules.ts";
 import { setProcessTitle } from "../daemon/process/process-title.ts";
 import { formatAddress, parseAddress, parseBindAddress, type ResolvedAddress } from "../net/address.ts";
 import { systemErrorText } from "../net/system-error.ts";
 import { PacketError } from "../protocol/protocol-error.ts";
 import { type ConnectAddressesOptions, connectAddresses } from "../tunnel/open-connection.ts";
 import type { SpipedSocket } from "../tunnel/spiped-socket.ts";
-import { findMissing, parseCommandLine } from "./command-line.ts";
+import { findMissing, parseCommandLine, typedName } from "./command-line.ts";
 import { ConnectionFailure } from "./connection-failure.ts";
 import { type Attempt, explainAttempt, explainBreak, explainOpening } from "./explain.ts";
 import { runProgram } from "./run-program.ts";
@@ -100,7 +101,8 @@ function readArguments(argv: readonly string[]): SpipeArguments {
   const missing = findMissing(SPIPE_OPTIONS, values);
   if (missing !== undefined) throw missing;
   const args = withDefaults(SPIPE_OPTIONS, values);
-  if (args.weakHandshake && args.requireForwardSecrecy) throw new UsageError("-f and -g exclude each other");
+  const broken = findExclusive(SPIPE_OPTIONS, args, typedName);
+  if (broken !== undefined) throw new UsageError(broken.message);
   return args;
 }
 

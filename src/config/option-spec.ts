@@ -25,6 +25,8 @@ export interface OptionSpec<Value = unknown> extends SettingSpec<Value> {
   readonly value?: string;
   /** True if the option may be given more than once. */
   readonly repeatable?: boolean;
+  /** Long name of the option that must not be given as well. */
+  readonly excludes?: string;
   /** Heading of the group that lists the option in the help text. */
   readonly group: string;
   /** True if Tarsnap's programs have the option, with its letter or, without one, with its long name. */

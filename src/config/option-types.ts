@@ -19,6 +19,10 @@ export interface OptionType<Value = unknown> {
   /** True for a path, which is relative to the directory of the file that contains it. */
   readonly isPath?: boolean;
   readonly completion?: Completion;
+  /** The value in the manual page, in mdoc; by default the name of the value, or the words it can be. */
+  readonly argument?: string;
+  /** Formats a value for the reference. */
+  format?(value: Value): string;
   /**
    * Converts a value from the command line; empty for a flag.
    *
@@ -62,7 +66,7 @@ export const TEXT: OptionType<string> = {
 };
 
 /** An address, which is parsed and resolved with the plan. */
-export const ADDRESS: OptionType<string> = { ...TEXT, completion: "address" };
+export const ADDRESS: OptionType<string> = { ...TEXT, range: "address", completion: "address" };
 
 /** Addresses: one on the command line, one or more in TOML. */
 export const ADDRESSES: OptionType<readonly string[]> = {
@@ -71,7 +75,7 @@ export const ADDRESSES: OptionType<readonly string[]> = {
 };
 
 /** A path of any text. */
-export const PATH: OptionType<string> = { ...TEXT, isPath: true, completion: "file" };
+export const PATH: OptionType<string> = { ...TEXT, range: "path", isPath: true, completion: "file" };
 
 /** A path that is not empty. */
 export const FILE: OptionType<string> = {
@@ -84,7 +88,12 @@ export const FILE: OptionType<string> = {
 export const CONFIG_FILE: OptionType<string> = { ...FILE, completion: "toml" };
 
 /** A user, a group or both, which are looked up when they are needed. */
-export const USER: OptionType<string> = { ...TEXT, completion: "user" };
+export const USER: OptionType<string> = {
+  ...TEXT,
+  range: "user, :group or user:group",
+  completion: "user",
+  argument: "Ar user | : Ns Ar group | Ar user : Ns Ar group",
+};
 
 /** A host name as in a Host header, without the port. */
 export const HOST_NAMES: OptionType<readonly string[]> = {
@@ -133,6 +142,7 @@ export function seconds(zero: number): OptionType<number> {
   return {
     toml: "number",
     range,
+    format: (value) => (Number.isFinite(value) ? String(value / 1000) : "none"),
     parse(text) {
       const value = parseNumber(text, range, parseSeconds);
       if (Number.isNaN(value)) throw new InvalidValueError(range, text);
@@ -174,6 +184,7 @@ const WORKERS_RANGE = `auto or a number from 1 to ${MAX_WORKERS}`;
 /** A number of worker processes; `auto` for one per core. */
 export const WORKERS: OptionType<number | "auto"> = {
   toml: "integer or string",
+  argument: "Ar number | Cm auto",
   range: WORKERS_RANGE,
   completion: ["auto", "2", "4", "8"],
   parse(text) {

@@ -101,6 +101,7 @@ const SHARED_OPTIONS = {
     group: GROUP.security,
     short: "f",
     long: "weak-handshake",
+    excludes: "require-forward-secrecy",
     type: FLAG,
     default: false,
     isOriginal: true,
@@ -221,6 +222,7 @@ export const TUNNEL_OPTIONS = {
     group: GROUP.tunnel,
     short: "e",
     long: "encrypt",
+    excludes: "decrypt",
     type: FLAG,
     default: false,
     isOriginal: true,
@@ -279,6 +281,7 @@ export const TUNNEL_OPTIONS = {
     group: GROUP.limits,
     short: "r",
     long: "resolve-interval",
+    excludes: "no-resolve",
     value: "SECONDS",
     type: seconds(DEFAULT_RESOLVE_INTERVAL_MS),
     default: DEFAULT_RESOLVE_INTERVAL_MS,
@@ -667,3 +670,43 @@ export const CLIENT_SETTINGS = {
     manual: ["the date from which the client is rejected."],
   },
 } as const satisfies Record<string, SettingSpec>;
+
+/** A command of `spiped keys`. */
+export interface KeyCommandSpec {
+  /** What it needs besides the directory. */
+  readonly operand?: { readonly name: string; readonly forms: readonly string[] };
+  readonly help: string;
+  readonly manual: readonly string[];
+}
+
+/** Commands of `spiped keys`. */
+export const KEY_COMMANDS = {
+  list: {
+    help: "show all keys: client, fingerprint, age, expiry, restrictions",
+    manual: [
+      "List all keys with fingerprint, age, expiry date and the restrictions in",
+      ".Pa NAME.toml ,",
+      "and report problems with other files.",
+    ],
+  },
+  show: {
+    operand: { name: "name", forms: ["name"] },
+    help: "show the keys of one client",
+    manual: ["Do the same for one client."],
+  },
+  add: {
+    operand: { name: "name", forms: ["name"] },
+    help: "create the first key of a client",
+    manual: ["Create the first key of a client,", ".Pa NAME.key ."],
+  },
+  rotate: {
+    operand: { name: "name", forms: ["name"] },
+    help: "create an additional key for a client",
+    manual: ["Create an additional key for a client,", ".Pa NAME.DATE.key ,", "and keep its existing keys."],
+  },
+  revoke: {
+    operand: { name: "key", forms: ["name", "file", "fingerprint"] },
+    help: "remove a key",
+    manual: ["Remove a key.", "A client name is rejected if the client has several keys."],
+  },
+} as const satisfies Record<string, KeyCommandSpec>;

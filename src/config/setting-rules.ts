@@ -1,5 +1,5 @@
 /** Rules that span several settings. They hold for the command line and for files. */
-import type { OptionSpec } from "./option-spec.ts";
+import type { OptionSpec, SettingValues } from "./option-spec.ts";
 import { PROCESS_OPTIONS, TUNNEL_OPTIONS } from "./options.ts";
 import type { GivenProcessSettings } from "./process-settings.ts";
 import type { TunnelSettings } from "./tunnel-settings.ts";
@@ -16,17 +16,28 @@ export type NameOf = (spec: OptionSpec) => string;
 
 /** Returns the first rule that a tunnel's settings break. */
 export function findBrokenTunnelRule(settings: TunnelSettings, nameOf: NameOf): BrokenRule | undefined {
-  const { encrypt, decrypt, weakHandshake, requireForwardSecrecy, resolveInterval, noResolve } = settings;
-  const t = TUNNEL_OPTIONS;
-  if (encrypt && decrypt) return exclusive(t.encrypt, t.decrypt, nameOf);
-  if (!encrypt && !decrypt) {
-    const message = `${nameOf(t.encrypt)} or ${nameOf(t.decrypt)} is missing: which side is encrypted`;
-    return { spec: t.encrypt, message };
+  const { encrypt, decrypt } = TUNNEL_OPTIONS;
+  if (!settings.encrypt && !settings.decrypt) {
+    const message = `${nameOf(encrypt)} or ${nameOf(decrypt)} is missing: which side is encrypted`;
+    return { spec: encrypt, message };
   }
-  if (weakHandshake && requireForwardSecrecy)
-    return exclusive(t.weakHandshake, t.requireForwardSecrecy, nameOf);
-  if (noResolve && resolveInterval !== t.resolveInterval.default)
-    return exclusive(t.resolveInterval, t.noResolve, nameOf);
+  return findExclusive(TUNNEL_OPTIONS, settings, nameOf);
+}
+
+/** Returns the rule that is broken if two settings exclude each other, and neither has its default. */
+export function findExclusive<Table extends Readonly<Record<string, OptionSpec>>>(
+  table: Table,
+  settings: Partial<SettingValues<Table>>,
+  nameOf: NameOf,
+): BrokenRule | undefined {
+  const given = Object.entries<OptionSpec>(table)
+    .filter(([name, spec]) => settings[name as keyof Table] !== spec.default)
+    .map(([, spec]) => spec);
+  for (const first of given) {
+    const second = given.find(({ long }) => long === first.excludes);
+    if (second !== undefined)
+      return { spec: second, message: `${nameOf(first)} and ${nameOf(second)} exclude each other` };
+  }
   return undefined;
 }
 
@@ -45,8 +56,4 @@ export function findBrokenProcessRule(
   if (metricsPublic) return needsMetrics(p.metricsPublic);
   if (metricsTokenFile !== undefined) return needsMetrics(p.metricsTokenFile);
   return metricsHost === undefined ? undefined : needsMetrics(p.metricsHost);
-}
-
-function exclusive(first: OptionSpec, second: OptionSpec, nameOf: NameOf): BrokenRule {
-  return { spec: second, message: `${nameOf(first)} and ${nameOf(second)} exclude each other` };
 }

@@ -225,14 +225,15 @@ describe("spiped keys", () => {
     }
     for (const [args, hint] of [
       [[], "keys needs a command"],
-      [["frobnicate", "d"], "keys has no command frobnicate"],
-      [["toString", "d"], "keys has no command toString"],
-      [["list"], "keys list needs a directory"],
-      [["add", "d"], "keys add needs a name"],
-      [["revoke", "d"], "keys revoke needs a key"],
-      [["list", "d", "alice"], "unexpected argument: alice"],
-      [["add", "d", "alice", "bob"], "unexpected argument: bob"],
-      [["list", "d", "--frobnicate"], "Unknown option '--frobnicate'"],
+      [["frobnicate", "d"], "unknown command 'frobnicate'"],
+      [["toString", "d"], "unknown command 'toString'"],
+      [["lsit", "d"], "unknown command 'lsit' (Did you mean list?)"],
+      [["list"], "missing required argument 'directory'"],
+      [["add", "d"], "missing required argument 'name'"],
+      [["revoke", "d"], "missing required argument 'key'"],
+      [["list", "d", "alice"], "too many arguments for 'list'"],
+      [["add", "d", "alice", "bob"], "too many arguments for 'add'"],
+      [["list", "d", "--frobnicate"], "unknown option '--frobnicate'"],
     ] as const) {
       const { status, stdout, stderr } = await keys(...args);
       expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
