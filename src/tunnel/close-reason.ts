@@ -92,7 +92,11 @@ export const CLOSE_REASONS = {
   "internal-error": failure("{error}", "internal error"),
 } satisfies Record<string, Definition>;
 
-/** ID of the reason for which a connection closed. */
+/**
+ * ID of the reason for which a connection closed; `docs/reference/close-reasons.md` explains each.
+ *
+ * @useDeclaredType
+ */
 export type CloseReason = keyof typeof CLOSE_REASONS;
 
 /** IDs of the reasons that are failures. */

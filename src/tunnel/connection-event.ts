@@ -12,7 +12,7 @@ export type ConnectionStep =
   | "accepted"
   /** The other side has proved that it holds the key. */
   | "authenticated"
-  /** The connection is queued for a slot. Not emitted if one is free. */
+  /** The connection is queued for a slot. Not emitted if one is granted immediately. */
   | "waiting"
   /** The connection has its slots; connecting to the target begins. */
   | "connecting"
@@ -69,11 +69,13 @@ export interface ClosedEvent extends ConnectionFacts {
   readonly advice: string | undefined;
   /** True if data could flow. */
   readonly opened: boolean;
-  /** Bytes of data that this side encrypted and decrypted. */
+  /** Bytes of data that this side encrypted. */
   readonly bytesEncrypted: number;
+  /** Bytes of data that this side decrypted. */
   readonly bytesDecrypted: number;
 }
 
+/** An event of a connection, frozen. */
 export type ConnectionEvent = StepEvent | ClosedEvent;
 
 /**
