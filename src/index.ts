@@ -30,4 +30,6 @@ export {
   type PacketErrorCode,
 } from "./protocol/protocol-error.ts";
 export { Secret } from "./protocol/secret.ts";
+export type { CloseReason } from "./tunnel/close-reason.ts";
+export type { ClosedEvent, ConnectionEvent, ConnectionStep, StepEvent } from "./tunnel/connection-event.ts";
 export type { SpipedSocket } from "./tunnel/spiped-socket.ts";

@@ -8,9 +8,9 @@ import type { Limiter } from "../tunnel/connection-limit.ts";
 import { type Key, Keyring } from "./keyring.ts";
 import type { Observer } from "./observe/events.ts";
 import type { Log } from "./observe/log.ts";
+import type { ServerOptions } from "./server-options.ts";
 import { Target } from "./target.ts";
 import { Targets } from "./targets.ts";
-import type { ServerOptions } from "./tunnel-server.ts";
 
 /** Objects that the tunnels of a process share. */
 export interface TunnelContext {
@@ -38,7 +38,7 @@ export function serverOptions(plan: TunnelPlan, context: TunnelContext): ServerO
         ({ address, addresses }) =>
           new Target(address, addresses, (error, first) => {
             if (first) log.warn(error.message);
-            observer?.resolveFailed?.(plan.name);
+            observer?.lookupFailed?.(plan.name);
           }),
       ),
     );

@@ -1,10 +1,13 @@
 /** The library's `connect()`: validates options and calls `connectAddresses`. */
 import { isIPv4, isIPv6 } from "node:net";
 import type { ResolvedAddress } from "../net/address.ts";
+import { formatEndpoint } from "../net/format-endpoint.ts";
 import { resolveHost } from "../net/resolve.ts";
 import { Secret } from "../protocol/secret.ts";
+import { ConnectionRecord } from "../tunnel/connection-event.ts";
 import { connectAddresses } from "../tunnel/open-connection.ts";
 import type { SpipedSocket } from "../tunnel/spiped-socket.ts";
+import { closingOf, reportUntilClosed } from "./report-closed.ts";
 
 /** Default timeout for the connect and for the handshake, in ms; the same as that of `spiped -o`. */
 export const DEFAULT_TIMEOUT_MS = 5000;
@@ -38,6 +41,9 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Number of connections that this process has started to open. */
+let lastNumber = 0;
+
 /**
  * Opens an encrypted connection to a `spiped -d`, or to a `createServer()`.
  *
@@ -51,11 +57,47 @@ export async function connect(options: ConnectOptions): Promise<SpipedSocket> {
   if (!Secret.is(key)) throw new TypeError("key must be a Secret, from loadKey() or Secret.fromKeyFile()");
   checkTimeout(timeout);
   checkForwardSecrecy(options);
-  const addresses = await resolveTarget(options);
+  checkTarget(options);
   const bind = localAddress === undefined ? undefined : ipAddress(localAddress, 0);
-  const socket = await connectAddresses({ ...rest, secret: key, timeout, keepAlive, bind, addresses });
-  socket.allowHalfOpen = options.allowHalfOpen ?? true;
-  return socket;
+  const record = startRecord(options);
+  try {
+    const addresses = await resolveTarget(options);
+    const socket = await connectAddresses({
+      ...rest,
+      secret: key,
+      timeout,
+      keepAlive,
+      bind,
+      addresses,
+      traffic: record.traffic,
+      onStep: (step) => {
+        if (step === "connected") record.report("connected");
+      },
+    });
+    record.recordHandshake();
+    record.report("authenticated");
+    socket.allowHalfOpen = options.allowHalfOpen ?? true;
+    reportUntilClosed(socket, record);
+    return socket;
+  } catch (error) {
+    record.reportClosed(closingOf(error));
+    throw error;
+  }
+}
+
+/** Returns the record of a connection that is being opened, and reports its start. */
+function startRecord({ host = "localhost", port, path }: ConnectOptions): ConnectionRecord {
+  lastNumber += 1;
+  const record = new ConnectionRecord({
+    number: lastNumber,
+    tunnel: undefined,
+    mode: "encrypt",
+    peer: undefined,
+    source: undefined,
+  });
+  record.target = path ?? formatEndpoint(host, port);
+  record.report("connecting");
+  return record;
 }
 
 /** @throws TypeError unless `timeout` is a number of milliseconds above 0. */
@@ -75,11 +117,21 @@ export function checkForwardSecrecy({
   }
 }
 
-async function resolveTarget({ host = "localhost", port, path }: ConnectOptions): Promise<ResolvedAddress[]> {
-  if (path !== undefined) return [{ kind: "unix", path }];
+/** @throws TypeError unless a path or a valid port is given. */
+function checkTarget({ port, path }: ConnectOptions): void {
+  if (path !== undefined) return;
   if (port === undefined || !Number.isInteger(port) || port < 1 || port > 65_535) {
     throw new TypeError(`port must be an integer from 1 to 65535, or path be given: ${port}`);
   }
+}
+
+/** @throws ResolveError */
+async function resolveTarget({
+  host = "localhost",
+  port = 0,
+  path,
+}: ConnectOptions): Promise<ResolvedAddress[]> {
+  if (path !== undefined) return [{ kind: "unix", path }];
   if (isIPv4(host) || isIPv6(host)) return [ipAddress(host, port)];
   const hosts = await resolveHost(host);
   return hosts.map(({ address, family }) => ({ kind: "tcp", host: address, port, family }));

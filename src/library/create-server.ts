@@ -1,7 +1,7 @@
 /** The library's `createServer()`: accepts encrypted connections as streams, without a daemon. */
 import { EventEmitter } from "node:events";
 import type { Socket } from "node:net";
-import { SpipedError } from "../errors.ts";
+import { formatEndpoint } from "../net/format-endpoint.ts";
 import { ignoreErrors } from "../net/ignore-errors.ts";
 import { Listener } from "../net/listener.ts";
 import { callAt } from "../net/timers.ts";
@@ -10,8 +10,13 @@ import type { ServerHandshake } from "../protocol/handshake.ts";
 import { Secret } from "../protocol/secret.ts";
 import { Acceptor } from "../tunnel/accept.ts";
 import { Admission } from "../tunnel/admission.ts";
+import type { CloseReason } from "../tunnel/close-reason.ts";
+import { ConnectionRecord } from "../tunnel/connection-event.ts";
+import { closingAfter } from "../tunnel/find-close-reason.ts";
 import { SpipedSocket } from "../tunnel/spiped-socket.ts";
+import { RejectedError } from "../tunnel/tunnel-error.ts";
 import { checkForwardSecrecy, checkTimeout, DEFAULT_TIMEOUT_MS } from "./connect.ts";
+import { reportUntilClosed } from "./report-closed.ts";
 
 /** One of several keys of a server. */
 export interface Key {
@@ -44,10 +49,16 @@ export interface ServerOptions {
 }
 
 /** The client's key has expired. */
-class KeyExpiredError extends SpipedError {
-  constructor({ name }: Key) {
-    super("ERR_SPIPED_KEY_EXPIRED", `key ${name} expired`);
+class KeyExpiredError extends RejectedError {
+  constructor({ name }: Key, reason: CloseReason) {
+    super("ERR_SPIPED_KEY_EXPIRED", reason, `key ${name} expired`);
   }
+}
+
+/** The address of a client; undefined over a UNIX socket. */
+interface Peer {
+  readonly address: string | undefined;
+  readonly port: number | undefined;
 }
 
 /** Events of a `SpipedServer`. */
@@ -58,7 +69,7 @@ export interface SpipedServerEvents {
    * A connection was closed before its handshake was complete: wrong, expired or removed key, timeout, EOF, eviction or
    * penalty. The peer received at most the server's nonce. The event needs no listener.
    */
-  refused: [error: Error, peer: { address: string | undefined; port: number | undefined }];
+  refused: [error: Error, peer: Peer];
   /** Accepting failed, or connections were closed for lack of file descriptors. The server continues to accept. */
   warning: [error: Error];
 }
@@ -72,6 +83,8 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
   readonly #sockets = new Set<Socket>();
   /** Resolve functions of pending `close()` calls, called when the last connection is closed. */
   readonly #closing = new Set<() => void>();
+  #kind: "tcp" | "unix" = "tcp";
+  #lastNumber = 0;
 
   /** @internal Use `createServer()`. */
   constructor(options: ServerOptions) {
@@ -114,8 +127,10 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
       throw new TypeError("listen() takes { port }, { port, host } or { path }");
     }
     if ("path" in where) {
+      this.#kind = "unix";
       await this.#listener.listen({ kind: "unix", path: where.path });
     } else {
+      this.#kind = "tcp";
       const { host = "0.0.0.0", port } = where;
       await this.#listener.listen({ kind: "tcp", host, port, family: host.includes(":") ? 6 : 4 });
     }
@@ -141,41 +156,71 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
       if (this.#sockets.size === 0) for (const resolve of this.#closing) resolve();
     });
     const pending = this.#admission.accept(socket);
+    const record = this.#startRecord(peer, pending.source);
     this.#acceptor
       .authenticate(socket, pending)
       .then(({ handshake, secret }) => ({ handshake, key: this.#findKey(secret) }))
       .then(
         ({ handshake, key }) => {
           pending.admit(0);
-          this.#onAuthenticated(socket, handshake, key);
+          record.recordHandshake();
+          this.#onAuthenticated(socket, handshake, key, record);
         },
         (error: Error) => {
           socket.destroy();
+          record.reportClosed(closingAfter(error));
           this.emit("refused", error, peer);
         },
       );
   }
 
+  /** Returns the record of an accepted connection, and reports the accept. */
+  #startRecord({ address, port }: Peer, source: string): ConnectionRecord {
+    this.#lastNumber += 1;
+    const record = new ConnectionRecord({
+      number: this.#lastNumber,
+      tunnel: undefined,
+      mode: "decrypt",
+      peer: formatEndpoint(address, port, this.#kind),
+      source,
+    });
+    record.report("accepted");
+    return record;
+  }
+
   /**
    * Returns the key of an authenticated client; undefined with a single key.
    *
-   * @throws SpipedError if the key was removed or has expired.
+   * @throws RejectedError if the key was removed or has expired.
    */
   #findKey(secret: Secret): Key | undefined {
     const { keys } = this.#options;
     if (keys === undefined) return undefined;
     const key = keys.find((key) => key.secret === secret);
-    if (key === undefined) throw new SpipedError("ERR_SPIPED_KEY_REMOVED", "key removed");
-    if (key.expires !== undefined && key.expires.getTime() <= Date.now()) throw new KeyExpiredError(key);
+    if (key === undefined)
+      throw new RejectedError("ERR_SPIPED_KEY_REMOVED", "handshake-key-removed", "key removed");
+    if (key.expires !== undefined && key.expires.getTime() <= Date.now())
+      throw new KeyExpiredError(key, "handshake-key-expired");
     return key;
   }
 
-  #onAuthenticated(encrypted: Socket, handshake: ServerHandshake, key: Key | undefined): void {
+  #onAuthenticated(
+    encrypted: Socket,
+    handshake: ServerHandshake,
+    key: Key | undefined,
+    record: ConnectionRecord,
+  ): void {
     const { send, session } = handshake.respond();
     encrypted.write(send);
-    const socket = new SpipedSocket(encrypted, session, defaultEngine(), key);
+    const socket = new SpipedSocket(encrypted, session, defaultEngine(), { key, traffic: record.traffic });
+    record.keyName = socket.keyName;
+    record.keyFingerprint = socket.keyFingerprint;
+    record.report("authenticated");
+    reportUntilClosed(socket, record);
     if (key?.expires !== undefined) {
-      const stop = callAt(key.expires.getTime(), () => socket.destroy(new KeyExpiredError(key)));
+      const stop = callAt(key.expires.getTime(), () =>
+        socket.destroy(new KeyExpiredError(key, "key-expired")),
+      );
       socket.once("close", stop);
     }
     socket.setKeepAlive(this.#options.keepAlive ?? true);

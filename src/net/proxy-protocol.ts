@@ -91,10 +91,16 @@ export interface ProxyHeader {
   readonly connection?: ProxiedConnection;
 }
 
+/** Why there is no valid header. */
+export type ProxyHeaderProblem = "missing" | "malformed" | "timeout" | "peer closed";
+
 /** Missing or invalid header. */
 export class ProxyHeaderError extends SpipedError {
-  constructor(message: string) {
+  readonly problem: ProxyHeaderProblem;
+
+  constructor(problem: ProxyHeaderProblem, message: string) {
     super("ERR_SPIPED_PROXY_HEADER", message);
+    this.problem = problem;
   }
 }
 
@@ -118,10 +124,10 @@ function parseV1(received: Buffer): ProxyHeader | undefined {
   const text = received.toString("latin1", 0, MAX_V1_BYTES);
   const prefix = "PROXY ";
   if (!prefix.startsWith(text.slice(0, prefix.length)))
-    throw new ProxyHeaderError("no PROXY protocol header");
+    throw new ProxyHeaderError("missing", "no PROXY protocol header");
   const end = text.indexOf("\r\n");
   if (end < 0) {
-    if (received.length >= MAX_V1_BYTES) throw new ProxyHeaderError("PROXY line too long");
+    if (received.length >= MAX_V1_BYTES) throw new ProxyHeaderError("malformed", "PROXY line too long");
     return undefined;
   }
   const length = end + 2;
@@ -129,14 +135,14 @@ function parseV1(received: Buffer): ProxyHeader | undefined {
   if (protocol === "UNKNOWN") return { length };
   const valid = protocol === "TCP4" ? isIPv4 : protocol === "TCP6" ? isIPv6 : () => false;
   if (!valid(from ?? "") || !valid(to ?? "") || excess.length > 0)
-    throw new ProxyHeaderError("malformed PROXY line");
+    throw new ProxyHeaderError("malformed", "malformed PROXY line");
   const source = { address: from!, port: parsePort(fromPort) };
   return { length, connection: { source, destination: { address: to!, port: parsePort(toPort) } } };
 }
 
 function parsePort(text: string | undefined): number {
   if (text === undefined || !/^(0|[1-9]\d{0,4})$/.test(text) || Number(text) > 65_535) {
-    throw new ProxyHeaderError("malformed port in PROXY line");
+    throw new ProxyHeaderError("malformed", "malformed port in PROXY line");
   }
   return Number(text);
 }
@@ -147,13 +153,14 @@ function parseV2(received: Buffer): ProxyHeader | undefined {
   const body = received.readUInt16BE(14);
   const length = V2_HEADER_BYTES + body;
   if (command !== (V2_VERSION | V2_COMMAND_PROXY) && command !== (V2_VERSION | V2_COMMAND_LOCAL)) {
-    throw new ProxyHeaderError("unknown version or command in PROXY header");
+    throw new ProxyHeaderError("malformed", "unknown version or command in PROXY header");
   }
-  if (length > MAX_V2_BYTES) throw new ProxyHeaderError("PROXY header too long");
+  if (length > MAX_V2_BYTES) throw new ProxyHeaderError("malformed", "PROXY header too long");
   if (received.length < length) return undefined;
   const size = family === V2_TCP4 ? 4 : family === V2_TCP6 ? 16 : 0;
   if (command === (V2_VERSION | V2_COMMAND_LOCAL) || size === 0) return { length };
-  if (body < 2 * size + 4) throw new ProxyHeaderError("PROXY header too short for its addresses");
+  if (body < 2 * size + 4)
+    throw new ProxyHeaderError("malformed", "PROXY header too short for its addresses");
   const end = (index: 0 | 1): Endpoint => {
     const start = V2_HEADER_BYTES + index * size;
     const bytes = received.subarray(start, start + size);

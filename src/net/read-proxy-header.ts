@@ -17,7 +17,7 @@ export async function readProxyHeader(
 ): Promise<ProxiedConnection | undefined> {
   let received = Buffer.alloc(0);
   const cancelTimeout = startArrivalTimeout(timeout, () =>
-    socket.destroy(new ProxyHeaderError("PROXY header: timeout")),
+    socket.destroy(new ProxyHeaderError("timeout", "PROXY header: timeout")),
   );
   try {
     const step = (bytes: Buffer) => {
@@ -29,7 +29,7 @@ export async function readProxyHeader(
     const { connection } = await readUntilParsed(
       socket,
       step,
-      () => new ProxyHeaderError("PROXY header: peer closed"),
+      () => new ProxyHeaderError("peer closed", "PROXY header: peer closed"),
     );
     return connection;
   } catch (error) {

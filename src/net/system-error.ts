@@ -35,3 +35,9 @@ export function systemErrorText(error: unknown): string {
   const { code } = error as NodeJS.ErrnoException;
   return TEXTS[code ?? ""] ?? error.message;
 }
+
+/** Returns `systemErrorText`, but without addresses and paths, so that equal errors have equal texts. */
+export function systemErrorKind(error: Error): string {
+  const { code = "", syscall } = error as NodeJS.ErrnoException;
+  return TEXTS[code] ?? (syscall === undefined ? error.message : `${syscall} ${code}`);
+}

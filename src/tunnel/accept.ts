@@ -1,6 +1,5 @@
 /** Authenticates accepted connections. */
 import type { Socket } from "node:net";
-import { SpipedError } from "../errors.ts";
 import type { AddressList } from "../net/cidr-list.ts";
 import { readUntilParsed } from "../net/read-until-parsed.ts";
 import { startArrivalTimeout } from "../net/timers.ts";
@@ -11,6 +10,7 @@ import type { Secret } from "../protocol/secret.ts";
 import type { Admission } from "./admission.ts";
 import { handshakeEofError } from "./handshake-io.ts";
 import type { PendingConnection } from "./pending-handshakes.ts";
+import { RejectedError } from "./tunnel-error.ts";
 import type { Priority } from "./verification-queue.ts";
 
 /** Keys tried immediately when a client's proof arrives; takes less time than accepting a connection. */
@@ -48,7 +48,7 @@ export class Acceptor {
    * Authenticates the client of an accepted socket, which must have an 'error' listener.
    *
    * @param pending the socket's entry among the pending connections. The caller admits it.
-   * @throws HandshakeError, SpipedError or the socket's error. The socket is then closed; the peer gets no reason.
+   * @throws HandshakeError, RejectedError or the socket's error. The socket is then closed; the peer gets no reason.
    */
   async authenticate(socket: Socket, pending: PendingConnection): Promise<AuthenticatedClient> {
     const { admission, timeout, penaltyExempt } = this.#options;
@@ -58,7 +58,7 @@ export class Acceptor {
     const isExempt = address === undefined || penaltyExempt?.includes(address) === true;
     const rejectIfPenalized = () => {
       if (isExempt || !penalties.has(source) || penalties.secretsOf(source).length > 0) return;
-      throw new SpipedError("ERR_SPIPED_PENALIZED", "penalized for failed handshakes");
+      throw new RejectedError("ERR_SPIPED_PENALIZED", "penalized");
     };
     const trials = new KeyTrials(this.#options.candidates, penalties.secretsOf(source));
     const handshake = new ServerHandshake(trials, this.#options);
@@ -76,7 +76,8 @@ export class Acceptor {
       if (secret === undefined) {
         const priority = () => this.#priorityOf(source);
         secret = await verifications.run(priority, () => {
-          if (socket.destroyed) throw socket.errored ?? new SpipedError("ERR_SPIPED_CLOSED", "closed");
+          if (socket.destroyed)
+            throw socket.errored ?? new RejectedError("ERR_SPIPED_CLOSED", "closed-early");
           // Other clients of the source may have failed in the meantime.
           rejectIfPenalized();
           return handshake.tryMoreKeys(TRIALS_PER_STEP);

@@ -11,6 +11,7 @@ import type { SessionKeys } from "../protocol/key-schedule.ts";
 import { HandshakeError } from "../protocol/protocol-error.ts";
 import type { Secret } from "../protocol/secret.ts";
 import { type HandshakeStep, handshakeAsClient } from "./handshake-io.ts";
+import type { Traffic } from "./pipe.ts";
 import { SpipedSocket } from "./spiped-socket.ts";
 
 /** Options for opening a connection. `timeout`, in ms, applies separately to the connect and to the handshake. */
@@ -67,6 +68,8 @@ export interface ConnectAddressesOptions extends ConnectAndHandshakeOptions {
   /** Whether to set SO_KEEPALIVE. */
   readonly keepAlive: boolean;
   readonly engine?: Engine | undefined;
+  /** Counters that the stream updates. */
+  readonly traffic?: Traffic | undefined;
 }
 
 /**
@@ -76,6 +79,7 @@ export interface ConnectAddressesOptions extends ConnectAndHandshakeOptions {
  */
 export async function connectAddresses(options: ConnectAddressesOptions): Promise<SpipedSocket> {
   const { wire, session } = await connectAndHandshake(options);
-  const socket = new SpipedSocket(wire, session, options.engine ?? defaultEngine());
+  const { engine = defaultEngine(), traffic } = options;
+  const socket = new SpipedSocket(wire, session, engine, { traffic });
   return socket.setKeepAlive(options.keepAlive);
 }

@@ -8,9 +8,9 @@
  * may exceed it. At the upper one, each new connection evicts another, from a source that has many.
  */
 import type { Socket } from "node:net";
-import { SpipedError } from "../errors.ts";
 import { sourceOf } from "../net/client-source.ts";
 import type { DescriptorBudget } from "../net/descriptors.ts";
+import { RejectedError } from "./tunnel-error.ts";
 
 /** Lower limit, divided by the number of processes that share it. */
 export const MAX_PENDING = 1024;
@@ -42,7 +42,7 @@ export interface PendingConnection {
    * Removes the connection from the pending ones: its client is authenticated, or does not need to be.
    *
    * @param descriptors number of additional descriptors that the connection will need.
-   * @throws SpipedError `ERR_SPIPED_DESCRIPTORS` if too few are available; the socket is then destroyed.
+   * @throws RejectedError `ERR_SPIPED_DESCRIPTORS` if too few are available; the socket is then destroyed.
    */
   admit(descriptors: number): void;
 }
@@ -259,10 +259,10 @@ class Connection implements PendingConnection {
   }
 }
 
-function tooManyPending(): SpipedError {
-  return new SpipedError("ERR_SPIPED_EVICTED", "too many unauthenticated connections");
+function tooManyPending(): RejectedError {
+  return new RejectedError("ERR_SPIPED_EVICTED", "evicted");
 }
 
-function outOfDescriptors(): SpipedError {
-  return new SpipedError("ERR_SPIPED_DESCRIPTORS", "too many connections for the limit on file descriptors");
+function outOfDescriptors(): RejectedError {
+  return new RejectedError("ERR_SPIPED_DESCRIPTORS", "descriptors-exhausted");
 }

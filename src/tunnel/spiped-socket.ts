@@ -16,6 +16,8 @@ import { openedSize, PACKET_DATA_SIZE, PACKET_SIZE } from "../protocol/packet.ts
 import { Sealer } from "../protocol/sealer.ts";
 import type { Secret } from "../protocol/secret.ts";
 import { acquireBuffer, POOLED_BUFFER_BYTES, releaseBuffer } from "./buffer-pool.ts";
+import type { Traffic } from "./pipe.ts";
+import { ConnectionLostError } from "./tunnel-error.ts";
 
 /** Maximum bytes of data whose packets fit into a pooled buffer. */
 const MAX_WRITE_BYTES = Math.floor(POOLED_BUFFER_BYTES / PACKET_SIZE) * PACKET_DATA_SIZE;
@@ -41,6 +43,7 @@ export class SpipedSocket extends Duplex {
   readonly #wire: Socket;
   readonly #sealer: Sealer;
   readonly #opener: Opener;
+  readonly #traffic: Traffic;
   /** Error with which the stream is destroyed once its data has been read. */
   #failure: Error | undefined;
   /** True if written data can no longer reach the peer. */
@@ -59,7 +62,13 @@ export class SpipedSocket extends Duplex {
     wire: Socket,
     session: SessionKeys,
     engine: Engine,
-    key?: { readonly name: string; readonly secret: Secret },
+    {
+      key,
+      traffic = { bytesEncrypted: 0, bytesDecrypted: 0 },
+    }: {
+      readonly key?: { readonly name: string; readonly secret: Secret } | undefined;
+      readonly traffic?: Traffic | undefined;
+    } = {},
   ) {
     super({ allowHalfOpen: true });
     this.keyName = key?.name;
@@ -67,6 +76,7 @@ export class SpipedSocket extends Duplex {
     this.#wire = wire;
     this.#sealer = new Sealer(engine, session.seal);
     this.#opener = new Opener(engine, session.open);
+    this.#traffic = traffic;
     session.destroy();
 
     wire.setNoDelay(true);
@@ -76,7 +86,7 @@ export class SpipedSocket extends Duplex {
     wire.on("writeError", () => this.#stopWriting());
     wire.on("close", () => {
       const endedCleanly = wire.readableEnded && wire.writableFinished;
-      if (!endedCleanly) this.#fail(new Error("connection closed"));
+      if (!endedCleanly) this.#fail(new ConnectionLostError("wire", null, "connection closed"));
     });
     wire.on("timeout", () => this.emit("timeout"));
     wire.pause();
@@ -143,6 +153,7 @@ export class SpipedSocket extends Duplex {
     }
     const part = chunk.subarray(0, MAX_WRITE_BYTES);
     const buffer = acquireBuffer(part.length);
+    this.#traffic.bytesEncrypted += part.length;
     const length = this.#sealer.seal(part, buffer);
     this.#onWritten = callback;
     this.#wire.write(buffer.subarray(0, length), (error) => {
@@ -247,6 +258,7 @@ export class SpipedSocket extends Duplex {
     if (this.#failure !== undefined) return;
     const data = Buffer.allocUnsafe(openedSize(chunk.length));
     const length = this.#opener.open(chunk, data);
+    this.#traffic.bytesDecrypted += length;
     if (length > 0 && !this.push(data.subarray(0, length))) this.#wire.pause();
     if (this.#opener.failure !== undefined) this.#fail(this.#opener.failure);
   }

@@ -1,6 +1,18 @@
 /** Connection errors other than protocol and system errors. */
 import { SpipedError } from "../errors.ts";
 import { ConnectError } from "../net/connect-error.ts";
+import { CLOSE_REASONS, type CloseReason } from "./close-reason.ts";
+
+/** A connection was closed before data could flow, by its client or because this side rejected it. */
+export class RejectedError extends SpipedError {
+  readonly reason: CloseReason;
+
+  /** @param message defaults to the reason's text in the log. */
+  constructor(code: string, reason: CloseReason, message: string = CLOSE_REASONS[reason].text) {
+    super(code, message);
+    this.reason = reason;
+  }
+}
 
 /** A connection to a target was not attempted: while it was queued, no other succeeded within the timeout. */
 export class QueueTimeoutError extends ConnectError {
@@ -10,21 +22,31 @@ export class QueueTimeoutError extends ConnectError {
   }
 }
 
-/** A socket failed while the pipe was running; `cause` is the system error, if any. */
+/** A socket failed while data could flow; `cause` is the system error, if any. */
 export class ConnectionLostError extends SpipedError {
   /** The failed socket: the encrypted (`wire`) or the plaintext one (`plain`). */
   readonly side: "wire" | "plain";
 
-  constructor(side: "wire" | "plain", cause: Error | null) {
-    super("ERR_SPIPED_BROKEN", cause?.message ?? "socket closed", { cause });
+  /** @param message defaults to that of `cause`. */
+  constructor(
+    side: "wire" | "plain",
+    cause: Error | null,
+    message: string = cause?.message ?? "socket closed",
+  ) {
+    super("ERR_SPIPED_BROKEN", message, { cause });
     this.side = side;
   }
 }
 
 /** No data was transferred for longer than the idle timeout. */
 export class IdleError extends SpipedError {
+  /** The idle timeout. */
+  readonly seconds: number;
+
   /** @param timeout in ms. */
   constructor(timeout: number) {
-    super("ERR_SPIPED_IDLE", `idle timeout (${timeout / 1000} s)`);
+    const seconds = timeout / 1000;
+    super("ERR_SPIPED_IDLE", `idle timeout (${seconds} s)`);
+    this.seconds = seconds;
   }
 }

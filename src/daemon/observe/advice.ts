@@ -1,48 +1,85 @@
 /** Advice on what an operator can check after a connection failed. */
-import { SpipedError } from "../../errors.ts";
 import { formatAddress } from "../../net/address.ts";
-import { ConnectError } from "../../net/connect-error.ts";
-import { ProxyHeaderError } from "../../net/proxy-protocol.ts";
-import { HandshakeError, PacketError } from "../../protocol/protocol-error.ts";
+import { HandshakeError } from "../../protocol/protocol-error.ts";
+import type { CloseReason, FailureReason } from "../../tunnel/close-reason.ts";
 import { explainClientHandshake } from "../../tunnel/explain-handshake.ts";
-import { ConnectionLostError, IdleError, QueueTimeoutError } from "../../tunnel/tunnel-error.ts";
-import type { ServerOptions } from "../tunnel-server.ts";
+import type { HandshakeReason } from "../../tunnel/find-close-reason.ts";
+import type { ServerOptions } from "../server-options.ts";
 
 /** The tunnel options that the advice depends on. */
-export type TunnelSetup = Pick<ServerOptions, "mode" | "source" | "weak" | "timeout" | "bind">;
+type TunnelSetup = Pick<ServerOptions, "mode" | "source" | "weak" | "timeout" | "bind">;
 
-/** Advice on a failed connect, by system error code. */
-const CONNECT_ADVICE: Record<string, string> = {
-  ECONNREFUSED: "is the target's service running, and does it listen on that address?",
-  ENOENT: "is the target's service running, and is its socket path right?",
-  EACCES: "check that this daemon's user may open the target's socket",
-  EHOSTUNREACH: "is there a route to the target, and does a firewall reject us?",
-  ENETUNREACH: "is there a route to the target?",
-  EMFILE: "raise the limit on file descriptors (ulimit -n, LimitNOFILE=)",
+const UNREACHED = "can this machine reach the target?";
+const RAISE_DESCRIPTORS = "raise the limit on file descriptors (ulimit -n, LimitNOFILE=)";
+const NO_PROXY_HEADER = "does that address send the PROXY protocol? if not, remove it from --accept-proxy";
+const RAISE_LIMIT = "all connections of the limit are in use: raise -n, or the key's max-connections";
+const NEW_KEY = "give the client a new key: spiped keys add or rotate makes one";
+const DAMAGED = "the stream was damaged or forged on the way";
+const BROKEN = "the connection broke before data could flow";
+
+/** One line for each reason that is a failure. */
+const ADVICE: Record<Exclude<FailureReason, HandshakeReason>, string | ((setup: TunnelSetup) => string)> = {
+  "address-not-allowed": "add the client's address to --allow if it may connect",
+  evicted: "many clients connect without a handshake: a flood, or very slow clients",
+  penalized:
+    "earlier handshakes from this address had a wrong key: wait 15 s, or exempt it with --penalty-exempt",
+  "descriptors-exhausted": RAISE_DESCRIPTORS,
+  "queue-full": RAISE_LIMIT,
+  "proxy-header-timeout": NO_PROXY_HEADER,
+  "proxy-header-peer-closed": NO_PROXY_HEADER,
+  "proxy-header-missing": NO_PROXY_HEADER,
+  "proxy-header-malformed": NO_PROXY_HEADER,
+  "closed-early": "the client's connection ended before data could flow",
+  "closed-in-queue": RAISE_LIMIT,
+  "client-closed": "the client left before the target had answered: is the target slow?",
+  "client-failed": BROKEN,
+  "handshake-key-removed": NEW_KEY,
+  "handshake-key-expired": NEW_KEY,
+  "target-refused": "is the target's service running, and does it listen on that address?",
+  "target-timeout": ({ timeout }) =>
+    `no answer within ${timeout / 1000} s: is the target's address right, and does a firewall block us?`,
+  "target-queue-timeout": ({ timeout }) =>
+    `no connection to the target was established within ${timeout / 1000} s: is it a spiped -d, and is it overloaded?`,
+  "target-unreachable": "is there a route to the target, and does a firewall reject us?",
+  "target-network-unreachable": "is there a route to the target?",
+  "target-socket-missing": "is the target's service running, and is its socket path right?",
+  "target-forbidden": "check that this daemon's user may open the target's socket",
+  "target-descriptors-exhausted": RAISE_DESCRIPTORS,
+  "target-bind-failed": ({ bind }) =>
+    bind === undefined
+      ? UNREACHED
+      : `is ${formatAddress(bind)} (-b) an address of this machine, with a free port?`,
+  "target-unresolved": UNREACHED,
+  "target-failed": UNREACHED,
+  "packet-forged": DAMAGED,
+  "packet-bad-length": DAMAGED,
+  "packet-truncated": "data is missing: the peer crashed, or something on the way closed the connection",
+  "peer-reset": (setup) => explainReset(wireEnd(setup)),
+  "peer-closed": (setup) => explainReset(wireEnd(setup)),
+  "peer-network-failed": (setup) => explainNetwork(wireEnd(setup)),
+  "peer-failed": (setup) => explainReset(wireEnd(setup)),
+  "plaintext-reset": (setup) => explainReset(plaintextEnd(setup)),
+  "plaintext-closed": (setup) => explainReset(plaintextEnd(setup)),
+  "plaintext-network-failed": (setup) => explainNetwork(plaintextEnd(setup)),
+  "plaintext-failed": (setup) => explainReset(plaintextEnd(setup)),
+  "internal-error": BROKEN,
 };
-
-/** System errors that a network failure causes, rather than the peer. */
-const NETWORK_FAILURES = ["ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN"];
 
 /**
  * Returns one line of advice on a failed connection.
  *
- * @returns undefined if the daemon closed the connection as configured.
+ * @param error the error that ended the connection.
+ * @returns undefined if the reason is not a failure.
  */
-export function adviceFor(error: unknown, setup: TunnelSetup): string | undefined {
-  if (error instanceof IdleError) return undefined;
+export function adviceFor(reason: CloseReason, error: unknown, setup: TunnelSetup): string | undefined {
+  // What a failed handshake means depends on its mode, and on the part that was missing.
   if (error instanceof HandshakeError) {
     return setup.mode === "encrypt"
       ? explainClientHandshake(error, { weak: setup.weak === true, timeout: setup.timeout })
       : explainServerHandshake(error, setup);
   }
-  if (error instanceof ConnectError) return explainConnect(error, setup);
-  if (error instanceof PacketError) return explainPacket(error);
-  if (error instanceof ConnectionLostError) return explainConnectionLost(error, setup);
-  if (error instanceof ProxyHeaderError)
-    return "does that address send the PROXY protocol? if not, remove it from --accept-proxy";
-  if (error instanceof SpipedError) return explainRejection(error);
-  return "the connection broke before data could flow";
+  const advice = reason in ADVICE ? ADVICE[reason as keyof typeof ADVICE] : undefined;
+  return typeof advice === "function" ? advice(setup) : advice;
 }
 
 function explainServerHandshake({ code, awaiting }: HandshakeError, { source }: TunnelSetup): string {
@@ -63,56 +100,18 @@ function explainServerHandshake({ code, awaiting }: HandshakeError, { source }: 
   }
 }
 
-function explainConnect(error: ConnectError, { timeout, bind }: TunnelSetup): string {
-  if (error instanceof QueueTimeoutError)
-    return `no connection to the target was established within ${timeout / 1000} s: is it a spiped -d, and is it overloaded?`;
-  if (error.code === "ERR_SPIPED_CONNECT_TIMEOUT") {
-    return `no answer within ${timeout / 1000} s: is the target's address right, and does a firewall block us?`;
-  }
-  const { code = "", syscall } = (error.cause ?? {}) as NodeJS.ErrnoException;
-  if (syscall === "bind" && bind !== undefined)
-    return `is ${formatAddress(bind)} (-b) an address of this machine, with a free port?`;
-  return CONNECT_ADVICE[code] ?? "can this machine reach the target?";
+function wireEnd({ mode }: TunnelSetup): string {
+  return mode === "encrypt" ? "target" : "client";
 }
 
-function explainPacket({ code }: PacketError): string {
-  switch (code) {
-    case "ERR_SPIPED_BAD_MAC":
-    case "ERR_SPIPED_BAD_LENGTH":
-      return "the stream was damaged or forged on the way";
-    case "ERR_SPIPED_TRUNCATED":
-      return "data is missing: the peer crashed, or something on the way closed the connection";
-  }
+function plaintextEnd({ mode }: TunnelSetup): string {
+  return mode === "encrypt" ? "client" : "target";
 }
 
-function explainConnectionLost({ side, cause }: ConnectionLostError, { mode }: TunnelSetup): string {
-  const end = (side === "wire") === (mode === "encrypt") ? "target" : "client";
-  const { code = "" } = (cause ?? {}) as NodeJS.ErrnoException;
-  return NETWORK_FAILURES.includes(code)
-    ? `the network between here and the ${end} failed`
-    : `the ${end} reset the connection; check its log`;
+function explainReset(end: string): string {
+  return `the ${end} reset the connection; check its log`;
 }
 
-function explainRejection({ code, message }: SpipedError): string {
-  switch (code) {
-    case "ERR_SPIPED_EVICTED":
-      return "many clients connect without a handshake: a flood, or very slow clients";
-    case "ERR_SPIPED_PENALIZED":
-      return "earlier handshakes from this address had a wrong key: wait 15 s, or exempt it with --penalty-exempt";
-    case "ERR_SPIPED_DESCRIPTORS":
-      return "raise the limit on file descriptors (ulimit -n, LimitNOFILE=)";
-  }
-  switch (message) {
-    case "address not allowed":
-      return "add the client's address to --allow if it may connect";
-    case "handshake: key removed":
-    case "handshake: key expired":
-      return "give the client a new key: spiped keys add or rotate makes one";
-    case "closed while waiting for a slot":
-    case "connection queue full":
-      return "all connections of the limit are in use: raise -n, or the key's max-connections";
-    case "client closed":
-      return "the client left before the target had answered: is the target slow?";
-  }
-  return "the client's connection ended before data could flow";
+function explainNetwork(end: string): string {
+  return `the network between here and the ${end} failed`;
 }

@@ -1,43 +1,48 @@
 /** Logs each connection that opens and each that closes, at level `info`. */
-import type { ConnectionInfo, Observer } from "./events.ts";
+import type { ClosedEvent, ConnectionEvent } from "../../tunnel/connection-event.ts";
+import type { Observer } from "./events.ts";
 import type { Fields, Log } from "./log.ts";
 
 /** Returns an observer that logs each connection's client, key, target, duration, bytes and close reason. */
 export function connectionLog(log: Log): Observer {
   return {
-    opened(connection) {
-      log.info(`${describeConnection(connection)} opened`, { event: "opened", ...fieldsOf(connection) });
-    },
-    closed(connection, reason) {
-      const { bytesEncrypted: sealed, bytesDecrypted: opened } = connection.traffic;
-      const seconds = (performance.now() - connection.acceptedAt) / 1000;
-      log.info(
-        `${describeConnection(connection)} ended after ${seconds.toFixed(3)} s, ` +
-          `${sealed} bytes encrypted, ${opened} bytes decrypted: ${reason}`,
-        {
-          event: "ended",
-          ...fieldsOf(connection),
-          seconds: Number(seconds.toFixed(3)),
-          encrypted: sealed,
-          decrypted: opened,
-          reason,
-        },
-      );
+    connection(event) {
+      if (event.type === "opened")
+        log.info(`${describeConnection(event)} opened`, { event: "opened", ...fieldsOf(event) });
+      if (event.type === "closed") logClosed(log, event);
     },
   };
 }
 
+function logClosed(log: Log, event: ClosedEvent): void {
+  const { bytesEncrypted, bytesDecrypted, text, reason } = event;
+  const seconds = (event.elapsed / 1000).toFixed(3);
+  log.info(
+    `${describeConnection(event)} ended after ${seconds} s, ` +
+      `${bytesEncrypted} bytes encrypted, ${bytesDecrypted} bytes decrypted: ${text}`,
+    {
+      event: "ended",
+      ...fieldsOf(event),
+      seconds: Number(seconds),
+      encrypted: bytesEncrypted,
+      decrypted: bytesDecrypted,
+      reason: text,
+      reason_id: reason,
+    },
+  );
+}
+
 /** Returns a description of a connection for the log. */
 export function describeConnection({
-  id,
+  number,
   tunnel,
   peer,
   keyName,
   keyFingerprint,
   target,
-}: ConnectionInfo): string {
+}: ConnectionEvent): string {
   const parts = [
-    tunnel === undefined ? `connection ${id}` : `${tunnel}: connection ${id}`,
+    tunnel === undefined ? `connection ${number}` : `${tunnel}: connection ${number}`,
     `from ${peer}`,
     keyName === undefined ? "" : `with key ${keyName} (${keyFingerprint})`,
     target === undefined ? "" : `to ${target}`,
@@ -46,6 +51,6 @@ export function describeConnection({
 }
 
 /** Returns the same information as fields. */
-export function fieldsOf({ id, tunnel, peer, keyName, keyFingerprint, target }: ConnectionInfo): Fields {
-  return { tunnel, connection: id, peer, key: keyName, fingerprint: keyFingerprint, target };
+export function fieldsOf({ number, tunnel, peer, keyName, keyFingerprint, target }: ConnectionEvent): Fields {
+  return { tunnel, connection: number, peer, key: keyName, fingerprint: keyFingerprint, target };
 }

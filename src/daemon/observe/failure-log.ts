@@ -6,9 +6,9 @@
  * of the same kind and tunnel are counted together.
  */
 import { startTimeout } from "../../net/timers.ts";
+import type { ConnectionEvent } from "../../tunnel/connection-event.ts";
 import { describeConnection, fieldsOf } from "./connection-log.ts";
-import { reasonKind } from "./end-reason.ts";
-import type { ConnectionInfo, Observer } from "./events.ts";
+import type { Observer } from "./events.ts";
 import type { Log } from "./log.ts";
 
 /** Initial and maximum interval between messages about failures of the same series, in ms. */
@@ -37,17 +37,18 @@ export class FailureLog implements Observer {
     this.#log = log;
   }
 
-  closed(connection: ConnectionInfo, reason: string, advice: string | undefined): void {
-    if (advice === undefined) return;
-    const { tunnel, source } = connection;
-    const kind = [tunnel, reasonKind(reason), advice];
+  connection(event: ConnectionEvent): void {
+    if (event.type !== "closed" || !event.failed) return;
+    const { tunnel, source, reason, text, label, advice } = event;
+    const kind = [tunnel, reason, label, advice];
     const id = JSON.stringify([...kind, source]);
     const hasOwn = this.#series.has(id) || this.#series.size < MAX_SOURCE_SERIES;
     this.#add(hasOwn ? id : JSON.stringify(kind), (repeats) =>
-      this.#log.warn(`${describeConnection(connection)} failed: ${reason}; ${advice}${repeats}`, {
+      this.#log.warn(`${describeConnection(event)} failed: ${text}; ${advice}${repeats}`, {
         event: "failed",
-        ...fieldsOf(connection),
-        reason,
+        ...fieldsOf(event),
+        reason: text,
+        reason_id: reason,
       }),
     );
   }

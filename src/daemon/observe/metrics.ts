@@ -1,11 +1,22 @@
 /** Prometheus metrics (`--metrics`): connections, failures, bytes, handshake times and Node's default metrics. */
 import { AggregatorRegistry, Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
-import { reasonKind } from "./end-reason.ts";
-import type { ConnectionInfo, Observer } from "./events.ts";
+import { CLOSE_REASONS } from "../../tunnel/close-reason.ts";
+import type { ConnectionEvent } from "../../tunnel/connection-event.ts";
+import type { Traffic } from "../../tunnel/pipe.ts";
+import type { Observer } from "./events.ts";
 import type { WorkerStatus } from "./status-server.ts";
 
 /** Label value for a tunnel or key without a name. */
 const DEFAULT = "default";
+
+/** A connection that is not closed. */
+interface ActiveConnection {
+  last: ConnectionEvent;
+  readonly traffic: Readonly<Traffic>;
+  /** Bytes already counted. */
+  encrypted: number;
+  decrypted: number;
+}
 
 /** A registry of this process's metrics and the observer that updates it. */
 export interface Metrics {
@@ -17,7 +28,8 @@ export interface Metrics {
 export function makeMetrics(registry: Registry): Metrics {
   collectDefaultMetrics({ register: registry });
   const registers = [registry];
-  const active = new Set<ConnectionInfo>();
+  /** By the ID of the connection. */
+  const active = new Map<number, ActiveConnection>();
 
   new Gauge({
     name: "spiped_connections",
@@ -26,9 +38,8 @@ export function makeMetrics(registry: Registry): Metrics {
     registers,
     collect() {
       this.reset();
-      for (const connection of active) {
-        this.inc({ ...labelsFor(connection), ...fingerprintOf(connection), state: connection.state });
-      }
+      for (const { last } of active.values())
+        this.inc({ ...labelsFor(last), ...fingerprintOf(last), state: stateAfter(last) });
     },
   });
   const total = new Counter({
@@ -61,24 +72,22 @@ export function makeMetrics(registry: Registry): Metrics {
     labelNames: ["tunnel", "reason"],
     registers,
   });
-  /** Bytes already counted, for connections that are not closed. */
-  const counted = new Map<ConnectionInfo, { sealed: number; opened: number }>();
   const bytes = new Counter({
     name: "spiped_bytes_total",
     help: "Bytes of data, by direction",
     labelNames: ["tunnel", "key", "direction"],
     registers,
     collect() {
-      for (const connection of active) countBytes(connection);
+      for (const connection of active.values()) countBytes(connection);
     },
   });
-  const countBytes = (connection: ConnectionInfo) => {
-    const { bytesEncrypted: sealed, bytesDecrypted: opened } = connection.traffic;
-    const before = counted.get(connection) ?? { sealed: 0, opened: 0 };
-    const labels = labelsFor(connection);
-    bytes.inc({ ...labels, direction: "encrypted" }, sealed - before.sealed);
-    bytes.inc({ ...labels, direction: "decrypted" }, opened - before.opened);
-    counted.set(connection, { sealed, opened });
+  const countBytes = (connection: ActiveConnection) => {
+    const { last, traffic, encrypted, decrypted } = connection;
+    const labels = labelsFor(last);
+    bytes.inc({ ...labels, direction: "encrypted" }, traffic.bytesEncrypted - encrypted);
+    bytes.inc({ ...labels, direction: "decrypted" }, traffic.bytesDecrypted - decrypted);
+    connection.encrypted = traffic.bytesEncrypted;
+    connection.decrypted = traffic.bytesDecrypted;
   };
   const handshakes = new Histogram({
     name: "spiped_handshake_seconds",
@@ -97,37 +106,57 @@ export function makeMetrics(registry: Registry): Metrics {
   return {
     registry,
     observer: {
-      accepted(connection) {
-        active.add(connection);
-        total.inc({ tunnel: connection.tunnel ?? DEFAULT });
+      connection(event, traffic) {
+        const tunnel = event.tunnel ?? DEFAULT;
+        const connection = active.get(event.id) ?? { last: event, traffic, encrypted: 0, decrypted: 0 };
+        connection.last = event;
+        active.set(event.id, connection);
+        switch (event.type) {
+          case "accepted":
+            total.inc({ tunnel });
+            break;
+          case "opened":
+            if (event.handshakeTime !== undefined) handshakes.observe({ tunnel }, event.handshakeTime / 1000);
+            if (event.keyName !== undefined) byKey.inc({ ...labelsFor(event), ...fingerprintOf(event) });
+            break;
+          case "closed": {
+            countBytes(connection);
+            active.delete(event.id);
+            const labels = { tunnel, reason: event.label };
+            if (event.opened) ended.inc(labels);
+            else failures.inc(labels);
+            if (CLOSE_REASONS[event.reason].isHandshake) handshakeFailures.inc(labels);
+          }
+        }
       },
-      opened(connection) {
-        const { handshakeTime, tunnel = DEFAULT } = connection;
-        if (handshakeTime !== undefined) handshakes.observe({ tunnel }, handshakeTime / 1000);
-        if (connection.keyName !== undefined)
-          byKey.inc({ ...labelsFor(connection), ...fingerprintOf(connection) });
-      },
-      closed(connection, reason) {
-        countBytes(connection);
-        active.delete(connection);
-        counted.delete(connection);
-        const tunnel = connection.tunnel ?? DEFAULT;
-        const labels = { tunnel, reason: reasonKind(reason) };
-        if (connection.openedAt !== undefined) ended.inc(labels);
-        else failures.inc(labels);
-        if (reason.startsWith("handshake: ")) handshakeFailures.inc(labels);
-      },
-      resolveFailed: (tunnel) => lookupFailures.inc({ tunnel: tunnel ?? DEFAULT }),
+      lookupFailed: (tunnel) => lookupFailures.inc({ tunnel: tunnel ?? DEFAULT }),
     },
   };
 
-  function labelsFor({ tunnel, keyName }: ConnectionInfo) {
+  function labelsFor({ tunnel, keyName }: ConnectionEvent) {
     return { tunnel: tunnel ?? DEFAULT, key: keyName ?? DEFAULT };
   }
 }
 
+/** Returns the state of a connection after an event; `stranger` is a client that is not authenticated. */
+function stateAfter({ type, mode }: ConnectionEvent): "stranger" | "waiting" | "connecting" | "open" {
+  switch (type) {
+    case "accepted":
+      return mode === "decrypt" ? "stranger" : "waiting";
+    case "authenticated":
+      return mode === "decrypt" ? "waiting" : "connecting";
+    case "waiting":
+      return "waiting";
+    case "connecting":
+    case "connected":
+      return "connecting";
+    default:
+      return "open";
+  }
+}
+
 /** Returns the label that distinguishes a client's keys, if keys have fingerprints. */
-function fingerprintOf({ keyFingerprint }: ConnectionInfo): { fingerprint?: string } {
+function fingerprintOf({ keyFingerprint }: ConnectionEvent): { fingerprint?: string } {
   return keyFingerprint === undefined ? {} : { fingerprint: keyFingerprint };
 }
 

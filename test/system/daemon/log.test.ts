@@ -89,10 +89,17 @@ describeIfInstalled("spiped", "spipe")("--log-level info", () => {
     expect(starting).toMatchObject({ name: "spiped", level: 30, msg: `starting, version ${VERSION}` });
     expect(listening.msg).toBe(`listening on ${wire.text}, decrypting to ${echo.address.text}`);
     expect(opened).toMatchObject({ name: "spiped", level: 30, event: "opened", connection: 1 });
-    expect(ended).toMatchObject({ event: "ended", encrypted: 16, decrypted: 16, reason: "closed" });
+    const reason = { reason: "closed", reason_id: "closed" };
+    expect(ended).toMatchObject({ event: "ended", encrypted: 16, decrypted: 16, ...reason });
     expect(ended.peer).toMatch(/^127\.0\.0\.1:\d+$/);
     expect(server.stderr()).not.toContain("secret message");
     expect(server.stderr()).not.toContain(readFileSync(key).toString("hex"));
+
+    await run([...commandOf("c", "spipe"), "-t", wire.text, "-k", keyFile()]);
+    await until(() => server.stderr().split("\n").length === 7);
+    const failure = server.stderr().trim().split("\n").slice(-2);
+    for (const line of failure)
+      expect(JSON.parse(line)).toMatchObject({ reason: "handshake: wrong key", reason_id: "wrong-key" });
   });
 
   it.each(["1", "2"])("logs the start, reload and stop of the daemon, with %s workers", async (workers) => {

@@ -17,7 +17,7 @@ describe("a reload of keys with their own targets", () => {
     const slots = () => new ConnectionLimit(1, () => {});
     const log = { warn: (message: string) => failures.push(new Error(message)), info: () => {} };
     const admission = new Admission({ onShortage: () => {} });
-    const observer = { resolveFailed: () => failures.push(new Error("look-up")) };
+    const observer = { lookupFailed: () => failures.push(new Error("look-up")) };
     const plan = (targets?: TunnelPlan["targets"]): TunnelPlan => ({
       mode: "decrypt",
       settings: withDefaults(TUNNEL_OPTIONS, {

@@ -1,27 +1,21 @@
 /** Repeated failures in the log. */
 import { describe, expect, it, vi } from "vitest";
-import type { ConnectionInfo } from "../../../../src/daemon/observe/events.ts";
 import { FailureLog } from "../../../../src/daemon/observe/failure-log.ts";
+import { type CloseReason, closingFor } from "../../../../src/tunnel/close-reason.ts";
+import { ConnectionRecord } from "../../../../src/tunnel/connection-event.ts";
 
 describe("the log of failures", () => {
-  const connection = (source: string): ConnectionInfo => ({
-    id: 1,
-    tunnel: "mail",
-    peer: `${source}:1`,
-    source,
-    acceptedAt: 0,
-    state: "closed",
-    traffic: { bytesEncrypted: 0, bytesDecrypted: 0 },
-  });
-
   function startLog() {
     const lines: string[] = [];
     const log = new FailureLog({ warn: (line) => void lines.push(line), info: () => {} });
     return {
       lines,
       flush: () => log.flush(),
-      fail: (source: string, reason = "handshake: wrong key") =>
-        log.closed(connection(source), reason, "check the key"),
+      fail: (source: string, reason: CloseReason = "wrong-key", detail?: string) => {
+        const client = { number: 1, tunnel: "mail", mode: "decrypt", peer: `${source}:1`, source } as const;
+        const record = new ConnectionRecord(client, (event) => log.connection(event));
+        record.reportClosed(closingFor(reason, detail), "check the key");
+      },
     };
   }
 
@@ -30,8 +24,8 @@ describe("the log of failures", () => {
     try {
       const { lines, fail } = startLog();
       for (let i = 0; i < 5; i += 1) fail("192.0.2.1");
-      fail("192.0.2.1", "peer: bad MAC at packet 3");
-      fail("192.0.2.1", "peer: bad MAC at packet 4");
+      fail("192.0.2.1", "packet-forged", "3");
+      fail("192.0.2.1", "packet-forged", "4");
       fail("192.0.2.2");
       const first = "mail: connection 1 from 192.0.2.1:1 failed: handshake: wrong key; check the key";
       expect(lines).toEqual([
@@ -67,7 +61,7 @@ describe("the log of failures", () => {
       for (let i = 0; i < 10_000; i += 1) fail(`10.0.${i >> 8}.${i & 255}`);
       expect(lines.length).toBe(129);
       lines.length = 0;
-      fail("10.9.9.9", "target: refused");
+      fail("10.9.9.9", "target-refused");
       expect(lines).toEqual(["mail: connection 1 from 10.9.9.9:1 failed: target: refused; check the key"]);
       vi.advanceTimersByTime(60_000);
       expect(lines.slice(1)).toEqual([expect.stringMatching(/ \(repeats in the last 60 s: 9871\)$/)]);

@@ -9,6 +9,7 @@ import {
   serveStatus,
   type WorkerStatus,
 } from "../../../../src/daemon/observe/status-server.ts";
+import { ConnectionRecord } from "../../../../src/tunnel/connection-event.ts";
 import { readExposition } from "../../../support/exposition.ts";
 import { ask, askRaw } from "../../../support/http.ts";
 import { cleanUp, connectTo, freeAddress } from "../../../support/programs.ts";
@@ -116,15 +117,14 @@ describe("a worker that does not respond", () => {
   ])("is reported: %s", async (_which, responding, expected, health, ready) => {
     const workers: WorkerStatus[] = responding.map((responding, i) => ({ pid: 101 + i, responding }));
     const { registry, observer } = makeMetrics(makeRegistry());
-    observer.accepted?.({
-      id: 1,
+    const client = {
+      number: 1,
       tunnel: 'with "quotes"',
+      mode: "decrypt",
       peer: "unix",
       source: "unix",
-      acceptedAt: 0,
-      state: "stranger",
-      traffic: { bytesEncrypted: 0, bytesDecrypted: 0 },
-    });
+    } as const;
+    new ConnectionRecord(client, observer.connection).report("accepted");
     const status = await startServer({
       workers: () => workers,
       registry: async () => {
