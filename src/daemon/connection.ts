@@ -114,11 +114,6 @@ export class Connection {
     this.#socket.destroy();
   }
 
-  /** Closes the connection. */
-  destroy(): void {
-    this.#socket.destroy();
-  }
-
   #reportFailure(error: unknown): void {
     if (this.#ownReason !== undefined) {
       this.#record.reportClosed(closingFor(this.#ownReason));

@@ -116,9 +116,9 @@ export class TunnelServer implements ConnectionContext {
     });
   }
 
-  /** Closes all connections immediately. */
+  /** Resets all connections, so that no peer takes what it has received for the whole. */
   destroy(): void {
-    for (const connection of this.#connections) connection.destroy();
+    for (const connection of this.#connections) connection.reset("daemon-stopped");
   }
 
   /** Resets the connections, open or not yet open, of clients authenticated with one of these keys. */

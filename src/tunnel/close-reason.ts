@@ -34,6 +34,7 @@ export const CLOSE_REASONS = {
   "idle-timeout": expected("idle timeout ({seconds} s)", "idle timeout"),
   "key-removed": expected("key removed"),
   "key-expired": expected("key expired"),
+  "daemon-stopped": expected("daemon stopped"),
   shutdown: expected("closed while waiting for a slot"),
   aborted: expected("aborted"),
 

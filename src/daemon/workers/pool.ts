@@ -109,10 +109,13 @@ export class WorkerPool implements TunnelFactory {
     await Promise.all([...this.#workers].map((worker) => worker.exit(EXIT_TIMEOUT_MS)));
   }
 
-  /** Kills the workers immediately. */
+  /** Makes the workers reset their connections and exit. */
   destroy(): void {
     this.stop();
-    for (const worker of this.#workers) worker.kill();
+    for (const worker of this.#workers) {
+      if (worker.isUnresponsive()) worker.kill();
+      else void worker.exit(EXIT_TIMEOUT_MS);
+    }
   }
 
   #checkWorkers(): void {

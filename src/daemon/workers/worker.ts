@@ -5,6 +5,7 @@
 import type { Registry } from "prom-client";
 import { destroySecrets, type TunnelPlan } from "../../config/plan.ts";
 import { BoundSocket, type SocketHandle } from "../../net/bound-socket.ts";
+import { startTimeout } from "../../net/timers.ts";
 import { limitId, makeAdmission } from "../limits.ts";
 import { connectionLog } from "../observe/connection-log.ts";
 import { combineObservers, type Observer } from "../observe/events.ts";
@@ -15,6 +16,9 @@ import type { TunnelContext } from "../tunnel-options.ts";
 import { type ParentMessage, type SocketError, WORKER_VARIABLE, type WorkerMessage } from "./messages.ts";
 import { RemoteLimits } from "./remote-limits.ts";
 import { deserializePlan } from "./serialized-plan.ts";
+
+/** Maximum time for resetting the connections before the worker exits, in ms. */
+const MAX_RESET_MS = 500;
 
 /** Returns true in a process started by a WorkerPool. Call once, at startup. */
 export function isWorker(): boolean {
@@ -121,8 +125,13 @@ export function runWorker(): Promise<number> {
       });
     });
     process.once("disconnect", () => {
-      for (const tunnel of tunnels.values()) tunnel.destroy();
-      resolve(0);
+      const closed = [...tunnels.values()].map((tunnel) => {
+        tunnel.destroy();
+        return tunnel.drain();
+      });
+      // The other side of each connection is reset in a later iteration of the event loop.
+      void Promise.all(closed).then(() => resolve(0));
+      startTimeout(MAX_RESET_MS, () => resolve(0));
     });
   });
 }

@@ -273,16 +273,11 @@ describeIfInstalled(
 });
 
 describe("--workers", () => {
-  it.each([
-    ["many", "must be auto, or from 1 to 256"],
-    ["0", "must be auto, or from 1 to 256"],
-    ["-1", "must be auto, or from 1 to 256"],
-    ["257", "must be auto, or from 1 to 256"],
-  ])("accepts a number or auto, but not %s", async (workers, why) => {
+  it.each(["many", "0", "-1", "257"])("accepts a number or auto, but not %s", async (workers) => {
     const args = ["-F", "-d", "-s", "[127.0.0.1]:1", "-t", "[127.0.0.1]:1", "-k", keyFile()];
     expect(await run([...commandOf("ours", "spiped"), ...args, "--workers", workers])).toMatchObject({
       status: 1,
-      stderr: `spiped: Error parsing argument: --workers ${workers}: ${why}\n`,
+      stderr: `spiped: --workers needs auto or a number from 1 to 256, not ${workers}\n`,
     });
   });
 });
