@@ -87,8 +87,12 @@ export class Connection {
     return this.#secret;
   }
 
-  /** Serves the connection until it has closed. Not `async`: that would retain 2 KiB of locals while it is open. */
-  serve(): void {
+  /**
+   * Serves the connection. Not `async`: that would retain 2 KiB of locals while it is open.
+   *
+   * @param onClosed called when both sockets have closed.
+   */
+  serve(onClosed: () => void): void {
     this.#record.report("accepted");
     void this.#open()
       .then((sockets) => this.#pipe(sockets))
@@ -98,7 +102,11 @@ export class Connection {
           this.#socket.destroy();
           this.#reportFailure(error);
         },
-      );
+      )
+      .then(() => {
+        if (this.#socket.closed) onClosed();
+        else this.#socket.once("close", onClosed);
+      });
   }
 
   /** Resets the connection, open or not yet open. */

@@ -93,11 +93,10 @@ export class TunnelServer implements ConnectionContext {
     this.#lastNumber += 1;
     const connection = new Connection(socket, this.#lastNumber, this);
     this.#connections.add(connection);
-    socket.on("close", () => {
+    connection.serve(() => {
       this.#connections.delete(connection);
       if (this.#connections.size === 0) this.#drained?.();
     });
-    connection.serve();
   }
 
   /**
