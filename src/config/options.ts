@@ -440,6 +440,18 @@ export const PROCESS_OPTIONS = {
       "If only a user is given, its primary and supplementary groups are used.",
     ],
   },
+  drainTimeout: {
+    group: GROUP.process,
+    long: "drain-timeout",
+    value: "SECONDS",
+    type: seconds(Number.POSITIVE_INFINITY),
+    default: Number.POSITIVE_INFINITY,
+    help: "how long SIGTERM waits for open connections",
+    manual: [
+      "Close the connections that are still open this long after SIGTERM or SIGINT, and exit.",
+      "By default, the daemon waits until all connections have closed.",
+    ],
+  },
   workers: {
     group: GROUP.process,
     long: "workers",

@@ -7,6 +7,7 @@ import { PROCESS_OPTIONS, PROGRAM } from "../config/options.ts";
 import type { ProcessSettings } from "../config/process-settings.ts";
 import type { TunnelSettings } from "../config/tunnel-settings.ts";
 import { systemErrorText } from "../net/system-error.ts";
+import { startTimeout } from "../net/timers.ts";
 import { chooseLog } from "./observe/choose-log.ts";
 import { logDrain } from "./observe/drain-log.ts";
 import type { Log } from "./observe/log.ts";
@@ -115,7 +116,12 @@ export async function runDaemon(
     manager.stop();
     backend.stop();
     const stopDrainLog = logDrain(log, () => tunnels.countConnections());
+    const stopTimeout = startTimeout(settings.drainTimeout, () => {
+      log.warn(`drain timeout (${settings.drainTimeout / 1000} s): closing the remaining connections`);
+      destroyTunnels();
+    });
     await tunnels.drain();
+    stopTimeout();
     stopDrainLog();
     await backend.exited();
     log.info("stopped");

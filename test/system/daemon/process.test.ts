@@ -197,13 +197,13 @@ describe("a daemon", () => {
 });
 
 describe("termination", () => {
-  async function pair() {
+  async function pair(...options: string[]) {
     const echo = await startEcho();
     const key = keyFile();
     const middle = await freeAddress();
     const source = await freeAddress();
     const server = await startSpiped("ours", "-d", middle, echo.address, key);
-    const client = await startSpiped("ours", "-e", source, middle, key);
+    const client = await startSpiped("ours", "-e", source, middle, key, ...options);
     return { source, middle, server, client };
   }
 
@@ -238,6 +238,22 @@ describe("termination", () => {
     );
     expect(answers.map(String)).toEqual(sockets.map(() => "x"));
     expect(await client.ended).toEqual({ status: 0, signal: null });
+  });
+
+  it.each([
+    ["in one process", []],
+    ["in two workers", ["--workers", "2"]],
+  ])("--drain-timeout resets connections %s that stay open", async (_, options) => {
+    const { source, client, server } = await pair(...options, "--drain-timeout", "0.2");
+    const socket = await connectTo(source);
+    socket.write("x");
+    await once(socket, "readable");
+    const failure = once(socket.resume(), "close").catch((error: NodeJS.ErrnoException) => error.code);
+    process.kill(client.pid, "SIGTERM");
+    expect(await client.ended).toEqual({ status: 0, signal: null });
+    expect(client.stderr()).toContain("spiped: drain timeout (0.2 s): closing the remaining connections\n");
+    expect(await failure).toBe("ECONNRESET");
+    await until(() => server.stderr().includes("failed: peer: reset"));
   });
 
   it.each(["SIGTERM", "SIGINT"] as const)("a second %s kills the process", async (signal) => {
