@@ -1,6 +1,6 @@
 /** The library's `createServer()`: accepts encrypted connections as streams, without a daemon. */
 import { EventEmitter } from "node:events";
-import type { Socket } from "node:net";
+import type { Server, Socket } from "node:net";
 import { SpipedError } from "../errors.ts";
 import { ignoreErrors } from "../net/ignore-errors.ts";
 import { Listener } from "../net/listener.ts";
@@ -63,7 +63,7 @@ export interface SpipedServerEvents {
   warning: [error: Error];
 }
 
-/** Accepts encrypted connections from `spiped -e`, `spipe` and `connect()`. */
+/** Accepts encrypted connections from `spiped -e`, `spipe` and `connect()`. Created by `createServer()`. */
 export class SpipedServer extends EventEmitter<SpipedServerEvents> {
   readonly #options: ServerOptions;
   readonly #listener: Listener;
@@ -73,8 +73,12 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
   /** Resolve functions of pending `close()` calls, called when the last connection is closed. */
   readonly #closing = new Set<() => void>();
 
-  /** @internal Use `createServer()`. */
-  constructor(options: ServerOptions) {
+  /** @internal */
+  static create(options: ServerOptions): SpipedServer {
+    return new SpipedServer(options);
+  }
+
+  private constructor(options: ServerOptions) {
     super();
     const { key, keys, timeout = DEFAULT_TIMEOUT_MS } = options;
     if ((key === undefined) === (keys === undefined)) throw new TypeError("either key or keys must be given");
@@ -122,7 +126,7 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
   }
 
   /** Returns the bound address, as `net.Server.address()` does. */
-  address(): ReturnType<Listener["address"]> {
+  address(): ReturnType<Server["address"]> {
     return this.#listener.address();
   }
 
@@ -173,7 +177,7 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
   #onAuthenticated(encrypted: Socket, handshake: ServerHandshake, key: Key | undefined): void {
     const { send, session } = handshake.respond();
     encrypted.write(send);
-    const socket = new SpipedSocket(encrypted, session, defaultEngine(), key);
+    const socket = SpipedSocket.create(encrypted, session, defaultEngine(), key);
     if (key?.expires !== undefined) {
       const stop = callAt(key.expires.getTime(), () => socket.destroy(new KeyExpiredError(key)));
       socket.once("close", stop);
@@ -194,7 +198,7 @@ export function createServer(
   options: ServerOptions,
   onConnection?: (socket: SpipedSocket) => void,
 ): SpipedServer {
-  const server = new SpipedServer(options);
+  const server = SpipedServer.create(options);
   if (onConnection !== undefined) server.on("connection", onConnection);
   return server;
 }

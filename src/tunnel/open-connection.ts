@@ -76,6 +76,6 @@ export interface ConnectAddressesOptions extends ConnectAndHandshakeOptions {
  */
 export async function connectAddresses(options: ConnectAddressesOptions): Promise<SpipedSocket> {
   const { wire, session } = await connectAndHandshake(options);
-  const socket = new SpipedSocket(wire, session, options.engine ?? defaultEngine());
+  const socket = SpipedSocket.create(wire, session, options.engine ?? defaultEngine());
   return socket.setKeepAlive(options.keepAlive);
 }

@@ -26,9 +26,16 @@ const MAX_DISPOSAL_MS = 5000;
 /** Maximum time without a read before a failed stream with unread data is destroyed, in ms. */
 const MAX_UNREAD_MS = 60_000;
 
+/** The key that a client used. */
+interface NamedSecret {
+  readonly name: string;
+  readonly secret: Secret;
+}
+
 /**
- * One end of a spiped connection after its handshake. The directions end independently, as with a `net.Socket` with
- * `allowHalfOpen`: `end()` sends the written data and then half-closes; 'end' is emitted when the peer does so.
+ * One end of a spiped connection after its handshake, created by `connect()` and `createServer()`. The directions end
+ * independently, as with a `net.Socket` with `allowHalfOpen`: `end()` sends the written data and then half-closes; 'end'
+ * is emitted when the peer does so.
  *
  * The stream is destroyed with a PacketError if the peer's data is forged, corrupted or truncated inside a packet, and
  * with the system error if the connection is lost. Data received before the failure can still be read; if it is not
@@ -54,13 +61,16 @@ export class SpipedSocket extends Duplex {
   /** Fingerprint of the client's key, which distinguishes keys of the same name; undefined if `keyName` is. */
   readonly keyFingerprint: string | undefined;
 
-  /** @internal Called by `connect()` and `createServer()`. Overwrites the session keys. */
-  constructor(
-    wire: Socket,
-    session: SessionKeys,
-    engine: Engine,
-    key?: { readonly name: string; readonly secret: Secret },
-  ) {
+  /**
+   * Overwrites the session keys.
+   *
+   * @internal
+   */
+  static create(wire: Socket, session: SessionKeys, engine: Engine, key?: NamedSecret): SpipedSocket {
+    return new SpipedSocket(wire, session, engine, key);
+  }
+
+  private constructor(wire: Socket, session: SessionKeys, engine: Engine, key?: NamedSecret) {
     super({ allowHalfOpen: true });
     this.keyName = key?.name;
     this.keyFingerprint = key && fingerprint(key.secret);
@@ -125,10 +135,12 @@ export class SpipedSocket extends Duplex {
     return this;
   }
 
+  /** @internal */
   override _read(): void {
     this.#wire.resume();
   }
 
+  /** @internal */
   override read(size?: number): unknown {
     const data = super.read(size);
     if (data !== null) this.#readAt = performance.now();
@@ -136,6 +148,7 @@ export class SpipedSocket extends Duplex {
     return data;
   }
 
+  /** @internal */
   override _write(chunk: Buffer, encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
     if (this.#writesLost) {
       callback();
@@ -153,6 +166,7 @@ export class SpipedSocket extends Duplex {
     });
   }
 
+  /** @internal */
   override _final(callback: (error?: Error | null) => void): void {
     // If written data was lost, the stream never finishes: it is destroyed with its failure instead.
     if (this.#writesLost) return;
@@ -195,6 +209,7 @@ export class SpipedSocket extends Duplex {
     }
   }
 
+  /** @internal */
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     this.#stopWatchingReader();
     this.#wire.removeAllListeners("data");
