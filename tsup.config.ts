@@ -4,10 +4,12 @@ const common = { target: "node20", sourcemap: true, clean: false } as const;
 
 export default defineConfig([
   {
+    // An ES module only, which `require()` loads too: with a second build for CommonJS, a program could have two classes
+    // named Secret, each rejecting the other's objects.
     ...common,
     entry: { index: "src/index.ts" },
-    format: ["esm", "cjs"],
-    dts: true,
+    format: ["esm"],
+    dts: { compilerOptions: { stripInternal: true } },
   },
   {
     // Each command is one file with our own code, @noble's and commander's, which every start needs: what a program loads is most

@@ -15,7 +15,7 @@
 
 export { SpipedError } from "./errors.ts";
 export { type ConnectOptions, connect } from "./library/connect.ts";
-export { createServer, type Key, type ServerOptions, type SpipedServer } from "./library/create-server.ts";
+export { createServer, type Key, type ServerOptions, SpipedServer } from "./library/create-server.ts";
 export { httpAgent } from "./library/http-agent.ts";
 export { type LoadKeysOptions, loadKey, loadKeys } from "./library/load-keys.ts";
 export { type RedisConnector, redisConnector } from "./library/redis-connector.ts";
@@ -32,4 +32,4 @@ export {
 export { Secret } from "./protocol/secret.ts";
 export type { CloseReason } from "./tunnel/close-reason.ts";
 export type { ClosedEvent, ConnectionEvent, ConnectionStep, StepEvent } from "./tunnel/connection-event.ts";
-export type { SpipedSocket } from "./tunnel/spiped-socket.ts";
+export { SpipedSocket } from "./tunnel/spiped-socket.ts";

@@ -40,14 +40,14 @@ export interface TunnelFactory {
 }
 
 /**
- * Binds the address of a plan.
+ * Binds the address of a plan, or uses the inherited socket.
  *
  * @returns undefined if this version of Node cannot bind without listening.
  * @throws the system's error, or PrivilegeError if the socket's owner does not exist.
  */
 export async function bindSource(plan: TunnelPlan, inherited?: number): Promise<BoundSocket | undefined> {
-  if (!canBindWithoutListening) return undefined;
   if (inherited !== undefined) return BoundSocket.inherit(inherited);
+  if (!canBindWithoutListening()) return undefined;
   return BoundSocket.bind(plan.source, socketFile(plan.settings));
 }
 

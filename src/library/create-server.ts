@@ -1,6 +1,6 @@
 /** The library's `createServer()`: accepts encrypted connections as streams, without a daemon. */
 import { EventEmitter } from "node:events";
-import type { Socket } from "node:net";
+import type { Server, Socket } from "node:net";
 import { formatEndpoint } from "../net/format-endpoint.ts";
 import { ignoreErrors } from "../net/ignore-errors.ts";
 import { Listener } from "../net/listener.ts";
@@ -74,7 +74,7 @@ export interface SpipedServerEvents {
   warning: [error: Error];
 }
 
-/** Accepts encrypted connections from `spiped -e`, `spipe` and `connect()`. */
+/** Accepts encrypted connections from `spiped -e`, `spipe` and `connect()`. Created by `createServer()`. */
 export class SpipedServer extends EventEmitter<SpipedServerEvents> {
   readonly #options: ServerOptions;
   readonly #listener: Listener;
@@ -86,8 +86,12 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
   #kind: "tcp" | "unix" = "tcp";
   #lastNumber = 0;
 
-  /** @internal Use `createServer()`. */
-  constructor(options: ServerOptions) {
+  /** @internal */
+  static create(options: ServerOptions): SpipedServer {
+    return new SpipedServer(options);
+  }
+
+  private constructor(options: ServerOptions) {
     super();
     const { key, keys, timeout = DEFAULT_TIMEOUT_MS } = options;
     if ((key === undefined) === (keys === undefined)) throw new TypeError("either key or keys must be given");
@@ -137,7 +141,7 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
   }
 
   /** Returns the bound address, as `net.Server.address()` does. */
-  address(): ReturnType<Listener["address"]> {
+  address(): ReturnType<Server["address"]> {
     return this.#listener.address();
   }
 
@@ -212,7 +216,7 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
   ): void {
     const { send, session } = handshake.respond();
     encrypted.write(send);
-    const socket = new SpipedSocket(encrypted, session, defaultEngine(), { key, traffic: record.traffic });
+    const socket = SpipedSocket.create(encrypted, session, defaultEngine(), { key, traffic: record.traffic });
     record.keyName = socket.keyName;
     record.keyFingerprint = socket.keyFingerprint;
     record.report("authenticated");
@@ -239,7 +243,7 @@ export function createServer(
   options: ServerOptions,
   onConnection?: (socket: SpipedSocket) => void,
 ): SpipedServer {
-  const server = new SpipedServer(options);
+  const server = SpipedServer.create(options);
   if (onConnection !== undefined) server.on("connection", onConnection);
   return server;
 }

@@ -3,18 +3,22 @@
  * processes that accept.
  *
  * `server.listen()` binds and listens in one step. `net._createServerHandle`, which `node:cluster` uses for the same
- * purpose, only binds. It is undocumented, so `canBindOnly` reports whether this version has it; without it, a process
- * binds when it starts to accept, and workers are not available.
+ * purpose, only binds. It is undocumented, so `canBindWithoutListening` tries it first; without it, a process binds when
+ * it starts to accept, and workers are not available.
  */
+import { closeSync } from "node:fs";
 import net from "node:net";
 import { getSystemErrorName } from "node:util";
 import type { ResolvedAddress } from "./address.ts";
 import { bindSocketFile, removeSocketFile, type SocketFileOptions } from "./socket-file.ts";
 
-/** Node's internal handle of a socket, as accepted by `server.listen()` and `subprocess.send()`. */
+/**
+ * Node's internal handle of a socket, as accepted by `server.listen()` and `subprocess.send()`; or an object with the
+ * same members for an inherited socket, as accepted by `server.listen()`.
+ */
 export interface SocketHandle {
   readonly fd: number;
-  /** Undefined for a UNIX socket. */
+  /** Undefined for a UNIX or inherited socket. */
   getsockname?(address: object): number;
   close(): void;
 }
@@ -29,8 +33,26 @@ type CreateServerHandle = (
 const createServerHandle = (net as unknown as { _createServerHandle?: CreateServerHandle })
   ._createServerHandle;
 
-/** True if this version of Node can bind a socket without listening on it. */
-export const canBindWithoutListening = typeof createServerHandle === "function";
+let canBind: boolean | undefined;
+
+/** Returns true if this version of Node can bind a socket without listening on it. */
+export function canBindWithoutListening(): boolean {
+  canBind ??= bindsProbe();
+  return canBind;
+}
+
+/** Binds a socket to a port that the system chooses, and closes it. */
+function bindsProbe(): boolean {
+  try {
+    const handle = create("0.0.0.0", 0, 4);
+    const hasDescriptor = handle.fd >= 0;
+    handle.close();
+    return hasDescriptor;
+  } catch (error) {
+    // A system error is expected if this process may not use IPv4.
+    return (error as NodeJS.ErrnoException).syscall === "bind";
+  }
+}
 
 /** Node's value for the address family, and for the port, of a UNIX socket. */
 const UNIX = -1;
@@ -70,7 +92,10 @@ export class BoundSocket {
 
   /** Wraps an inherited socket that another process has bound; `fd` is its file descriptor in this process. */
   static inherit(fd: number): BoundSocket {
-    return new BoundSocket(create(null, null, null, fd));
+    const handle = canBindWithoutListening()
+      ? create(null, null, null, fd)
+      : { fd, close: () => closeSync(fd) };
+    return new BoundSocket(handle);
   }
 
   /** Wraps a socket that another process has bound and sent to this one. */

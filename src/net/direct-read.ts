@@ -97,19 +97,30 @@ export function connectDirect(options: NetConnectOpts): Socket {
   return socket.connect(options as SocketConnectOpts);
 }
 
+/** Node's internal handle of a socket. */
+interface HandleHolder {
+  _handle: object | null;
+}
+
 /**
  * Returns a new socket for an accepted socket's handle, so that a reader can be attached: `net.Server` has no option
- * for `onread`. If this version of Node does not expose the handle, returns the socket unchanged.
+ * for `onread`. This is undocumented: if this version of Node does not expose the handle, or does not accept it, returns
+ * the socket unchanged.
  *
  * @param accepted a socket with `allowHalfOpen`, paused and unread.
  */
 export function rewrapSocket(accepted: Socket): Socket {
-  const holder = accepted as unknown as { _handle?: object | null };
+  const holder = accepted as Partial<HandleHolder>;
   const handle = holder._handle;
   if (!handle) return accepted;
+  const socket = createSocket({ handle, pauseOnCreate: true }) as DirectSocket & Partial<HandleHolder>;
+  if (socket._handle !== handle) {
+    socket.destroy();
+    return accepted;
+  }
   holder._handle = null;
   accepted.destroy();
-  return createSocket({ handle, pauseOnCreate: true });
+  return socket;
 }
 
 /**

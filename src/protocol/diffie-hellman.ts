@@ -2,11 +2,11 @@
  * Diffie-Hellman over RFC 3526 group 14, as used by the protocol (sections 1.5 to 1.7): the exponent is 2^258 + x for
  * 32 random bytes x, and every value is exactly 256 bytes, big-endian, padded on the left.
  *
- * OpenSSL does the exponentiations, through `node:crypto`, in 0.25 ms each. There are two backends, selected by
- * measurement: a group object; and key objects on Node 22 and 23, where a group object spends 1.4 ms checking each
- * peer's value. On other versions key objects are slower: on Node 20 both exponentiations take 2.6 ms; from Node 24 on
- * they are as fast, but Node captures stack traces while it checks the argument types, which takes 9 % of a busy
- * daemon's time.
+ * OpenSSL does the exponentiations, through `node:crypto`, in 0.25 ms each. There are two backends: a group object, and
+ * key objects. A group object is used in an undocumented way, and on Node 22 and 23 it spends 1.4 ms checking each peer's
+ * value; so it is used only if a probe before the first handshake succeeds. Key objects always work, but are slower: on
+ * Node 20 both exponentiations take 2.6 ms; from Node 24 on they are as fast, but Node captures stack traces while it
+ * checks the argument types, which takes 9 % of a busy daemon's time.
  */
 import {
   createPrivateKey,
@@ -49,7 +49,7 @@ export class Exponent {
 
   /**
    * @param x 32 random bytes, copied.
-   * @param backend defaults to the fastest one for this version of Node.
+   * @param backend defaults to the fastest one that works in this version of Node.
    */
   constructor(x: Uint8Array, backend: ModExpBackend = fastestBackend()) {
     const exponent = new Uint8Array(1 + EXPONENT_RANDOM_SIZE);
@@ -138,8 +138,25 @@ export type ModExpBackend = (exponent: Uint8Array) => ModExp;
 let selected: ModExpBackend | undefined;
 
 function fastestBackend(): ModExpBackend {
-  selected ??= /^2[23]\./.test(process.versions.node) ? keyObjects() : groupObject();
+  selected ??= workingGroupObject() ?? keyObjects();
   return selected;
+}
+
+/**
+ * Returns the group object's backend if it computes 2^3 = 8 and 11^3 = 1331; otherwise undefined.
+ *
+ * 11 is not a power of 2 mod p, so OpenSSL rejects it in those versions of Node in which it spends 1.4 ms on each value.
+ */
+function workingGroupObject(): ModExpBackend | undefined {
+  try {
+    const backend = groupObject();
+    const { ofGenerator, of } = backend(Uint8Array.of(3));
+    const isRight = (power: Uint8Array, ...expected: number[]) =>
+      sameValue(leftPad(power), leftPad(Uint8Array.from(expected)));
+    return isRight(ofGenerator(), 8) && isRight(of(Uint8Array.of(11)), 0x05, 0x33) ? backend : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Returns a secret, padded on the left, and overwrites the original. */
@@ -157,8 +174,8 @@ function leftPad(value: Uint8Array): Uint8Array {
 
 /**
  * Returns a backend that uses one `DiffieHellmanGroup` object for all connections; an exponent stays in it only during
- * a call. That class has no `setPrivateKey()`, but the method of `DiffieHellman` works on it. A `DiffieHellman` object
- * would check the prime in its constructor, which takes 170 ms from Node 24 on.
+ * a call. That class has no `setPrivateKey()`, but the method of `DiffieHellman` works on it, which is undocumented. A
+ * `DiffieHellman` object would check the prime in its constructor, which takes 170 ms from Node 24 on.
  */
 export function groupObject(): ModExpBackend {
   const group = getDiffieHellman("modp14");

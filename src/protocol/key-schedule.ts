@@ -29,40 +29,36 @@ const SIDE_INDEX = { client: 0, server: 1 } as const;
 
 const HASH_BLOCK = 64;
 
-/** One-shot SHA-256, for which Node's types allow only string output with an encoding. Some runtimes lack it. */
-const oneShot = hash as unknown as
-  | {
-      (algorithm: "sha256", data: Uint8Array, encoding: "buffer"): Buffer;
-      (algorithm: "sha256", data: Uint8Array, encoding: "latin1"): string;
-    }
-  | undefined;
-type Latin1Buffer = Buffer & { latin1Write(text: string, offset: number, length: number): void };
+/** One-shot SHA-256, which some runtimes lack. */
+const oneShot: typeof hash | undefined = hash;
 
 /** Reusable buffers for HMAC-SHA256 with 32-byte keys. The caller writes a message of the fixed size to `message`. */
 class HmacScratch {
   readonly message: Uint8Array;
   readonly #inner: Buffer;
-  readonly #outer = Buffer.alloc(HASH_BLOCK + 32) as Latin1Buffer;
+  readonly #outer = Buffer.alloc(HASH_BLOCK + 32, 0x5c);
 
   constructor(messageSize: number) {
-    this.#inner = Buffer.alloc(HASH_BLOCK + messageSize);
-    this.message = this.#inner.subarray(HASH_BLOCK);
+    this.#inner = Buffer.alloc(HASH_BLOCK + messageSize, 0x36);
+    this.message = this.#inner.subarray(HASH_BLOCK).fill(0);
   }
 
   digest(key: Uint8Array): Buffer {
     const inner = this.#inner;
     const outer = this.#outer;
-    for (let i = 0; i < 32; i += 1) {
+    for (let i = 0; i < KEY_SIZE; i += 1) {
       const byte = key[i]!;
       inner[i] = byte ^ 0x36;
       outer[i] = byte ^ 0x5c;
     }
-    inner.fill(0x36, 32, HASH_BLOCK);
-    outer.fill(0x5c, 32, HASH_BLOCK);
-    outer.latin1Write(oneShot!("sha256", inner, "latin1"), HASH_BLOCK, 32);
+    // A string of bytes ("binary" is Latin-1), because a Buffer would take an allocation.
+    outer.write(oneShot!("sha256", inner, "binary"), HASH_BLOCK, "binary");
     const mac = oneShot!("sha256", outer, "buffer");
-    inner.fill(0, 0, HASH_BLOCK);
-    outer.fill(0);
+    for (let i = 0; i < KEY_SIZE; i += 1) {
+      inner[i] = 0;
+      outer[i] = 0;
+      outer[HASH_BLOCK + i] = 0;
+    }
     return mac;
   }
 }

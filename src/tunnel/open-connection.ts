@@ -80,6 +80,6 @@ export interface ConnectAddressesOptions extends ConnectAndHandshakeOptions {
 export async function connectAddresses(options: ConnectAddressesOptions): Promise<SpipedSocket> {
   const { wire, session } = await connectAndHandshake(options);
   const { engine = defaultEngine(), traffic } = options;
-  const socket = new SpipedSocket(wire, session, engine, { traffic });
+  const socket = SpipedSocket.create(wire, session, engine, { traffic });
   return socket.setKeepAlive(options.keepAlive);
 }

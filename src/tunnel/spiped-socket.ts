@@ -28,9 +28,17 @@ const MAX_DISPOSAL_MS = 5000;
 /** Maximum time without a read before a failed stream with unread data is destroyed, in ms. */
 const MAX_UNREAD_MS = 60_000;
 
+/** Options of `SpipedSocket.create()`. */
+interface SpipedSocketOptions {
+  /** The key that the client used. */
+  readonly key?: { readonly name: string; readonly secret: Secret } | undefined;
+  readonly traffic?: Traffic | undefined;
+}
+
 /**
- * One end of a spiped connection after its handshake. The directions end independently, as with a `net.Socket` with
- * `allowHalfOpen`: `end()` sends the written data and then half-closes; 'end' is emitted when the peer does so.
+ * One end of a spiped connection after its handshake, created by `connect()` and `createServer()`. The directions end
+ * independently, as with a `net.Socket` with `allowHalfOpen`: `end()` sends the written data and then half-closes; 'end'
+ * is emitted when the peer does so.
  *
  * The stream is destroyed with a PacketError if the peer's data is forged, corrupted or truncated inside a packet, and
  * with the system error if the connection is lost. Data received before the failure can still be read; if it is not
@@ -57,18 +65,25 @@ export class SpipedSocket extends Duplex {
   /** Fingerprint of the client's key, which distinguishes keys of the same name; undefined if `keyName` is. */
   readonly keyFingerprint: string | undefined;
 
-  /** @internal Called by `connect()` and `createServer()`. Overwrites the session keys. */
-  constructor(
+  /**
+   * Overwrites the session keys.
+   *
+   * @internal
+   */
+  static create(
     wire: Socket,
     session: SessionKeys,
     engine: Engine,
-    {
-      key,
-      traffic = { bytesEncrypted: 0, bytesDecrypted: 0 },
-    }: {
-      readonly key?: { readonly name: string; readonly secret: Secret } | undefined;
-      readonly traffic?: Traffic | undefined;
-    } = {},
+    options: SpipedSocketOptions = {},
+  ): SpipedSocket {
+    return new SpipedSocket(wire, session, engine, options);
+  }
+
+  private constructor(
+    wire: Socket,
+    session: SessionKeys,
+    engine: Engine,
+    { key, traffic = { bytesEncrypted: 0, bytesDecrypted: 0 } }: SpipedSocketOptions,
   ) {
     super({ allowHalfOpen: true });
     this.keyName = key?.name;
@@ -135,10 +150,12 @@ export class SpipedSocket extends Duplex {
     return this;
   }
 
+  /** @internal */
   override _read(): void {
     this.#wire.resume();
   }
 
+  /** @internal */
   override read(size?: number): unknown {
     const data = super.read(size);
     if (data !== null) this.#readAt = performance.now();
@@ -146,6 +163,7 @@ export class SpipedSocket extends Duplex {
     return data;
   }
 
+  /** @internal */
   override _write(chunk: Buffer, encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
     if (this.#writesLost) {
       callback();
@@ -164,6 +182,7 @@ export class SpipedSocket extends Duplex {
     });
   }
 
+  /** @internal */
   override _final(callback: (error?: Error | null) => void): void {
     // If written data was lost, the stream never finishes: it is destroyed with its failure instead.
     if (this.#writesLost) return;
@@ -206,6 +225,7 @@ export class SpipedSocket extends Duplex {
     }
   }
 
+  /** @internal */
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     this.#stopWatchingReader();
     this.#wire.removeAllListeners("data");

@@ -5,6 +5,7 @@
  */
 import { type ChildProcess, fork } from "node:child_process";
 import type { TunnelPlan } from "../../config/plan.ts";
+import { canBindWithoutListening } from "../../net/bound-socket.ts";
 import { systemErrorText } from "../../net/system-error.ts";
 import { startTimeout } from "../../net/timers.ts";
 import { Limits } from "../limits.ts";
@@ -13,7 +14,7 @@ import type { ProcessMetrics } from "../observe/metrics.ts";
 import type { WorkerStatus } from "../observe/status-server.ts";
 import { childNodeOptions } from "../process/no-debugger.ts";
 import { bindSource, type Tunnel, type TunnelFactory } from "../tunnel.ts";
-import { WORKER_VARIABLE, type WorkerMessage } from "./messages.ts";
+import { CANNOT_SHARE, WORKER_VARIABLE, type WorkerMessage } from "./messages.ts";
 import { SharedTunnel } from "./shared-tunnel.ts";
 import { WorkerHandle } from "./worker-handle.ts";
 
@@ -70,8 +71,8 @@ export class WorkerPool implements TunnelFactory {
   }
 
   async open(plan: TunnelPlan, inherited?: number): Promise<Tunnel> {
-    const socket = await bindSource(plan, inherited);
-    if (socket === undefined) throw new Error("this version of Node can't share a socket among processes");
+    const socket = canBindWithoutListening() ? await bindSource(plan, inherited) : undefined;
+    if (socket === undefined) throw new Error(CANNOT_SHARE);
     return new SharedTunnel(socket, {
       workers: () => [...this.#workers].filter(({ isReady }) => isReady),
       onChange: (tunnel, plan) => {

@@ -3,7 +3,7 @@ import type { TunnelPlan } from "../../config/plan.ts";
 import type { BoundSocket } from "../../net/bound-socket.ts";
 import type { Log } from "../observe/log.ts";
 import type { Tunnel } from "../tunnel.ts";
-import type { SocketError } from "./messages.ts";
+import { CANNOT_SHARE, type SocketError } from "./messages.ts";
 import { serializePlan } from "./serialized-plan.ts";
 import type { WorkerHandle } from "./worker-handle.ts";
 
@@ -63,6 +63,7 @@ export class SharedTunnel implements Tunnel {
         (id) => ({ type: "listen", tunnel: this.#id, plan: serializePlan(plan), request: id }),
         this.#socket,
       )
+      .catch((): SocketError => ({ code: "", message: CANNOT_SHARE }))
       .then((answer) => {
         // The worker has exited; its replacement will get the request.
         if (answer === undefined) return;

@@ -66,8 +66,8 @@ export class WorkerHandle {
     this.#lastMessageAt = performance.now();
   }
 
+  /** @throws if Node cannot send the socket: its documentation mentions only servers and sockets, not such handles. */
   send(message: ParentMessage, socket?: BoundSocket): void {
-    // Node can send this kind of handle, although its documentation mentions only servers and sockets.
     const handle = socket?.handle as Parameters<ChildProcess["send"]>[1];
     if (this.process.connected) this.process.send(message, handle, () => {});
   }
@@ -77,13 +77,14 @@ export class WorkerHandle {
    *
    * @param makeMessage returns the request's message, given its number.
    * @returns the answer; undefined if the worker exits, or if it is unresponsive and the request is only a query.
+   * Rejects if Node cannot send the socket.
    */
   request(makeMessage: (id: number) => ParentMessage, socket?: BoundSocket): Promise<unknown> {
     const id = ++this.#lastId;
     return new Promise((resolve) => {
       const message = makeMessage(id);
-      this.#pending.set(id, { resolve, type: message.type });
       this.send(message, socket);
+      this.#pending.set(id, { resolve, type: message.type });
     });
   }
 

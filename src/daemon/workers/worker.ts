@@ -13,7 +13,13 @@ import { FailureLog } from "../observe/failure-log.ts";
 import type { Log } from "../observe/log.ts";
 import { LocalTunnel } from "../tunnel.ts";
 import type { TunnelContext } from "../tunnel-options.ts";
-import { type ParentMessage, type SocketError, WORKER_VARIABLE, type WorkerMessage } from "./messages.ts";
+import {
+  CANNOT_SHARE,
+  type ParentMessage,
+  type SocketError,
+  WORKER_VARIABLE,
+  type WorkerMessage,
+} from "./messages.ts";
 import { RemoteLimits } from "./remote-limits.ts";
 import { deserializePlan } from "./serialized-plan.ts";
 
@@ -67,7 +73,7 @@ export function runWorker(): Promise<number> {
 
   const answer = async (
     message: Extract<ParentMessage, { request: number }>,
-    handle: SocketHandle,
+    handle: SocketHandle | undefined,
   ): Promise<unknown> => {
     switch (message.type) {
       case "listen":
@@ -86,7 +92,13 @@ export function runWorker(): Promise<number> {
     }
   };
 
-  const listen = async (id: number, plan: TunnelPlan, handle: SocketHandle): Promise<true | SocketError> => {
+  const listen = async (
+    id: number,
+    plan: TunnelPlan,
+    handle: SocketHandle | undefined,
+  ): Promise<true | SocketError> => {
+    // Without a handle, `server.listen()` would listen on any port.
+    if (handle === undefined) return { code: "", message: CANNOT_SHARE };
     const tunnel = new LocalTunnel(context, BoundSocket.receive(handle));
     tunnels.set(id, tunnel);
     try {
@@ -119,7 +131,7 @@ export function runWorker(): Promise<number> {
         } else if (message.type === "acquired") {
           limits.acquired(message.requestId);
         } else {
-          const value = await answer(message, handle as SocketHandle);
+          const value = await answer(message, handle as SocketHandle | undefined);
           send({ type: "answer", request: message.request, value });
         }
       });

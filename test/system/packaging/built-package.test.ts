@@ -32,9 +32,8 @@ describe("the built package", () => {
     for (const file of [
       ...manifest.man,
       ...Object.values<string>(manifest.bin),
-      manifest.main,
-      manifest.module,
       manifest.types,
+      ...Object.values<string>(manifest.exports["."]),
     ])
       expect(readFileSync(file).length).toBeGreaterThan(0);
   });

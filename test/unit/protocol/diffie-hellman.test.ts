@@ -1,5 +1,5 @@
-import { randomBytes } from "node:crypto";
-import { describe, expect, it } from "vitest";
+import { DiffieHellman, randomBytes } from "node:crypto";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import {
   Exponent,
   groupObject,
@@ -95,6 +95,57 @@ describe("Diffie-Hellman over group 14", () => {
       const peer = new Exponent(randomBytes(32)).publicValue();
       expect(one.sharedValue(peer)).toEqual(other.sharedValue(peer));
     }
+  });
+
+  describe("selects the group object only if it works", () => {
+    type SetPrivateKey = (this: DiffieHellman, exponent: Uint8Array) => void;
+    const prototype = DiffieHellman.prototype as { setPrivateKey: SetPrivateKey | undefined };
+    const setPrivateKey = prototype.setPrivateKey!;
+
+    /** Checks the default backend against the vectors, with another `setPrivateKey()`. Returns how often it is called. */
+    const callsWith = async (replacement: SetPrivateKey | undefined) => {
+      let calls = 0;
+      prototype.setPrivateKey =
+        replacement &&
+        function (exponent) {
+          calls += 1;
+          replacement.call(this, exponent);
+        };
+      onTestFinished(() => {
+        prototype.setPrivateKey = setPrivateKey;
+      });
+      vi.resetModules();
+      const fresh = await import("../../../src/protocol/diffie-hellman.ts");
+      // The probe comes with the first exponent.
+      new fresh.Exponent(randomBytes(32)).destroy();
+      calls = 0;
+      for (const [, { client, server, y_sc }] of modes) {
+        if (client.private_x === null || server.private_x === null) continue;
+        const own = new fresh.Exponent(hex(client.private_x));
+        expect(own.publicValue()).toEqual(hex(client.y));
+        expect(own.sharedValue(hex(server.y))).toEqual(hex(y_sc));
+      }
+      return calls;
+    };
+
+    it("as it does, and fast, except on Node 22 and 23", async () => {
+      expect((await callsWith(setPrivateKey)) > 0).toBe(!/^v2[23]\./.test(process.version));
+    });
+
+    const rejecting = () => {
+      throw new TypeError("Illegal invocation");
+    };
+    const setsAnother: SetPrivateKey = function (exponent) {
+      setPrivateKey.call(this, Uint8Array.of(exponent.at(-1)! + 1));
+    };
+    it.each([
+      ["rejects a group", rejecting],
+      ["has no effect", () => {}],
+      ["sets another exponent", setsAnother],
+      ["is missing", undefined],
+    ])("and key objects if setPrivateKey() %s", async (_failure, replacement) => {
+      expect(await callsWith(replacement)).toBe(0);
+    });
   });
 
   it("pads short results", () => {
