@@ -72,14 +72,13 @@ export function pump(
     if (stopped || (source instanceof DirectSocket && source.writeError !== undefined)) return;
     budget.end();
     const failure = transform.failure(true);
-    if (failure === undefined) confirmEof(source, endSink);
-    else fail(failure);
+    confirmEof(source, () => (failure === undefined ? endSink() : fail(failure)));
   };
   const endSink = () => {
     if (!stopped) sink.end(() => onFinished());
   };
   const fail = (failure: Error | undefined) => {
-    if (failure === undefined) return;
+    if (failure === undefined || stopped) return;
     stop();
     onFinished(failure);
   };

@@ -15,6 +15,7 @@ import {
   startSpiped,
   until,
 } from "../../support/programs.ts";
+import { rawHandshake, rawPacket } from "../../support/raw-peer.ts";
 import { describeIfInstalled } from "../../support/requirements.ts";
 import { serve } from "../../support/servers.ts";
 
@@ -157,4 +158,21 @@ describeIfInstalled("spiped")("clients that disconnect at any moment", () => {
     }
     await until(() => descriptors().every((count, i) => count <= before[i]!));
   });
+});
+
+it.each([0, 500])("logs a reset that arrives together with %i bytes of a packet as a reset", async (size) => {
+  const key = keyFile();
+  const target = await serve((socket) => void socket.resume());
+  const wire = await freeAddress();
+  const daemon = await startSpiped("ours", "-d", wire, target.address, key);
+  const socket = await connectTo(wire);
+  const { up } = (await rawHandshake(socket, key))!;
+  await until(() => target.sockets.length === 1);
+  daemon.child.kill("SIGSTOP");
+  const packets = [rawPacket(up, 0, "first"), rawPacket(up, 1, "second").subarray(0, size)];
+  await new Promise((written) => socket.write(Buffer.concat(packets), written));
+  socket.resetAndDestroy();
+  daemon.child.kill("SIGCONT");
+  await until(() => daemon.stderr().includes(" failed: "));
+  expect(daemon.stderr()).toContain(" failed: peer: reset; ");
 });
