@@ -9,7 +9,7 @@ import { bindSocketFile, type SocketFileOptions } from "./socket-file.ts";
 const BACKLOG = 65_535;
 
 /** Maximum time that `drain` keeps the listener open while clients continue to connect, in ms. */
-const MAX_DRAIN_MS = 1000;
+const MAX_DRAIN_MS = 3000;
 
 /**
  * Accepts connections on one address. Accepted sockets are paused and unread until resumed, so that a queued connection
@@ -72,7 +72,7 @@ export class Listener {
   }
 
   /**
-   * Stops listening once an event-loop iteration accepts no connection, or after one second. `close` would reset the
+   * Stops listening once an event-loop iteration accepts no connection, or after three seconds. `close` would reset the
    * connections in the accept queue, which a load balancer counts as failures.
    *
    * @returns a promise that resolves when the listener is closed.

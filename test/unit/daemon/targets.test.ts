@@ -1,8 +1,9 @@
 /** Selection among the targets of a tunnel. */
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { Target } from "../../../src/daemon/target.ts";
 import { Targets } from "../../../src/daemon/targets.ts";
 import { ConnectError } from "../../../src/net/connect-error.ts";
+import { HandshakeError } from "../../../src/protocol/protocol-error.ts";
 import { until } from "../../support/programs.ts";
 
 /** Returns a target with a UNIX address that does not exist. */
@@ -57,5 +58,43 @@ describe("a failover target", () => {
     for (let i = 0; i < 100; i += 1) expect(await targets.probe(fail)).toBe(false);
     expect(connects).toBe(2);
     await until(() => targets.probe(async () => {}));
+  });
+
+  it("is no longer preferred 30 seconds after the first target failed", async () => {
+    vi.useFakeTimers({ toFake: ["performance"] });
+    try {
+      const [a, b] = [target("/a"), target("/b")];
+      const targets = new Targets([a, b]);
+      const failing = async (candidate: Target) => {
+        if (candidate === a) throw new ConnectError("ERR_SPIPED_CONNECT", "dead");
+        return candidate;
+      };
+      const working = async (candidate: Target) => candidate;
+      expect(await targets.attempt(failing)).toBe(b);
+      vi.advanceTimersByTime(29_999);
+      expect(await targets.attempt(working)).toBe(b);
+      vi.advanceTimersByTime(1);
+      expect(await targets.attempt(working)).toBe(a);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  it("is tried if the first target rejects the handshake, but not after any other error", async () => {
+    for (const [error, count] of [
+      [new HandshakeError("ERR_SPIPED_HANDSHAKE_EOF", "closed"), 2],
+      [new Error("the client has gone"), 1],
+    ] as const) {
+      let attempts = 0;
+      const targets = new Targets([target("/a"), target("/b")]);
+      const attempt = targets.attempt(async () => {
+        attempts += 1;
+        throw error;
+      });
+      await expect(attempt).rejects.toBe(error);
+      expect(attempts).toBe(count);
+      // An error that is not the targets' says nothing about them.
+      expect(await targets.probe(() => new Promise(() => {}))).toBe(count === 1);
+    }
   });
 });

@@ -1,69 +1,208 @@
-/** Direct reads use undocumented features of Node; without them, sockets are read as streams. */
-import { connect, createServer, Socket, type SocketConstructorOpts } from "node:net";
-import { expect, it, onTestFinished, vi } from "vitest";
-import { cleanUp } from "../../support/programs.ts";
+/** Sockets that are read into a shared buffer, and what takes their place where Node has no support for that. */
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { createServer, Socket } from "node:net";
+import { describe, expect, it } from "vitest";
+import { attachReader, connectDirect, DirectSocket, rewrapSocket } from "../../../src/net/direct-read.ts";
+import { MAX_READ_BYTES } from "../../../src/net/fairness.ts";
+import { type SocketKind, socketPair } from "../../support/pairs.ts";
+import { cleanUp, until } from "../../support/programs.ts";
+import { readAll, serve } from "../../support/servers.ts";
 
-type DirectRead = typeof import("../../../src/net/direct-read.ts");
-
-/** Accepts one connection, and sends `text` to it. */
-async function acceptOne(text: string): Promise<Socket> {
-  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
-  const accepted = new Promise<Socket>((resolve) => void server.once("connection", resolve));
-  await new Promise<void>((listening) => void server.listen(0, "127.0.0.1", listening));
-  const client = connect(server.address() as { port: number }).end(text);
-  const socket = await accepted;
-  cleanUp(() => {
-    client.destroy();
-    socket.destroy();
-    server.close();
+/** Reads a socket with a reader that copies, and wants more unless `wantsMore` is changed. */
+function collect(socket: Socket) {
+  const chunks: Buffer[] = [];
+  const collected = {
+    wantsMore: true,
+    memory: new Set<ArrayBufferLike>(),
+    data: () => Buffer.concat(chunks),
+    largest: () => Math.max(...chunks.map(({ length }) => length)),
+    detach: () => {},
+  };
+  collected.detach = attachReader(socket, (chunk) => {
+    chunks.push(Buffer.from(chunk));
+    collected.memory.add(chunk.buffer);
+    return collected.wantsMore;
   });
-  return socket;
+  return collected;
 }
 
-/** Reads a socket to its end through an attached reader. Returns the data, and whether `rewrapSocket()` returned it unchanged. */
-async function readAttached({ rewrapSocket, attachReader }: DirectRead, accepted: Socket) {
-  const socket = rewrapSocket(accepted);
-  cleanUp(() => void socket.destroy());
-  let data = "";
-  attachReader(socket, (chunk) => {
-    data += chunk.toString();
-    return true;
-  });
-  const ended = new Promise((resolve) => void socket.once("end", resolve));
-  socket.resume();
-  await ended;
-  return { isUnchanged: socket === accepted, data };
+/** Waits until the event loop has polled all sockets. */
+async function polls(): Promise<void> {
+  for (let i = 0; i < 3; i += 1) await new Promise(setImmediate);
 }
-it("an accepted socket is wrapped again", async () => {
-  const module = await import("../../../src/net/direct-read.ts");
-  expect(await readAttached(module, await acceptOne("hello"))).toEqual({ isUnchanged: false, data: "hello" });
-});
 
-it("an accepted socket stays as it is if Node does not expose its handle", async () => {
-  const module = await import("../../../src/net/direct-read.ts");
-  const accepted = await acceptOne("hello");
-  const withoutHandle = new Proxy(accepted, {
-    get(target, name) {
-      if (name === "_handle") return undefined;
-      const value = Reflect.get(target, name, target);
-      return typeof value === "function" ? value.bind(target) : value;
-    },
+describe.each<SocketKind>(["direct", "ordinary"])("a reader of %s sockets", (kind) => {
+  it("gets all data in order, and the socket's end after it", async () => {
+    const { socket, peer } = await socketPair("IPv4", kind);
+    const collected = collect(socket);
+    const data = randomBytes(3_000_000);
+    peer.socket.end(data);
+    await once(socket.resume(), "end");
+    expect(collected.data().equals(data)).toBe(true);
+    expect(collected.largest()).toBeLessThanOrEqual(MAX_READ_BYTES);
   });
-  expect(await readAttached(module, withoutHandle)).toEqual({ isUnchanged: true, data: "hello" });
-});
 
-it("an accepted socket stays as it is if Node does not accept its handle", async () => {
-  class SocketWithoutHandle extends Socket {
-    constructor({ handle: _handle, ...options }: SocketConstructorOpts & { handle?: object } = {}) {
-      super(options);
+  it("gets nothing before resume(), and nothing more after it has returned false", async () => {
+    const { socket, peer } = await socketPair("IPv4", kind);
+    const collected = collect(socket);
+    collected.wantsMore = false;
+    for (const word of ["one ", "two ", "three"]) {
+      const before = collected.data().toString();
+      await new Promise<void>((written) => peer.socket.write(word, () => written()));
+      await polls();
+      expect(collected.data().toString()).toBe(before);
+      socket.resume();
+      await until(() => collected.data().length > before.length);
     }
-  }
-  vi.resetModules();
-  vi.doMock("node:net", async (original) => ({ ...(await original<object>()), Socket: SocketWithoutHandle }));
-  onTestFinished(() => {
-    vi.doUnmock("node:net");
-    vi.resetModules();
+    expect(collected.data().toString()).toBe("one two three");
   });
-  const module = await import("../../../src/net/direct-read.ts");
-  expect(await readAttached(module, await acceptOne("hello"))).toEqual({ isUnchanged: true, data: "hello" });
+
+  it("gets the data that was put back first", async () => {
+    const { socket, peer } = await socketPair("IPv4", kind);
+    peer.socket.write("handshake and ");
+    const [chunk] = (await once(socket.resume(), "data")) as [Buffer];
+    socket.pause();
+    expect(String(chunk)).toBe("handshake and ");
+    socket.unshift(Buffer.from("and "));
+    const collected = collect(socket);
+    peer.socket.end("data");
+    await once(socket.resume(), "end");
+    expect(collected.data().toString()).toBe("and data");
+  });
+
+  it("gets nothing after it is detached", async () => {
+    const { socket, peer } = await socketPair("IPv4", kind);
+    const collected = collect(socket);
+    peer.socket.write("before");
+    socket.resume();
+    await until(() => collected.data().length > 0);
+    collected.detach();
+    peer.socket.end("after");
+    expect(String(await readAll(socket))).toBe("after");
+    expect(String(collected.data())).toBe("before");
+  });
+});
+
+describe("direct sockets", () => {
+  it("share one buffer", async () => {
+    const memory = new Set<ArrayBufferLike>();
+    for (let i = 0; i < 3; i += 1) {
+      const { socket, peer } = await socketPair();
+      const collected = collect(socket);
+      peer.socket.end(randomBytes(100_000));
+      await once(socket.resume(), "end");
+      for (const buffer of collected.memory) memory.add(buffer);
+    }
+    expect(memory.size).toBe(1);
+  });
+
+  it("are ordinary streams until a reader is attached", async () => {
+    const [one, other] = [await socketPair(), await socketPair()];
+    one.peer.socket.end("one");
+    other.peer.socket.end("other");
+    // Chunks of a stream may be kept, unlike those of a reader.
+    const [first, second] = await Promise.all([readAll(one.socket), readAll(other.socket)]);
+    expect([String(first), String(second)]).toEqual(["one", "other"]);
+  });
+
+  it("stay unread after connecting, so that a reply that arrives with a reset is not lost", async () => {
+    const server = await serve((socket) => void socket.write("reply"));
+    const socket = connectDirect(server.address.connect);
+    cleanUp(() => void socket.destroy());
+    const errors: Error[] = [];
+    socket.on("error", (error) => errors.push(error));
+    await once(socket, "connect");
+    await until(() => server.sockets.length === 1);
+    await polls();
+    server.sockets[0]!.resetAndDestroy();
+    await polls();
+    expect(errors).toEqual([]);
+    const collected = collect(socket);
+    socket.resume();
+    await until(() => collected.data().length > 0);
+    expect(String(collected.data())).toBe("reply");
+  });
+
+  it("half-close", async () => {
+    const server = await serve((socket) => void socket.end("reply"));
+    const socket = connectDirect(server.address.connect);
+    cleanUp(() => void socket.destroy());
+    await once(socket, "connect");
+    expect(String(await readAll(socket))).toBe("reply");
+    expect(socket.writable).toBe(true);
+    socket.end("more");
+    expect(String(await readAll(server.sockets[0]!))).toBe("more");
+  });
+});
+
+describe("the socket that takes the place of an accepted one", () => {
+  async function accept(): Promise<{ accepted: Socket; client: Socket }> {
+    const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const client = new Socket().connect((server.address() as { port: number }).port, "127.0.0.1");
+    const [accepted] = (await once(server, "connection")) as [Socket];
+    cleanUp(() => {
+      client.destroy();
+      accepted.destroy();
+      server.close();
+    });
+    return { accepted, client };
+  }
+
+  it("has the connection, also after the accepted one is destroyed", async () => {
+    const { accepted, client } = await accept();
+    const socket = rewrapSocket(accepted);
+    cleanUp(() => void socket.destroy());
+    expect(socket).toBeInstanceOf(DirectSocket);
+    expect(accepted.destroyed).toBe(true);
+    expect(socket.remotePort).toBe(client.localPort);
+    client.end("question");
+    expect(String(await readAll(socket))).toBe("question");
+    socket.end("answer");
+    expect(String(await readAll(client))).toBe("answer");
+  });
+
+  it("is the accepted one itself if Node does not expose its handle", async () => {
+    const { accepted } = await accept();
+    const hidden = new Proxy(accepted, {
+      get: (target, name) => (name === "_handle" ? undefined : Reflect.get(target, name, target)),
+    });
+    expect(rewrapSocket(hidden)).toBe(hidden);
+    expect(accepted.destroyed).toBe(false);
+  });
+});
+
+describe("a failed write", () => {
+  /** Returns a socket whose next write fails, though there is data to read. */
+  async function withReset() {
+    const { socket, peer } = await socketPair();
+    peer.socket.write("last words", () => peer.socket.resetAndDestroy());
+    await once(peer.socket, "close");
+    const events: string[] = [];
+    for (const name of ["writeError", "end", "error", "close"]) socket.on(name, () => events.push(name));
+    return { socket: socket as DirectSocket, events };
+  }
+
+  it("does not discard received data: its error is deferred to the end", async () => {
+    const { socket, events } = await withReset();
+    socket.write("too late");
+    await until(() => events.includes("writeError"));
+    expect(socket.writeError).toMatchObject({ code: expect.stringMatching(/^(ECONNRESET|EPIPE)$/) });
+    expect(socket.destroyed).toBe(false);
+    const collected = collect(socket);
+    socket.resume();
+    await until(() => events.includes("close"));
+    expect(String(collected.data())).toBe("last words");
+    expect(events).toEqual(["writeError", "end", "error", "close"]);
+  });
+
+  it("fails at once if nobody reads any more", async () => {
+    const { socket, events } = await withReset();
+    socket.deferWriteErrors = false;
+    socket.write("too late");
+    await until(() => events.includes("close"));
+    expect(events).toEqual(["error", "close"]);
+    expect(socket.writeError).toBeUndefined();
+  });
 });

@@ -1,0 +1,68 @@
+/** A reset that follows everything that was written before. */
+import { randomBytes } from "node:crypto";
+import { describe, expect, it } from "vitest";
+import { resetWhenDelivered } from "../../../src/net/linger.ts";
+import { type SocketKind, socketPair } from "../../support/pairs.ts";
+import { until } from "../../support/programs.ts";
+
+const DATA = randomBytes(8 << 20);
+
+/** Writes the data to a socket whose peer does not read yet. */
+async function startLingering(family: "IPv4" | "UNIX", kind: SocketKind) {
+  const { socket, peer } = await socketPair(family, kind);
+  peer.socket.pause();
+  socket.write(DATA);
+  let closed = 0;
+  resetWhenDelivered(socket, () => {
+    closed += 1;
+  });
+  return { socket, peer, closed: () => closed };
+}
+
+describe.each<SocketKind>(["direct", "ordinary"])("a lost connection (%s)", (kind) => {
+  it.each([
+    ["IPv4", "reset"],
+    ["UNIX", "end"],
+  ] as const)("over %s is passed on when a slow peer has everything: %s", async (family, seen) => {
+    const { socket, peer, closed } = await startLingering(family, kind);
+    // Longer than the interval at which delivery is checked.
+    await new Promise((later) => setTimeout(later, 300));
+    expect(socket.destroyed).toBe(false);
+    peer.socket.resume();
+    expect(await peer.ended).toBe(seen);
+    expect(peer.received().equals(DATA)).toBe(true);
+    await until(() => closed() === 1);
+    expect(socket.destroyed).toBe(true);
+  });
+
+  it("does not hold up others while one peer does not read", async () => {
+    const slow = await startLingering("IPv4", kind);
+    const fast = await startLingering("IPv4", kind);
+    fast.peer.socket.resume();
+    expect(await fast.peer.ended).toBe("reset");
+    expect(fast.peer.received().equals(DATA)).toBe(true);
+    expect(slow.closed()).toBe(0);
+  });
+
+  it("discards what the peer still sends", async () => {
+    const { peer, closed } = await startLingering("IPv4", kind);
+    await new Promise<void>((written) => peer.socket.write(Buffer.alloc(16 << 20), () => written()));
+    expect(closed()).toBe(0);
+    peer.socket.resume();
+    await until(() => closed() === 1);
+    expect(peer.received().equals(DATA)).toBe(true);
+  });
+
+  it("of a socket that is closed already, or closes meanwhile, is reported once", async () => {
+    const { socket } = await socketPair("IPv4", kind);
+    socket.destroy();
+    let closed = 0;
+    resetWhenDelivered(socket, () => {
+      closed += 1;
+    });
+    expect(closed).toBe(1);
+    const lingering = await startLingering("IPv4", kind);
+    lingering.socket.destroy();
+    await until(() => lingering.closed() === 1);
+  });
+});

@@ -1,0 +1,186 @@
+/** One direction of a pipe. */
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { describe, expect, it } from "vitest";
+import { MAX_READ_BYTES } from "../../../src/net/fairness.ts";
+import { pump, type Transform } from "../../../src/tunnel/pump.ts";
+import { type SocketKind, socketPair } from "../../support/pairs.ts";
+import { until } from "../../support/programs.ts";
+
+/** Copies its input; the test can make it swallow data or fail. */
+class Copy implements Transform {
+  converted = 0;
+  readonly outputs = new Set<Uint8Array>();
+  swallows = false;
+  /** Number of bytes after which the source's data is invalid, or fails at its end. */
+  failsAfter = Number.POSITIVE_INFINITY;
+  failsAtEnd = false;
+
+  convert(input: Uint8Array, output: Uint8Array): number {
+    this.converted += input.length;
+    this.outputs.add(output);
+    if (this.swallows) return 0;
+    output.set(input);
+    return input.length;
+  }
+
+  failure(ended: boolean): Error | undefined {
+    if (ended ? this.failsAtEnd : this.converted >= this.failsAfter) return new Error("invalid");
+    return undefined;
+  }
+}
+
+/** Starts a pump; the test has the other ends of its source and its sink. */
+async function startPump(kind: SocketKind, transform = new Copy()) {
+  const source = await socketPair("IPv4", kind);
+  const sink = await socketPair("IPv4", kind);
+  const finished: (Error | undefined)[] = [];
+  const start = () => pump(source.socket, sink.socket, transform, {}, (failure) => finished.push(failure));
+  return { source, sink, transform, finished, start };
+}
+
+/** Waits for some iterations of the event loop, in which a pump that has something to do would do it. */
+async function idle(): Promise<void> {
+  for (let i = 0; i < 20; i += 1) await new Promise(setImmediate);
+}
+
+describe.each<SocketKind>(["direct", "ordinary"])("a pump between %s sockets", (kind) => {
+  it("transfers everything in order, then half-closes the sink", async () => {
+    const { source, sink, finished, start } = await startPump(kind);
+    start();
+    const data = randomBytes(5_000_000);
+    source.peer.socket.end(data);
+    expect(await sink.peer.ended).toBe("end");
+    expect(sink.peer.received().equals(data)).toBe(true);
+    await until(() => finished.length > 0);
+    expect(finished).toEqual([undefined]);
+    expect(sink.socket.destroyed).toBe(false);
+  });
+
+  it("has one converted read in flight at most, until the sink accepts it", async () => {
+    const { source, sink, transform, start } = await startPump(kind);
+    start();
+    sink.peer.socket.pause();
+    const data = randomBytes(32 << 20);
+    source.peer.socket.end(data);
+    await until(() => sink.socket.writableLength > 0);
+    let most = 0;
+    for (let i = 0; i < 200; i += 1) {
+      await new Promise(setImmediate);
+      most = Math.max(most, sink.socket.writableLength);
+    }
+    expect(most).toBeLessThanOrEqual(MAX_READ_BYTES);
+    expect(transform.converted).toBeLessThan(data.length);
+    sink.peer.socket.resume();
+    await sink.peer.ended;
+    expect(sink.peer.received().equals(data)).toBe(true);
+    // Buffers are used again: 32 MiB are hundreds of reads.
+    expect(transform.outputs.size).toBeLessThanOrEqual(4);
+  });
+
+  it("transfers first what its source has buffered", async () => {
+    const { source, sink, start } = await startPump(kind);
+    source.socket.unshift(Buffer.from("put back, "));
+    start();
+    source.peer.socket.end("then sent");
+    await sink.peer.ended;
+    expect(String(sink.peer.received())).toBe("put back, then sent");
+  });
+
+  it("writes nothing for a read without a result", async () => {
+    const { source, sink, transform, finished, start } = await startPump(kind);
+    transform.swallows = true;
+    start();
+    source.peer.socket.write(Buffer.alloc(100));
+    await until(() => transform.converted === 100);
+    transform.swallows = false;
+    source.peer.socket.end("something");
+    await sink.peer.ended;
+    expect(String(sink.peer.received())).toBe("something");
+    expect(finished).toEqual([undefined]);
+  });
+
+  it("stops at invalid data, with what was converted before, and reports it once", async () => {
+    const { source, sink, transform, finished, start } = await startPump(kind);
+    transform.failsAfter = 1;
+    start();
+    source.peer.socket.write("valid");
+    await until(() => finished.length > 0);
+    source.peer.socket.end("more");
+    await until(() => String(sink.peer.received()) === "valid");
+    await idle();
+    expect(finished).toEqual([new Error("invalid")]);
+    expect(transform.converted).toBe(5);
+    expect(sink.socket.writableEnded).toBe(false);
+  });
+
+  it("reports an invalid end, and does not half-close the sink", async () => {
+    const { source, sink, transform, finished, start } = await startPump(kind);
+    transform.failsAtEnd = true;
+    start();
+    source.peer.socket.end("incomplete");
+    await until(() => finished.length > 0);
+    expect(finished).toEqual([new Error("invalid")]);
+    expect(sink.socket.writableEnded).toBe(false);
+    await until(() => String(sink.peer.received()) === "incomplete");
+  });
+
+  it("does not take a reset of its source for an end, and leaves it to others to report", async () => {
+    const { source, sink, transform, finished, start } = await startPump(kind);
+    start();
+    source.peer.socket.write("some data");
+    await until(() => transform.converted === 9);
+    source.peer.socket.resetAndDestroy();
+    await new Promise((closed) => source.socket.once("close", closed));
+    expect(source.socket.errored).toMatchObject({ code: "ECONNRESET" });
+    expect(finished).toEqual([]);
+    expect(sink.socket.writableEnded).toBe(false);
+  });
+
+  it("half-closes the sink if its source has ended before", async () => {
+    const { source, sink, finished, start } = await startPump(kind);
+    source.peer.socket.end();
+    await once(source.socket.resume(), "end");
+    start();
+    expect(await sink.peer.ended).toBe("end");
+    await until(() => finished.length > 0);
+    expect(finished).toEqual([undefined]);
+  });
+
+  it("reads nothing more once it is stopped", async () => {
+    const { source, sink, transform, finished, start } = await startPump(kind);
+    const stop = start();
+    source.peer.socket.write("before");
+    await until(() => transform.converted === 6);
+    stop();
+    source.peer.socket.end("after");
+    await idle();
+    expect(transform.converted).toBe(6);
+    expect(finished).toEqual([]);
+    expect(sink.socket.writableEnded).toBe(false);
+    expect(String(sink.peer.received())).toBe("before");
+  });
+});
+
+describe("two pumps", () => {
+  it("take turns, though one source always has more data", async () => {
+    const [bulk, other] = [await startPump("direct"), await startPump("direct")];
+    bulk.start();
+    other.start();
+    const flood = Buffer.alloc(8 << 20);
+    bulk.source.peer.socket.write(flood);
+    let before = 0;
+    let most = 0;
+    const count = () => {
+      most = Math.max(most, bulk.transform.converted - before);
+      before = bulk.transform.converted;
+      if (before < flood.length) setImmediate(count);
+    };
+    setImmediate(count);
+    other.source.peer.socket.end("short");
+    await other.sink.peer.ended;
+    await until(() => bulk.transform.converted === flood.length);
+    // Less than the 32 reads that libuv makes in a row: at most one budget, exceeded by at most one read.
+    expect(most).toBeLessThanOrEqual(2 * MAX_READ_BYTES);
+  });
+});
