@@ -9,9 +9,15 @@ import type { WorkerStatus } from "./status-server.ts";
 /** Label value for a tunnel or key without a name. */
 const DEFAULT = "default";
 
-/** A connection that is not closed. */
+/** States of a connection; `stranger` is a client that is not authenticated. */
+type State = "stranger" | "waiting" | "connecting" | "open";
+
+/** A connection that is not closed: what its metrics need, since an event takes more memory. */
 interface ActiveConnection {
-  last: ConnectionEvent;
+  readonly tunnel: string | undefined;
+  keyName: string | undefined;
+  keyFingerprint: string | undefined;
+  state: State;
   readonly traffic: Readonly<Traffic>;
   /** Bytes already counted. */
   encrypted: number;
@@ -38,8 +44,8 @@ export function makeMetrics(registry: Registry): Metrics {
     registers,
     collect() {
       this.reset();
-      for (const { last } of active.values())
-        this.inc({ ...labelsFor(last), ...fingerprintOf(last), state: stateAfter(last) });
+      for (const connection of active.values())
+        this.inc({ ...labelsFor(connection), ...fingerprintOf(connection), state: connection.state });
     },
   });
   const total = new Counter({
@@ -82,8 +88,8 @@ export function makeMetrics(registry: Registry): Metrics {
     },
   });
   const countBytes = (connection: ActiveConnection) => {
-    const { last, traffic, encrypted, decrypted } = connection;
-    const labels = labelsFor(last);
+    const { traffic, encrypted, decrypted } = connection;
+    const labels = labelsFor(connection);
     bytes.inc({ ...labels, direction: "encrypted" }, traffic.bytesEncrypted - encrypted);
     bytes.inc({ ...labels, direction: "decrypted" }, traffic.bytesDecrypted - decrypted);
     connection.encrypted = traffic.bytesEncrypted;
@@ -108,9 +114,10 @@ export function makeMetrics(registry: Registry): Metrics {
     observer: {
       connection(event, traffic) {
         const tunnel = event.tunnel ?? DEFAULT;
-        const connection = active.get(event.id) ?? { last: event, traffic, encrypted: 0, decrypted: 0 };
-        connection.last = event;
-        active.set(event.id, connection);
+        const connection = active.get(event.id) ?? add(event, traffic);
+        connection.state = stateAfter(event);
+        connection.keyName = event.keyName;
+        connection.keyFingerprint = event.keyFingerprint;
         switch (event.type) {
           case "accepted":
             total.inc({ tunnel });
@@ -133,13 +140,21 @@ export function makeMetrics(registry: Registry): Metrics {
     },
   };
 
-  function labelsFor({ tunnel, keyName }: ConnectionEvent) {
+  function add(event: ConnectionEvent, traffic: Readonly<Traffic>): ActiveConnection {
+    const { id, tunnel, keyName, keyFingerprint } = event;
+    const state = stateAfter(event);
+    const connection = { tunnel, keyName, keyFingerprint, state, traffic, encrypted: 0, decrypted: 0 };
+    active.set(id, connection);
+    return connection;
+  }
+
+  function labelsFor({ tunnel, keyName }: ConnectionEvent | ActiveConnection) {
     return { tunnel: tunnel ?? DEFAULT, key: keyName ?? DEFAULT };
   }
 }
 
-/** Returns the state of a connection after an event; `stranger` is a client that is not authenticated. */
-function stateAfter({ type, mode }: ConnectionEvent): "stranger" | "waiting" | "connecting" | "open" {
+/** Returns the state of a connection after an event. */
+function stateAfter({ type, mode }: ConnectionEvent): State {
   switch (type) {
     case "accepted":
       return mode === "decrypt" ? "stranger" : "waiting";
@@ -150,13 +165,14 @@ function stateAfter({ type, mode }: ConnectionEvent): "stranger" | "waiting" | "
     case "connecting":
     case "connected":
       return "connecting";
-    default:
+    case "opened":
+    case "closed":
       return "open";
   }
 }
 
 /** Returns the label that distinguishes a client's keys, if keys have fingerprints. */
-function fingerprintOf({ keyFingerprint }: ConnectionEvent): { fingerprint?: string } {
+function fingerprintOf({ keyFingerprint }: ConnectionEvent | ActiveConnection): { fingerprint?: string } {
   return keyFingerprint === undefined ? {} : { fingerprint: keyFingerprint };
 }
 

@@ -113,16 +113,18 @@ describe("a daemon with a subscriber", () => {
     const { messages, source, daemon } = await startClient("-n", "1");
     expect(String(await exchange(source, "hello"))).toBe("hello");
     const first = await connectTo(source);
-    await until(() => types(messages()).filter((type) => type === "opened").length === 2);
+    const event = (type: string, number: number) =>
+      messages().find((message) => message.type === type && message.number === number);
+    await until(() => event("opened", 2) !== undefined);
     await connectTo(source);
-    await until(() => types(messages()).includes("waiting"));
+    await until(() => event("waiting", 3) !== undefined);
     daemon.child.kill("SIGTERM");
-    await until(() => types(messages()).filter((type) => type === "closed").length === 2);
-    expect(messages().at(-1)).toMatchObject({ number: 3, reason: "shutdown", failed: false, opened: false });
+    await until(() => event("closed", 3) !== undefined);
+    expect(event("closed", 3)).toMatchObject({ reason: "shutdown", failed: false, opened: false });
     first.end();
     first.resume();
     expect((await daemon.ended).status).toBe(0);
-    expect(messages().at(-1)).toMatchObject({ number: 2, reason: "closed" });
+    expect(event("closed", 2)).toMatchObject({ reason: "closed" });
   });
 
   it("publishes why a connection failed, with what to check", async () => {
