@@ -108,11 +108,26 @@ describe("dial()", () => {
   it("leaves a connected socket open when the signal aborts or the timeout passes", async () => {
     const server = await serve((socket) => void socket.pipe(socket));
     const controller = new AbortController();
-    const socket = await connect({ addresses: [addressOf(server)], timeout: 200, signal: controller.signal });
+    const { signal } = controller;
+    const socket = await connect({ addresses: [addressOf(server)], timeout: 200, signal });
     controller.abort();
+    // Longer than the timeout.
     await new Promise((later) => setTimeout(later, 250));
     socket.end("still open");
     expect(String(await readAll(socket))).toBe("still open");
+  });
+
+  it("leaves the failure of a connected socket to its owner", async () => {
+    const [first, second] = [await serve(() => {}), await serve(() => {})];
+    const onAttemptFailed = vi.fn();
+    const addresses = [addressOf(first), addressOf(second)];
+    const socket = await connect({ addresses, timeout: FOREVER, onAttemptFailed });
+    const closed = new Promise((done) => socket.resume().once("close", done));
+    await until(() => first.sockets.length === 1);
+    first.sockets[0]!.resetAndDestroy();
+    await closed;
+    expect(socket.errored).toMatchObject({ code: "ECONNRESET" });
+    expect(onAttemptFailed).not.toHaveBeenCalled();
   });
 
   it("connects from a given address, unless the target is a UNIX socket", async () => {

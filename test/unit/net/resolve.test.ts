@@ -9,6 +9,7 @@ vi.mock("node:fs/promises", () => ({ readFile }));
 
 const SERVICES = `
 # comment smtp 1/tcp
+syslog          514/udp
 domain          53/udp
 domain          53/tcp
 smtp            25/tcp          mail
@@ -77,12 +78,15 @@ describe("a service", () => {
     expect(await portOf(service)).toEqual([port]);
   });
 
-  it.each(["nosuchservice", "WorldWideWeb", "25/tcp", "smtp "])("%j is unknown", async (service) => {
-    await expect(portOf(service)).rejects.toThrow(
-      "Error looking up example.org: Servname not supported for ai_socktype",
-    );
-    expect(lookup).not.toHaveBeenCalled();
-  });
+  it.each(["nosuchservice", "syslog", "WorldWideWeb", "25/tcp", "smtp "])(
+    "%j is unknown",
+    async (service) => {
+      await expect(portOf(service)).rejects.toThrow(
+        "Error looking up example.org: Servname not supported for ai_socktype",
+      );
+      expect(lookup).not.toHaveBeenCalled();
+    },
+  );
 
   it("is unknown on a machine without a list of services, unless it is a number", async () => {
     readFile.mockRejectedValue(new Error("ENOENT"));
