@@ -1,5 +1,8 @@
-/** Reads a process's sockets from /proc. */
+/** Reads a process's descriptors and sockets from /proc. */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+
+/** Returns the number of a process's open descriptors. */
+export const descriptors = (pid: number): number => readdirSync(`/proc/${pid}/fd`).length;
 
 /** Returns the TCP ports on which a process listens. */
 export function listeningPorts(pid: number): number[] {

@@ -142,6 +142,7 @@ describeIfInstalled("spiped")("a reload", () => {
     await until(() => !isListening(a));
     write(tunnel("b", b, remote));
     process.kill(daemon.pid, "SIGHUP");
+    // A reload would have opened it by now.
     await new Promise((done) => setTimeout(done, 300));
     expect(isListening(b)).toBe(false);
     socket.end();

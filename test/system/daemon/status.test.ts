@@ -1,6 +1,6 @@
 /** The status address: floods, requests by web pages and other machines, and the state of tunnels and workers. */
 import { once } from "node:events";
-import { chmodSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 import { readExposition } from "../../support/exposition.ts";
@@ -23,6 +23,7 @@ import {
 import { inNamespace } from "../../support/recipes.ts";
 import { describeIfInstalled } from "../../support/requirements.ts";
 import { startEcho } from "../../support/servers.ts";
+import { descriptors } from "../../support/sockets.ts";
 
 const TOKEN = "0123456789abcdef0123456789abcdef";
 
@@ -44,7 +45,6 @@ async function startDaemon(family: Family, ...options: string[]) {
 }
 
 const bearer = (token: string) => ({ headers: { authorization: `Bearer ${token}` } });
-const descriptors = (pid: number) => readdirSync(`/proc/${pid}/fd`).length;
 
 describe("the status address", () => {
   it.each([

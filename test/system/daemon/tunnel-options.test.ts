@@ -188,6 +188,7 @@ describeIfInstalled(
       test "$(echo hello | /usr/bin/spipe -t '[127.0.0.1]:8002' -k spiped.key)" = hello
       cat log
       echo '127.0.0.1 target.example.org' >> /etc/hosts
+      # Longer than -r: the name has been looked up again.
       sleep 0.4
       cat /mnt/original > /etc/hosts
       until test $(wc -l < log) = 2; do sleep 0.05; done

@@ -188,7 +188,7 @@ describeIfInstalled(
     await until(() => daemon.stderr().includes(`spiped: worker ${stopped} responds again`));
     process.kill(stopped, "SIGSTOP");
     process.kill(daemon.pid, "SIGTERM");
-    // The daemon drains while the other worker has a connection.
+    // The daemon drains while the other worker has a connection, though it has found that the first one does not respond.
     await new Promise((later) => setTimeout(later, 3000));
     expect(daemon.child.exitCode).toBeNull();
     held.end();

@@ -363,6 +363,7 @@ describeIfInstalled("spiped")("a clock that jumps", () => {
     const held = await connectTo(plain);
     held.write("before ");
     await once(held, "readable");
+    // Three and a half days by its clock.
     await new Promise((done) => setTimeout(done, 300));
     held.end("after");
     const { length } = await digestOf(held);

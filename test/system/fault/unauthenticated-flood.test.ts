@@ -4,7 +4,7 @@
  *
  * FLOOD_SECONDS sets its duration; the times are printed, not checked.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { expect, it } from "vitest";
 import { withoutFailureLines } from "../../support/log-lines.ts";
@@ -20,12 +20,12 @@ import {
 } from "../../support/programs.ts";
 import { describeIfInstalled } from "../../support/requirements.ts";
 import { startEcho } from "../../support/servers.ts";
+import { descriptors } from "../../support/sockets.ts";
 
 const SECONDS = Number(process.env.FLOOD_SECONDS ?? 4);
 
 const resident = (pid: number) =>
   Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))![1]) / 1024;
-const descriptors = (pid: number) => readdirSync(`/proc/${pid}/fd`).length;
 
 /** Repeatedly connects, echoes a byte and closes; returns the 99th percentile in ms. */
 async function legitimate(plain: TestAddress, seconds: number): Promise<{ p99: number; count: number }> {
@@ -71,7 +71,7 @@ describeIfInstalled("spiped")("a flood of unauthenticated clients", () => {
       peak = Math.max(peak, resident(daemon.pid));
     }, 100);
     cleanUp(() => clearInterval(watch));
-    await new Promise((done) => setTimeout(done, 1000));
+    await until(() => descriptors(daemon.pid) > before.descriptors + 500);
     const loaded = await legitimate(plain, SECONDS);
     flood.child.stdin!.end();
     await flood.ended;

@@ -6,7 +6,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -28,10 +28,9 @@ import {
 } from "../../support/programs.ts";
 import { rawHandshake } from "../../support/raw-peer.ts";
 import { startEcho } from "../../support/servers.ts";
+import { descriptors } from "../../support/sockets.ts";
 
 const BURST = Number(process.env.UNAUTHENTICATED_BURST ?? 2000);
-
-const descriptors = (pid: number) => readdirSync(`/proc/${pid}/fd`).length;
 
 /** Starts `spiped -F -d` with a limit on file descriptors. */
 async function startLimited(limit: number, wire: TestAddress, ...args: string[]): Promise<Running> {
@@ -267,7 +266,7 @@ describe("penalties", () => {
     const daemon = await startSpiped("ours", "-d", wire, echo.address, directory, "-n", "0");
     await startSpiped("ours", "-e", plain, wire, last, "-o", "30");
     const flood = startFlood(wire);
-    await new Promise((done) => setTimeout(done, 1000));
+    await until(() => daemon.stderr().includes("closing connections from"));
     const times: number[] = [];
     for (let i = 0; i < 60; i += 1) times.push(await echoTime(plain));
     flood.child.stdin!.end();

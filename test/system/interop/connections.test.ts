@@ -173,6 +173,7 @@ describe("-o", () => {
     const { source } = await startPair(echo.address, "-o", "0.2");
     const socket = await connectTo(source);
     socket.write("early ");
+    // Longer than -o.
     await new Promise((done) => setTimeout(done, 600));
     socket.end("late");
     expect((await readAll(socket)).toString()).toBe("early late");
@@ -222,6 +223,7 @@ describe("a reader that stops reading", () => {
     const before = [residentKiB(server.pid), residentKiB(client.pid)];
     socket.end(Buffer.alloc(size - 1));
     let last = -1;
+    // The sender has stopped when its queue no longer changes; there is no event for that.
     await until(async () => {
       const same = last === socket.writableLength;
       last = socket.writableLength;
@@ -290,6 +292,7 @@ describe("spipe", () => {
 
     const waiting = start(command);
     await until(() => waiting.stdout().toString() === "goodbye");
+    // With --fragile it would have ended by now.
     await new Promise((done) => setTimeout(done, 300));
     expect(waiting.child.exitCode).toBeNull();
     waiting.child.stdin!.end();

@@ -127,11 +127,15 @@ describeIfInstalled(
           curl -sS --max-time 10 http://127.0.0.1:2525/ >> answers.$1 2>> failures || true
         done
       }
+      # Waits until the clients have got another 20 answers.
+      count() { cat answers.* | wc -l; }
+      more() { before=$(count); until test $(count) -ge $((before + 20)) || test -s failures; do sleep 0.02; done; }
+      touch answers.1
       for i in 1 2 3 4; do client $i & done
       for round in 1 2 3; do
         for server in one:8026 two:8027; do
           port=\${server#*:}
-          sleep 0.4
+          more
           old=$(cat $port.pid)
           state \${server%:*} drain
           # A connection that HAProxy has just begun must be established before the listener closes.
@@ -145,7 +149,7 @@ describeIfInstalled(
           state \${server%:*} ready
         done
       done
-      sleep 0.4
+      more
       touch stop; wait
       test ! -s failures || { sort failures | uniq -c; cat log.*; exit 1; }
       cat answers.* | sort | uniq -c

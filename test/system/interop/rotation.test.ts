@@ -29,19 +29,22 @@ describeIfInstalled(
       }
       # Tarsnap's spiped -e holds one connection throughout.
       /usr/bin/spiped -e -s '[127.0.0.1]:2525' -t '[127.0.0.1]:8025' -k keys/bob.key -p bob.pid
-      (sleep 4; echo end) | socat -t 5 - TCP:127.0.0.1:2525 > held & held=$!
+      (until test -e stop; do sleep 0.05; done; echo end) | socat -t 5 - TCP:127.0.0.1:2525 > held & held=$!
       # And one connection of alice's is open with the old key.
       mkfifo input; sleep 1000 > input &
       (/usr/bin/spipe -t '[127.0.0.1]:8025' -k old < input > output || touch ended) &
+      # Waits until the clients have been served another 30 times.
+      more() { before=$(wc -l < served); until test $(wc -l < served) -ge $((before + 30)) || test -e failures; do sleep 0.02; done; }
+      touch served
       clients=""
       for i in 1 2 3; do client $i & clients="$clients $!"; done
-      sleep 0.8
+      more
       ${recipe("rotate-add")}
-      sleep 0.8
+      more
       cp keys/alice.2*.key new; mv new current
-      sleep 0.8
+      more
       ${recipe("rotate-remove")}
-      sleep 0.8
+      more
       touch stop; wait $clients
       timeout 5 sh -c 'until test -e ended; do sleep 0.05; done'
       test ! -e failures || { cat failures; exit 1; }

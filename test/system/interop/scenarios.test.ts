@@ -33,6 +33,7 @@ describeIfInstalled(
       const output = await inNamespace(`
       place() { case $1 in /*) echo "UNIX-$2:$1";; "[:"*) echo "TCP6-$2:$1";; *) echo "TCP-$2:$1" | tr -d [];; esac; }
       bind() { case $1 in /*) place $1 LISTEN;; "[:"*) echo "TCP6-LISTEN:\${1##*:},bind=[::1],reuseaddr";; *) echo "TCP-LISTEN:\${1##*:},bind=127.0.0.1,reuseaddr";; esac; }
+      bound() { case $1 in /*) until ss -lxH "src = unix:$1" | grep -q .; do sleep 0.02; done;; *) listening \${1##*:};; esac; }
       ${encrypting} -e -s "${source}" -t "${middle}" -k spiped.key -o 1 -p e.pid
       ${decrypting} -d -s "${middle}" -t "${target}" -k spiped.key -o 1 -p d.pid
       e=$(cat e.pid); d=$(cat d.pid)
@@ -46,7 +47,7 @@ describeIfInstalled(
       test "$(cat line)" = hello
 
       socat "$(bind "${target}"),fork" EXEC:cat & server=$!
-      sleep 0.3
+      bound "${target}"
       echo a connection that is held for longer than -o 1
       test "$( (sleep 1.3; echo late) | socat -t 5 - "$(place "${source}" CONNECT)")" = late
 
@@ -66,7 +67,7 @@ second"
       echo a slow answer after a half-close
       rm -f target
       socat "$(bind "${target}")" SYSTEM:'cat > slow.in; pv -q -L 20000 slow.in' & server=$!
-      sleep 0.3
+      bound "${target}"
       head -c 10000 file | ./spipe -t "${middle}" -k spiped.key | cmp - <(head -c 10000 file)
 
       echo idle daemons end at SIGTERM

@@ -102,8 +102,7 @@ END
 `;
 /** Shell code that waits for the mail and writes its body to `delivered`. */
 const DELIVERED = `
-      until test -s mail/box; do sleep 0.05; done
-      sleep 0.2
+      until grep -q 'postfix/virtual.* status=sent ' mail.log; do sleep 0.05; done
       sed '1,/^$/d' mail/box | sed '/^$/d' > delivered
 `;
 

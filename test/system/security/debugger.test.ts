@@ -140,6 +140,7 @@ describe("the debugger", () => {
 
   it("stays open with --inspect", async () => {
     const [daemon, spipe] = await startAfter("", "--inspect=127.0.0.1:0");
+    // It would have been closed by now.
     await new Promise((passed) => setTimeout(passed, 1500));
     expect(listeningPorts(daemon!.pid)).toHaveLength(2);
     expect(listeningPorts(spipe!.pid)).toHaveLength(1);

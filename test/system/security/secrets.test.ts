@@ -16,6 +16,7 @@ import {
 import { rawHandshake } from "../../support/raw-peer.ts";
 import { describeIfInstalled } from "../../support/requirements.ts";
 import { exchange, startEcho } from "../../support/servers.ts";
+import { descriptors } from "../../support/sockets.ts";
 
 /** Returns the forms that bytes might have in a heap snapshot, which has strings but no contents of buffers. */
 const forms = (bytes: Buffer) => [
@@ -78,6 +79,7 @@ describeIfInstalled("spiped")("a daemon after 100 connections", () => {
     const echo = await startEcho();
     const wire = await freeAddress();
     const daemon = await startSpiped("ours", "-d", wire, echo.address, key);
+    const before = descriptors(daemon.pid);
     const sessions = [];
     for (let i = 0; i < 20; i += 1) {
       const socket = await connectTo(wire);
@@ -88,7 +90,7 @@ describeIfInstalled("spiped")("a daemon after 100 connections", () => {
       await closed;
     }
     await until(() => echo.sockets.length === 20 && echo.sockets.every((socket) => socket.destroyed));
-    await new Promise((done) => setTimeout(done, 100));
+    await until(() => descriptors(daemon.pid) === before);
     const found = { encrypt: 0, mac: 0 };
     for (const region of memoryOf(daemon.pid)) {
       for (const { up, down } of sessions) {

@@ -80,6 +80,18 @@ describe("a failover target", () => {
     }
   });
 
+  it("stays preferred after it has worked, though it failed shortly before", async () => {
+    const [a, b] = [target("/a"), target("/b")];
+    const targets = new Targets([a, b]);
+    const connect = (dead: Target[]) => async (candidate: Target) => {
+      if (dead.includes(candidate)) throw new ConnectError("ERR_SPIPED_CONNECT", "dead");
+      return candidate;
+    };
+    await expect(targets.attempt(connect([a, b]))).rejects.toThrow("dead");
+    expect(await targets.attempt(connect([a]))).toBe(b);
+    expect(await targets.attempt(connect([]))).toBe(b);
+  });
+
   it("is tried if the first target rejects the handshake, but not after any other error", async () => {
     for (const [error, count] of [
       [new HandshakeError("ERR_SPIPED_HANDSHAKE_EOF", "closed"), 2],

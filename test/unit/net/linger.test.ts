@@ -5,13 +5,16 @@ import { resetWhenDelivered } from "../../../src/net/linger.ts";
 import { type SocketKind, socketPair } from "../../support/pairs.ts";
 import { until } from "../../support/programs.ts";
 
+/** More than the kernel buffers. */
 const DATA = randomBytes(8 << 20);
+/** Less than the kernel buffers, and more than it sends to a peer that does not read. */
+const BUFFERED = DATA.subarray(0, 1 << 20);
 
-/** Writes the data to a socket whose peer does not read yet. */
-async function startLingering(family: "IPv4" | "UNIX", kind: SocketKind) {
+/** Writes data to a socket whose peer does not read yet. */
+async function startLingering(family: "IPv4" | "UNIX", kind: SocketKind, data = DATA) {
   const { socket, peer } = await socketPair(family, kind);
   peer.socket.pause();
-  socket.write(DATA);
+  socket.write(data);
   let closed = 0;
   resetWhenDelivered(socket, () => {
     closed += 1;
@@ -33,6 +36,17 @@ describe.each<SocketKind>(["direct", "ordinary"])("a lost connection (%s)", (kin
     expect(peer.received().equals(DATA)).toBe(true);
     await until(() => closed() === 1);
     expect(socket.destroyed).toBe(true);
+  });
+
+  it("is passed on when the peer has what the kernel has buffered", async () => {
+    const { socket, peer } = await startLingering("IPv4", kind, BUFFERED);
+    // Longer than the time after which it is passed on if delivery can't be checked.
+    await new Promise((later) => setTimeout(later, 1500));
+    expect(socket.writableLength).toBe(0);
+    expect(socket.destroyed).toBe(false);
+    peer.socket.resume();
+    expect(await peer.ended).toBe("reset");
+    expect(peer.received().equals(BUFFERED)).toBe(true);
   });
 
   it("does not hold up others while one peer does not read", async () => {

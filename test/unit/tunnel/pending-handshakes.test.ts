@@ -23,12 +23,22 @@ class FakeSocket extends EventEmitter {
   }
 }
 
-function make(lower: number, upper: number) {
-  const all = new PendingHandshakes({ lower, upper }, new DescriptorBudget(() => {}));
+function make(lower: number, upper: number, budget = new DescriptorBudget(() => {})) {
+  const all = new PendingHandshakes({ lower, upper }, budget);
   return (address: string): { socket: FakeSocket; pending: PendingConnection } => {
     const socket = new FakeSocket(address);
     return { socket, pending: all.add(socket as unknown as Socket) };
   };
+}
+
+/** Returns the budget of a process that has `usable` descriptors for connections, and the number of reports. */
+function makeBudget(usable: number) {
+  const budget = new DescriptorBudget(() => {
+    reports += 1;
+  });
+  let reports = 0;
+  Object.defineProperty(budget, "usable", { value: usable });
+  return { budget, reports: () => reports };
 }
 
 /** Runs two iterations of the event loop. */
@@ -99,5 +109,112 @@ describe("too many pending connections", () => {
     runLoop();
     for (let i = 0; i < 4; i += 1) connections.push(accept("b"));
     expect(closed(connections)).toEqual(connections.map(() => false));
+  });
+});
+
+describe("the order of eviction", () => {
+  it("is by the time without progress, relative to what each stage may take", () => {
+    const accept = make(3, 3);
+    const started = accept("a");
+    started.pending.recordProgress();
+    vi.advanceTimersByTime(2000);
+    const silent = accept("b");
+    vi.advanceTimersByTime(300);
+    const connections = [started, silent, accept("c"), accept("d")];
+    // 2300 of 3000 ms are more than 300 of 500 ms.
+    expect(closed(connections)).toEqual([true, false, false, false]);
+  });
+
+  it("prefers a source with many connections only among the 32 that stall longest", () => {
+    const accept = make(100, 100);
+    const connections = Array.from({ length: 32 }, (_, i) => accept(`client ${i}`));
+    for (let i = 0; i < 68; i += 1) connections.push(accept("flood"));
+    runLoop();
+    runLoop();
+    connections.push(accept("new"));
+    expect(closed(connections).indexOf(true)).toBe(0);
+    connections.push(accept("new"));
+    expect(closed(connections).indexOf(true, 1)).toBe(32);
+  });
+
+  it("counts the connections of an IPv6 network together", () => {
+    const accept = make(4, 4);
+    const addresses = ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"];
+    const connections = addresses.map(accept);
+    runLoop();
+    runLoop();
+    connections.push(accept("192.0.2.3"));
+    expect(closed(connections)).toEqual([false, false, true, false, false]);
+  });
+
+  it("forgets connections that close", () => {
+    const accept = make(2, 3);
+    const connections = ["flood", "flood", "honest"].map(accept);
+    runLoop();
+    runLoop();
+    connections[0]!.socket.destroy();
+    connections[1]!.socket.destroy();
+    // Progress after that is too late.
+    connections[1]!.pending.recordProgress();
+    connections.push(accept("honest"), accept("new"));
+    expect(closed(connections)).toEqual([true, true, false, false, false]);
+    connections.push(accept("new"));
+    expect(closed(connections)).toEqual([true, true, true, false, false, false]);
+  });
+});
+
+describe("a process with few descriptors", () => {
+  it("uses half of them for pending connections", () => {
+    const { budget, reports } = makeBudget(8);
+    const accept = make(1024, 4096, budget);
+    const connections = ["a", "b", "c", "d"].map(accept);
+    runLoop();
+    runLoop();
+    expect(closed(connections)).toEqual([false, false, false, false]);
+    expect(reports()).toBe(0);
+    connections.push(accept("e"));
+    expect(closed(connections)).toEqual([true, false, false, false, false]);
+    expect(reports()).toBe(1);
+  });
+
+  it("closes pending connections in favor of admitted ones, and fails an admission when none is left", () => {
+    const { budget } = makeBudget(8);
+    const accept = make(1024, 4096, budget);
+    const first = ["a", "b", "c", "d"].map(accept);
+    runLoop();
+    runLoop();
+    // One descriptor each, and two more for each that is admitted: 2 * 3 + 2.
+    first[0]!.pending.admit(2);
+    first[1]!.pending.admit(2);
+    expect(closed(first)).toEqual([false, false, false, false]);
+    first[2]!.pending.admit(1);
+    expect(closed(first)).toEqual([false, false, false, true]);
+    const second = accept("e");
+    expect(second.socket.destroyed).toBe(true);
+    first[0]!.socket.destroy();
+    const third = accept("f");
+    expect(() => third.pending.admit(3)).toThrow(expect.objectContaining({ code: "ERR_SPIPED_DESCRIPTORS" }));
+    expect(closed([...first, third])).toEqual([true, false, false, true, true]);
+  });
+
+  it("releases all descriptors of a connection when that closes", () => {
+    const { budget } = makeBudget(8);
+    const accept = make(1024, 4096, budget);
+    for (let i = 0; i < 20; i += 1) {
+      const { socket, pending } = accept("a");
+      pending.admit(7);
+      expect(socket.destroyed).toBe(false);
+      expect(budget.has(1)).toBe(false);
+      socket.destroy();
+      expect(budget.has(8)).toBe(true);
+    }
+  });
+
+  it("admits nothing for a connection that has closed", () => {
+    const { budget } = makeBudget(8);
+    const { socket, pending } = make(1024, 4096, budget)("a");
+    socket.destroy();
+    pending.admit(8);
+    expect(budget.has(8)).toBe(true);
   });
 });

@@ -137,6 +137,18 @@ describe.each<SocketKind>(["direct", "ordinary"])("a pump between %s sockets", (
     expect(sink.socket.writableEnded).toBe(false);
   });
 
+  it("does not take a reset that arrives together with data for an end", async () => {
+    const { source, sink, transform, finished, start } = await startPump(kind);
+    start();
+    source.peer.socket.write("some data");
+    source.peer.socket.resetAndDestroy();
+    await new Promise((closed) => source.socket.once("close", closed));
+    expect(transform.converted).toBe(9);
+    expect(source.socket.errored).not.toBeNull();
+    expect(finished).toEqual([]);
+    expect(sink.socket.writableEnded).toBe(false);
+  });
+
   it("half-closes the sink if its source has ended before", async () => {
     const { source, sink, finished, start } = await startPump(kind);
     source.peer.socket.end();
@@ -145,6 +157,17 @@ describe.each<SocketKind>(["direct", "ordinary"])("a pump between %s sockets", (
     expect(await sink.peer.ended).toBe("end");
     await until(() => finished.length > 0);
     expect(finished).toEqual([undefined]);
+  });
+
+  it("does not half-close the sink if it is stopped while it confirms the end", async () => {
+    const { source, sink, finished, start } = await startPump(kind);
+    const stop = start();
+    source.socket.once("end", stop);
+    source.peer.socket.end();
+    await once(source.socket, "end");
+    await idle();
+    expect(finished).toEqual([]);
+    expect(sink.socket.writableEnded).toBe(false);
   });
 
   it("reads nothing more once it is stopped", async () => {

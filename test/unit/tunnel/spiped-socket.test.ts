@@ -42,6 +42,7 @@ describe("a connection", () => {
       if (client.write(chunk)) written += chunk.length;
       else {
         written += chunk.length;
+        // Without a reader there is no 'drain'.
         const drained = await Promise.race([
           once(client, "drain").then(() => true),
           new Promise((done) => setTimeout(done, 300, false)),
