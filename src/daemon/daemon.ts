@@ -27,7 +27,7 @@ import { makeBackend } from "./workers/backend.ts";
  * Runs the daemon until it has drained. The order of startup is that of Tarsnap's spiped: resolve addresses, read keys,
  * bind, write the pid file, drop privileges, serve. With `-D` the pid file is written first.
  *
- * @param reportReady reports readiness to the parent; undefined unless daemonized.
+ * @param reportReady - reports readiness to the parent; undefined unless daemonized.
  * @returns the exit status.
  */
 export async function runDaemon(
@@ -89,7 +89,7 @@ export async function runDaemon(
       tunnels.destroy();
       backend.destroy();
     };
-    await manager.load(config.tunnels, inherited).catch((error) => {
+    await manager.load(config.tunnels, inherited).catch((error: unknown) => {
       throw error instanceof UsageError ? error : describeFailure(error);
     });
     // Clients can connect from here on, so termination drains.
@@ -99,7 +99,7 @@ export async function runDaemon(
       stopStatus = await startStatus();
       if (settings.user !== undefined) changeUser(settings.user, backend.isShared);
       backend.start();
-      await tunnels.start().catch((error) => {
+      await tunnels.start().catch((error: unknown) => {
         throw describeFailure(error);
       });
     } catch (error) {
@@ -198,7 +198,7 @@ function claimPidFile(settings: ProcessSettings, reportReady: (() => void) | und
   }
 }
 
-/** @param isShared true if workers are started afterwards. */
+/** @param isShared - true if workers are started afterwards. */
 function changeUser(spec: string, isShared: boolean): void {
   try {
     dropPrivileges(spec, isShared);
