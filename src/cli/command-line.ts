@@ -22,15 +22,15 @@ export interface Program {
 export interface GivenOptions<Table extends Readonly<Record<string, OptionSpec>>> {
   readonly values: Partial<SettingValues<Table>>;
   /** True if any option other than these was given. */
-  hasOtherThan(...specs: readonly OptionSpec[]): boolean;
+  readonly hasOtherThan: (...specs: readonly OptionSpec[]) => boolean;
 }
 
 /**
  * Parses a command line. Options take effect in their order: the first one that ends the program or has an invalid
  * value decides.
  *
- * @param table the options, which include `version` and `help`.
- * @param exclusive pairs of flags that are rejected at once if both are given.
+ * @param table - the options, which include `version` and `help`.
+ * @param exclusive - pairs of flags that are rejected at once if both are given.
  * @throws UsageError, ConfigError; Exit after `-v` or `-h`.
  */
 export function parseCommandLine<Table extends Readonly<Record<string, OptionSpec>>>(
@@ -55,7 +55,7 @@ export function parseCommandLine<Table extends Readonly<Record<string, OptionSpe
       if (spec.long === "version") printVersion(program);
       if (spec.long === "help") printHelp(program, specs);
       const previous = values[name];
-      values[name] = Array.isArray(previous) ? [...previous, ...(value as unknown[])] : value;
+      values[name] = Array.isArray(previous) ? [...(previous as unknown[]), ...(value as unknown[])] : value;
     });
   }
   command.parse(options.map(toCommanderForm), { from: "user" });
@@ -78,12 +78,12 @@ export function findMissing<Table extends Readonly<Record<string, OptionSpec>>>(
   table: Table,
   values: Partial<SettingValues<Table>>,
 ): UsageError | undefined {
-  const missing = Object.entries<OptionSpec>(table).find(
-    ([name, { required }]) => required !== undefined && values[name as keyof Table] === undefined,
-  );
-  if (missing === undefined) return undefined;
-  const [, spec] = missing;
-  return new UsageError(`${typedName(spec)} is missing: ${spec.required}`);
+  for (const [name, spec] of Object.entries<OptionSpec>(table)) {
+    const { required } = spec;
+    if (required !== undefined && values[name as keyof Table] === undefined)
+      return new UsageError(`${typedName(spec)} is missing: ${required}`);
+  }
+  return undefined;
 }
 
 function toCommanderForm({ spec, value }: ParsedOption): string {

@@ -47,7 +47,7 @@ export function splitArguments(specs: readonly OptionSpec[], argv: readonly stri
     const spec = specs.find(({ long }) => long === token.name);
     const { rawName } = token;
     // parseArgs gives an unknown `-x` the same name as `--x`, so the name as typed must match too.
-    if (spec === undefined || (rawName !== `--${spec.long}` && rawName !== `-${spec.short}`)) {
+    if (spec === undefined || (rawName !== `--${spec.long}` && rawName !== `-${spec.short ?? ""}`)) {
       return stop({ rawName, argument: rawName.startsWith("--") ? argv[token.index]! : rawName });
     }
     if (spec.value === undefined && token.value !== undefined)

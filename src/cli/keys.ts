@@ -93,8 +93,8 @@ async function runAction(action: Action, directory: string, operand: string, isJ
 
 function formatOperand(operand: KeyCommandSpec["operand"]): string {
   if (operand === undefined) return "";
-  const forms = operand.forms.map((form) => `<${form}>`);
-  return forms.length === 1 ? ` ${forms[0]}` : ` {${forms.join(" | ")}}`;
+  const forms = operand.forms.map((form) => `<${form}>`).join(" | ");
+  return operand.forms.length === 1 ? ` ${forms}` : ` {${forms}}`;
 }
 
 /** Output of a command. */
@@ -184,7 +184,7 @@ async function revoke(directory: string, found: KeyDirectory, operand: string): 
   }
   const { file, name } = key;
   const path = join(directory, file);
-  await unlink(path).catch((error) => {
+  await unlink(path).catch((error: unknown) => {
     throw new ConfigError([`Cannot remove ${path}: ${systemErrorText(error)}`]);
   });
   await syncDirectory(directory);

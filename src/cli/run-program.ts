@@ -18,7 +18,7 @@ export class Exit extends Error {
 /**
  * Runs a program's main function and prints its errors to standard error.
  *
- * @param usage the usage text.
+ * @param usage - the usage text.
  * @returns the exit status.
  */
 export async function runProgram(

@@ -9,7 +9,7 @@ const LAST_PRIVILEGED_PORT = 1023;
 /**
  * Returns what to do about an address that cannot be listened on.
  *
- * @param error the system's error.
+ * @param error - the system's error.
  * @returns undefined if `error` is not a system-call error.
  */
 export function bindHint(address: ResolvedAddress, error: unknown): string | undefined {
@@ -24,8 +24,9 @@ export function bindHint(address: ResolvedAddress, error: unknown): string | und
         return `create the directory ${dirname(where)} first`;
       case "EACCES":
         return `this user may not create ${where}: choose a directory that it can write to`;
+      default:
+        return `the path is ${where}`;
     }
-    return `the path is ${where}`;
   }
   switch (code) {
     case "EADDRINUSE":
@@ -35,6 +36,8 @@ export function bindHint(address: ResolvedAddress, error: unknown): string | und
     case "EACCES":
       if (address.port > LAST_PRIVILEGED_PORT) break;
       return `${where} is below port ${LAST_PRIVILEGED_PORT + 1}, which needs privileges: start as root with -u USER, or choose a higher port`;
+    default:
+      break;
   }
   return `the address is ${where}`;
 }
@@ -46,7 +49,7 @@ function anyAddress({ family, port }: { family: 4 | 6; port: number }): string {
 /**
  * Returns what to write instead of an address that cannot be parsed or resolved.
  *
- * @param option the option that it belongs to, such as `-s`.
+ * @param option - the option that it belongs to, such as `-s`.
  * @returns undefined if the error needs no hint.
  */
 export function addressHint(text: string, option: string): string | undefined {

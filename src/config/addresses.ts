@@ -7,8 +7,8 @@ import { ConfigError, UsageError } from "./config-error.ts";
 /**
  * Parses and resolves an address.
  *
- * @param option the option that it belongs to, as typed.
- * @param place what the address is for, if it is not from the command line, such as "the target of key bob".
+ * @param option - the option that it belongs to, as typed.
+ * @param place - what the address is for, if it is not from the command line, such as "the target of key bob".
  * @throws ConfigError, UsageError
  */
 export async function resolveOption(

@@ -14,8 +14,8 @@ import type { ClientSettings } from "./tunnel-settings.ts";
  */
 export async function readClientSettings(path: string): Promise<ClientSettings | undefined> {
   const v = await loadValibot();
-  const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return undefined;
+  const text = await readFile(path, "utf8").catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
     throw new ConfigError([`Cannot read ${path}: ${systemErrorText(error)}`], { cause: error });
   });
   if (text === undefined) return undefined;

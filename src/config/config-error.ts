@@ -17,7 +17,7 @@ export class UsageError extends Error {
   /** The line that Tarsnap's programs print before the usage text; undefined if they print none. */
   readonly upstreamMessage: string | undefined;
 
-  /** @param hint names the wrong argument, for the line after the usage text. */
+  /** @param hint - names the wrong argument, for the line after the usage text. */
   constructor(hint: string, upstreamMessage?: string) {
     super(hint);
     this.upstreamMessage = upstreamMessage;

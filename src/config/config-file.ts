@@ -29,7 +29,7 @@ export interface ConfigFile {
  */
 export async function readConfigFile(path: string): Promise<ConfigFile> {
   const v = await loadValibot();
-  const text = await readFile(path, "utf8").catch((error: Error) => {
+  const text = await readFile(path, "utf8").catch((error: unknown) => {
     throw new ConfigError([`Cannot read ${path}: ${systemErrorText(error)}`]);
   });
   const { value, makeError } = await parseToml(path, text);

@@ -42,8 +42,8 @@ export async function readConfig(commandLine: CommandLineConfig): Promise<Config
 }
 
 /**
- * @param typed settings from the command line.
- * @param given the same with those of the file.
+ * @param typed - settings from the command line.
+ * @param given - the same with those of the file.
  */
 function checkProcessRules(
   typed: GivenProcessSettings,

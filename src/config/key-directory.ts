@@ -78,7 +78,7 @@ export async function readKeyDirectory(
   directory: string,
   { known = [], keepGoing = false }: ReadOptions = {},
 ): Promise<KeyDirectory> {
-  const listed = await readdir(directory).catch((error: Error) => {
+  const listed = await readdir(directory).catch((error: unknown) => {
     throw new ConfigError([`Cannot read ${directory}: ${systemErrorText(error)}`], { cause: error });
   });
   const files = [...new Set([...listed, ...known])].filter((file) => !file.startsWith(".")).sort();

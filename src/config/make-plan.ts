@@ -146,19 +146,19 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
   const read = await readTunnelKeys(settings, options);
   /** Targets by client, shared by its keys. */
   const targetsOf = new Map<string, readonly TargetPlan[]>();
-  const fingerprints = new Map<string, NamedKey>();
+  const fingerprints = new Map<string, { readonly name: string; readonly path: string }>();
   const keys: KeyPlan[] = [];
   for (const key of read.keys) {
     const { name, path } = key;
-    const print = fingerprint(key.secret);
-    const same = fingerprints.get(print);
-    if (same === undefined) fingerprints.set(print, key);
-    else if (same.name === name) warn(`${same.path} and ${path} are the same key`);
-    else warn(`Keys ${same.name} and ${name} are the same: all who hold it count as ${same.name}`);
-    if (name === undefined) {
+    if (name === undefined || path === undefined) {
       keys.push({ secret: key.secret });
       continue;
     }
+    const print = fingerprint(key.secret);
+    const same = fingerprints.get(print);
+    if (same === undefined) fingerprints.set(print, { name, path });
+    else if (same.name === name) warn(`${same.path} and ${path} are the same key`);
+    else warn(`Keys ${same.name} and ${name} are the same: all who hold it count as ${same.name}`);
     const own = { ...omitUndefined(read.clients.get(name)), ...omitUndefined(settings.clients?.[name]) };
     if (own.targets !== undefined && !targetsOf.has(name))
       targetsOf.set(name, await lookUpTargets(own.targets, `the target of key ${name}`));

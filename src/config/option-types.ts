@@ -135,7 +135,7 @@ export const COUNT: OptionType<number> = {
 /**
  * A time, given in seconds; the value is in ms.
  *
- * @param zero value for 0, in ms.
+ * @param zero - value for 0, in ms.
  */
 export function seconds(zero: number): OptionType<number> {
   const range = "a number of seconds (0 or more)";
@@ -263,7 +263,7 @@ function checked(range: string, isValid: (text: string) => boolean): OptionType<
 /**
  * Returns the type of a list whose elements pass a check. The command line gives one element at a time.
  *
- * @param listRange allowed values of the whole list; by default "one or more of" the elements.
+ * @param listRange - allowed values of the whole list; by default "one or more of" the elements.
  */
 function listOf(
   range: string,

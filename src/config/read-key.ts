@@ -10,7 +10,7 @@ const ONE_KEY = "Who connects holds one key: -k takes a directory of keys with s
 /**
  * Reads an entire key file; `-` is standard input, read to EOF.
  *
- * @param warn called if the file is world-readable or short.
+ * @param warn - called if the file is world-readable or short.
  * @throws ConfigError with Tarsnap's messages, or if the key is empty.
  */
 export async function readKey(path: string, warn: (message: string) => void): Promise<Secret> {
@@ -27,7 +27,7 @@ export async function readKey(path: string, warn: (message: string) => void): Pr
 }
 
 async function readEntireFile(path: string): Promise<{ contents: Buffer; mode: number }> {
-  const file = await open(path).catch((error: Error) => {
+  const file = await open(path).catch((error: unknown) => {
     const hints = path === "" ? ["The name of the key file is empty: name one with -k"] : [];
     throw unreadable(`Cannot open file: ${path}: ${systemErrorText(error)}`, ...hints);
   });
@@ -46,7 +46,7 @@ async function readEntireFile(path: string): Promise<{ contents: Buffer; mode: n
 async function readStdin(): Promise<Buffer> {
   const chunks: Buffer[] = [];
   try {
-    for await (const chunk of process.stdin) chunks.push(chunk);
+    for await (const chunk of process.stdin as AsyncIterable<Buffer>) chunks.push(chunk);
   } catch (error) {
     throw unreadable(`Error reading from stdin: ${systemErrorText(error)}`);
   }

@@ -35,7 +35,7 @@ export interface KeysRead {
 /**
  * Reads the keys.
  *
- * @param previous the active keys, for a reload: a key with a file that cannot be read is kept, and having no key is
+ * @param previous - the active keys, for a reload: a key with a file that cannot be read is kept, and having no key is
  * allowed.
  * @throws ConfigError
  */

@@ -34,7 +34,7 @@ export function fileSchema(v: Valibot) {
     }),
     v.transform((fields) => ({
       ...toValues(TUNNEL_OPTIONS, fields),
-      clients: fields.keys as Readonly<Record<string, ClientSettings>> | undefined,
+      clients: fields.keys,
     })),
   );
   return v.pipe(

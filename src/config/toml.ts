@@ -18,7 +18,7 @@ interface Issue {
 /**
  * Converts a problem reported by valibot.
  *
- * @param unknownField returns the error text for an unknown field.
+ * @param unknownField - returns the error text for an unknown field.
  */
 export function toValidationIssue(
   issue: Issue,
@@ -51,7 +51,7 @@ export async function parseToml(path: string, text: string) {
     return { value: parse(text), makeError };
   } catch (error) {
     if (!(error instanceof TomlError)) throw error;
-    const [reason] = error.message.replace("Invalid TOML document: ", "").split("\n");
+    const [reason = ""] = error.message.replace("Invalid TOML document: ", "").split("\n");
     throw new ConfigError([`${path}:${error.line}: ${reason}`]);
   }
 }

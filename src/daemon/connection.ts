@@ -61,8 +61,8 @@ export class Connection {
   #isQueued = false;
 
   /**
-   * @param socket an accepted socket with an 'error' listener, paused and created with `allowHalfOpen`.
-   * @param number of the connection in the log.
+   * @param socket - an accepted socket with an 'error' listener, paused and created with `allowHalfOpen`.
+   * @param number - of the connection in the log.
    */
   constructor(socket: Socket, number: number, context: ConnectionContext) {
     const { options } = context;
@@ -90,7 +90,7 @@ export class Connection {
   /**
    * Serves the connection. Not `async`: that would retain 2 KiB of locals while it is open.
    *
-   * @param onClosed called when both sockets have closed.
+   * @param onClosed - called when both sockets have closed.
    */
   serve(onClosed: () => void): void {
     this.#record.report("accepted");
@@ -98,7 +98,7 @@ export class Connection {
       .then((sockets) => this.#pipe(sockets))
       .then(
         () => this.#record.reportClosed(closingFor("closed")),
-        (error) => {
+        (error: unknown) => {
           this.#socket.destroy();
           this.#reportFailure(error);
         },
@@ -203,7 +203,7 @@ export class Connection {
       () => {},
     );
     const { send, session } = handshake.respond();
-    const plain = await connecting.catch((error) => {
+    const plain = await connecting.catch((error: unknown) => {
       session.destroy();
       throw error;
     });

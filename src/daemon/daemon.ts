@@ -27,7 +27,7 @@ import { type Backend, makeBackend } from "./workers/backend.ts";
 /**
  * Runs the daemon until it has drained.
  *
- * @param reportReady reports readiness to the parent; undefined unless daemonized.
+ * @param reportReady - reports readiness to the parent; undefined unless daemonized.
  * @returns the exit status.
  */
 export async function runDaemon(
@@ -109,7 +109,7 @@ class Daemon {
       logFailure: (error) => logFailure(log, error),
     });
     this.#parts = { log, syslog, backend, tunnels, manager };
-    await manager.load(settings, this.#inherited).catch((error) => {
+    await manager.load(settings, this.#inherited).catch((error: unknown) => {
       throw error instanceof UsageError ? error : describeFailure(error);
     });
   }
@@ -123,7 +123,7 @@ class Daemon {
       this.#stopStatus = await this.#startStatus();
       if (user !== undefined) changeUser(user, backend.isShared);
       backend.start();
-      await tunnels.start().catch((error) => {
+      await tunnels.start().catch((error: unknown) => {
         throw describeFailure(error);
       });
     } catch (error) {
@@ -281,7 +281,7 @@ async function readStatusToken(
   return readToken(metricsTokenFile, (message) => log.warn(message));
 }
 
-/** @param isShared true if workers are started afterwards. */
+/** @param isShared - true if workers are started afterwards. */
 function changeUser(spec: string, isShared: boolean): void {
   try {
     dropPrivileges(spec, isShared);

@@ -22,7 +22,7 @@ export interface Key {
 export class Keyring {
   #keys: Key[];
 
-  /** @param keys exactly one for `-e`; an empty list for `-d` rejects all clients. */
+  /** @param keys - exactly one for `-e`; an empty list for `-d` rejects all clients. */
   constructor(keys: readonly Key[]) {
     this.#keys = [...keys];
   }

@@ -8,7 +8,7 @@ export class Limits {
   readonly #log: Log;
   readonly #limits = new Map<string, ConnectionLimit>();
 
-  /** @param log gets a warning each time a limit is reached, in the wording of Tarsnap's spiped plus names. */
+  /** @param log - gets a warning each time a limit is reached, in the wording of Tarsnap's spiped plus names. */
   constructor(log: Log) {
     this.#log = log;
   }
@@ -39,7 +39,7 @@ export class Limits {
 /**
  * Creates this process's limits on unauthenticated connections.
  *
- * @param processes number of processes that share the limits.
+ * @param processes - number of processes that share the limits.
  */
 export function makeAdmission(log: Log, processes: number): Admission {
   return new Admission({

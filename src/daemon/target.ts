@@ -16,8 +16,8 @@ export class Target {
   #stopped = false;
 
   /**
-   * @param addresses the known addresses; empty if the name has not resolved yet, which was logged.
-   * @param onFailure called for each lookup that fails; `first` is true if the one before succeeded. The last known
+   * @param addresses - the known addresses; empty if the name has not resolved yet, which was logged.
+   * @param onFailure - called for each lookup that fails; `first` is true if the one before succeeded. The last known
    * addresses stay in use.
    */
   constructor(
@@ -50,7 +50,7 @@ export class Target {
   /**
    * Looks up the target periodically until `stop()` is called.
    *
-   * @param interval time from the end of one lookup to the start of the next, in ms; less until one has succeeded.
+   * @param interval - time from the end of one lookup to the start of the next, in ms; less until one has succeeded.
    */
   startRefreshing(interval: number): void {
     if (this.#stopped) return;

@@ -22,7 +22,7 @@ export class Targets {
   /** The current probe, shared by all callers until the next one may start. */
   #currentProbe: Promise<void> | undefined;
 
-  /** @param targets at least one. */
+  /** @param targets - at least one. */
   constructor(targets: readonly Target[]) {
     this.#targets = targets;
   }
@@ -37,7 +37,7 @@ export class Targets {
    * balancer sends no clients while the result is false, so no other attempt would be made. A slower target counts as
    * unreachable until it has answered.
    *
-   * @param connect opens a connection and closes it.
+   * @param connect - opens a connection and closes it.
    */
   async probe(connect: (target: Target) => Promise<void>): Promise<boolean> {
     if (this.#reachable) return true;
@@ -57,7 +57,7 @@ export class Targets {
   /**
    * Connects to the first target that accepts the connection.
    *
-   * @param connect on ConnectError or HandshakeError, the next target is tried; any other error is rethrown.
+   * @param connect - on ConnectError or HandshakeError, the next target is tried; any other error is rethrown.
    * @throws the last error of `connect`.
    */
   async attempt<Result>(connect: (target: Target) => Promise<Result>): Promise<Result> {

@@ -27,7 +27,7 @@ export interface ManagerOptions<Settings> {
   /**
    * Looks up a tunnel's names and reads its keys.
    *
-   * @param previous the active plan of the tunnel of the same name.
+   * @param previous - the active plan of the tunnel of the same name.
    * @returns undefined if the tunnel must wait for a name; this has been logged.
    */
   readonly makePlan: (
@@ -54,7 +54,7 @@ export class TunnelManager<Settings extends { readonly name?: string | undefined
   /**
    * Makes the settings active. With `-D`, a tunnel whose names do not resolve is opened later, when they do.
    *
-   * @param inherited descriptors of listening sockets opened by the service manager, in the order of the tunnels.
+   * @param inherited - descriptors of listening sockets opened by the service manager, in the order of the tunnels.
    * @throws errors of `makePlan` and of `Tunnels.change()`, or SameSourceError; the previous settings stay active.
    */
   async load(settings: readonly Settings[], inherited: readonly number[] = []): Promise<void> {
@@ -88,7 +88,7 @@ export class TunnelManager<Settings extends { readonly name?: string | undefined
   /**
    * Resolves with the readiness of each tunnel.
    *
-   * @param draining true if the daemon is about to exit.
+   * @param draining - true if the daemon is about to exit.
    */
   async readiness(draining: boolean): Promise<TunnelReadiness[]> {
     if (draining) {

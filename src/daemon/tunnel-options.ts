@@ -20,7 +20,7 @@ export interface TunnelContext {
   /**
    * Returns a connection limit, set to `limit`.
    *
-   * @param key the key that the limit applies to; undefined for the tunnel's own limit.
+   * @param key - the key that the limit applies to; undefined for the tunnel's own limit.
    */
   slots(plan: TunnelPlan, key: KeyPlan | undefined, limit: number): Limiter;
 }

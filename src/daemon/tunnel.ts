@@ -33,7 +33,7 @@ export interface TunnelFactory {
   /**
    * Binds a tunnel's address without accepting connections yet.
    *
-   * @param inherited descriptor of a listening socket opened by the service manager.
+   * @param inherited - descriptor of a listening socket opened by the service manager.
    * @throws the system's error.
    */
   open(plan: TunnelPlan, inherited?: number): Promise<Tunnel>;

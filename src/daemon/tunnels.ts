@@ -54,7 +54,7 @@ export class Tunnels {
    * Makes the plans active: opens new addresses, drains tunnels whose address is no longer used, and applies the plans
    * of the others to later connections. Does nothing while the daemon drains.
    *
-   * @param inherited descriptors of listening sockets opened by the service manager.
+   * @param inherited - descriptors of listening sockets opened by the service manager.
    * @throws BindError, or PrivilegeError if a socket's owner does not exist. If an address cannot be opened, the
    * previous plans stay active, but permissions of UNIX sockets may have changed.
    */

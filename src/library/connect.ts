@@ -103,7 +103,7 @@ function startRecord({ host = "localhost", port, path }: ConnectOptions): Connec
 /** @throws TypeError unless `timeout` is a number of milliseconds above 0. */
 export function checkTimeout(timeout: unknown): void {
   if (typeof timeout !== "number" || !(timeout > 0)) {
-    throw new TypeError(`timeout must be a number of milliseconds above 0, or Infinity: ${timeout}`);
+    throw new TypeError(`timeout must be a number of milliseconds above 0, or Infinity: ${String(timeout)}`);
   }
 }
 
@@ -121,7 +121,7 @@ export function checkForwardSecrecy({
 function checkTarget({ port, path }: ConnectOptions): void {
   if (path !== undefined) return;
   if (port === undefined || !Number.isInteger(port) || port < 1 || port > 65_535) {
-    throw new TypeError(`port must be an integer from 1 to 65535, or path be given: ${port}`);
+    throw new TypeError(`port must be an integer from 1 to 65535, or path be given: ${String(port)}`);
   }
 }
 

@@ -95,7 +95,7 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
     super();
     const { key, keys, timeout = DEFAULT_TIMEOUT_MS } = options;
     if ((key === undefined) === (keys === undefined)) throw new TypeError("either key or keys must be given");
-    if (keys !== undefined && !Array.isArray(keys))
+    if (keys !== undefined && !Array.isArray(options.keys))
       throw new TypeError("keys must be an array, as loadKeys() gives it");
     for (const secret of keys?.map(({ secret }) => secret) ?? [key]) {
       if (!Secret.is(secret))
@@ -119,7 +119,7 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
   /**
    * Binds and listens.
    *
-   * @param where a TCP port and IP address (default: all IPv4 addresses; port 0 selects a free port), or the absolute
+   * @param where - a TCP port and IP address (default: all IPv4 addresses; port 0 selects a free port), or the absolute
    * path of a UNIX socket.
    * @throws the system's error, or TypeError; ERR_SPIPED_UNTRUSTED_PATH if root would bind a socket in a directory that
    * another user can replace.
@@ -170,10 +170,10 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
           record.recordHandshake();
           this.#onAuthenticated(socket, handshake, key, record);
         },
-        (error: Error) => {
+        (error: unknown) => {
           socket.destroy();
           record.reportClosed(closingAfter(error));
-          this.emit("refused", error, peer);
+          this.emit("refused", error as Error, peer);
         },
       );
   }
@@ -236,7 +236,7 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
 /**
  * Creates a server for encrypted connections. Call `listen()` to start it.
  *
- * @param onConnection called with the stream of each authenticated client.
+ * @param onConnection - called with the stream of each authenticated client.
  * @throws TypeError if the options are invalid.
  */
 export function createServer(

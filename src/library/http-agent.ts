@@ -24,8 +24,8 @@ class SpipedAgent extends Agent {
 /**
  * Creates an agent for `http.request({ agent })` that connects to one encrypted address.
  *
- * @param target options of `connect()`; a request's own host and port appear only in its headers.
- * @param options options of `http.Agent`, for example `{ keepAlive: true }`.
+ * @param target - options of `connect()`; a request's own host and port appear only in its headers.
+ * @param options - options of `http.Agent`, for example `{ keepAlive: true }`.
  */
 export function httpAgent(target: ConnectOptions, options?: AgentOptions): Agent {
   return new SpipedAgent(target, options);

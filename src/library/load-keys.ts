@@ -8,13 +8,13 @@ import type { Key } from "./create-server.ts";
 /**
  * Reads a key file. All its bytes belong to the key, as with `spiped -k`.
  *
- * @param file path of the file.
+ * @param file - path of the file.
  * @returns the secret, for `connect()` and `createServer()`.
  * @throws the system's error if the file cannot be read; SpipedError with code `ERR_SPIPED_CONFIG` if it is empty.
  */
 export async function loadKey(file: string | URL): Promise<Secret> {
   const contents = await readFile(file);
-  if (contents.length === 0) throw new ConfigError([`No key in ${file}: it is empty`]);
+  if (contents.length === 0) throw new ConfigError([`No key in ${String(file)}: it is empty`]);
   const secret = Secret.fromKeyFile(contents);
   contents.fill(0);
   return secret;

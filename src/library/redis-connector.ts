@@ -18,7 +18,7 @@ export interface RedisConnector {
  * const redis = new Redis({ Connector: redisConnector({ host: "redis.example.org", port: 16379, key }) });
  * ```
  *
- * @param options options of `connect()`; `host`, `port` and `path` of ioredis are ignored.
+ * @param options - options of `connect()`; `host`, `port` and `path` of ioredis are ignored.
  */
 export function redisConnector(options: ConnectOptions): new () => RedisConnector {
   return class implements RedisConnector {

@@ -70,7 +70,7 @@ export class BoundSocket {
   /**
    * Binds an address. Replaces the file of a UNIX socket that no process uses.
    *
-   * @param file mode and owner of a UNIX socket's file.
+   * @param file - mode and owner of a UNIX socket's file.
    * @throws the system error, with `code` EADDRINUSE, EACCES, ENOENT and so on, or UntrustedPathError.
    */
   static async bind(address: ResolvedAddress, file: SocketFileOptions = {}): Promise<BoundSocket> {

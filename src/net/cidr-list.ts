@@ -11,7 +11,7 @@ export class AddressList {
   #unix = false;
 
   /**
-   * @param entries IP addresses, ranges such as `192.0.2.0/24` or `2001:db8::/32`, or `unix`.
+   * @param entries - IP addresses, ranges such as `192.0.2.0/24` or `2001:db8::/32`, or `unix`.
    * @throws AddressError
    */
   constructor(entries: Iterable<string>) {
@@ -21,7 +21,7 @@ export class AddressList {
   /**
    * Returns true if an address is on the list.
    *
-   * @param address a TCP client's address; undefined for a client of a UNIX socket.
+   * @param address - a TCP client's address; undefined for a client of a UNIX socket.
    */
   includes(address: string | undefined): boolean {
     if (address === undefined) return this.#unix;

@@ -8,7 +8,7 @@ const UNIX_SOURCE = "unix";
  * Returns the source of a client. An IPv4-mapped address counts as IPv4. A link-local address counts in full, since all
  * hosts on a link share the prefix.
  *
- * @param address a TCP client's address; undefined for a client of a UNIX socket.
+ * @param address - a TCP client's address; undefined for a client of a UNIX socket.
  */
 export function sourceOf(address: string | undefined): string {
   if (address === undefined) return UNIX_SOURCE;

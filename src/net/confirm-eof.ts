@@ -4,7 +4,7 @@
  * the system error.
  */
 import type { Socket } from "node:net";
-import { DirectSocket } from "./direct-read.ts";
+import { writeErrorOf } from "./direct-read.ts";
 import { isTcp } from "./reset.ts";
 
 const EMPTY = new Uint8Array(0);
@@ -16,8 +16,7 @@ const EMPTY = new Uint8Array(0);
  */
 export function confirmEof(socket: Socket, onEof: () => void): void {
   // Does not test `destroyed`: a closed socket may have ended both directions cleanly.
-  const failed = () =>
-    socket.errored !== null || (socket instanceof DirectSocket && socket.writeError !== undefined);
+  const failed = () => socket.errored !== null || writeErrorOf(socket) !== undefined;
   if (failed()) return;
   if (!socket.writable || !isTcp(socket)) {
     onEof();

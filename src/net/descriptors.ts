@@ -37,7 +37,7 @@ export class DescriptorBudget {
   #warnedAt = Number.NEGATIVE_INFINITY;
   #taken = 0;
 
-  /** @param warn called if connections are closed for lack of descriptors, at most once a minute. */
+  /** @param warn - called if connections are closed for lack of descriptors, at most once a minute. */
   constructor(warn: (error: Error) => void) {
     this.#limit = descriptorLimit();
     const reserve = Math.min(MAX_RESERVE, BASE_RESERVE + this.#limit / 16);

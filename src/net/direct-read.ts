@@ -70,6 +70,11 @@ export class DirectSocket extends Socket {
   }
 }
 
+/** Returns the deferred error of a failed write; undefined for a socket that is not a `DirectSocket`. */
+export function writeErrorOf(socket: Socket): Error | undefined {
+  return socket instanceof DirectSocket ? socket.writeError : undefined;
+}
+
 function createSocket(options: { handle?: object; pauseOnCreate?: boolean }): DirectSocket {
   // Node requests the first buffer in the constructor, before this is set.
   let socket: DirectSocket | undefined;
@@ -107,7 +112,7 @@ interface HandleHolder {
  * for `onread`. This is undocumented: if this version of Node does not expose the handle, or does not accept it, returns
  * the socket unchanged.
  *
- * @param accepted a socket with `allowHalfOpen`, paused and unread.
+ * @param accepted - a socket with `allowHalfOpen`, paused and unread.
  */
 export function rewrapSocket(accepted: Socket): Socket {
   const holder = accepted as Partial<HandleHolder>;

@@ -49,7 +49,7 @@ export class ReadBudget {
   #hasCredit = false;
   #lastRead = 0;
 
-  /** @param connection any object that both directions of a connection share. */
+  /** @param connection - any object that both directions of a connection share. */
   constructor(connection: object) {
     this.#connection = connection;
   }

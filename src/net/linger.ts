@@ -39,7 +39,7 @@ let polling = false;
  * Resets a TCP socket, or closes a UNIX socket, once its peer has received everything written to it. The caller must
  * not write to it any more; received data is discarded.
  *
- * @param onClosed called when the socket is closed.
+ * @param onClosed - called when the socket is closed.
  */
 export function resetWhenDelivered(socket: Socket, onClosed: () => void): void {
   if (socket.destroyed) {

@@ -20,8 +20,8 @@ export class Listener {
   #accepted = 0;
 
   /**
-   * @param onSocket called with each accepted socket, paused and with `allowHalfOpen`.
-   * @param onError called if accepting fails; the listener stays open.
+   * @param onSocket - called with each accepted socket, paused and with `allowHalfOpen`.
+   * @param onError - called if accepting fails; the listener stays open.
    */
   constructor(onSocket: (socket: Socket) => void, onError: (error: Error) => void) {
     this.#server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
@@ -37,7 +37,7 @@ export class Listener {
   /**
    * Binds an address and listens on it.
    *
-   * @param file mode and owner of a UNIX socket's file.
+   * @param file - mode and owner of a UNIX socket's file.
    * @throws the system error, with `code` EADDRINUSE, EACCES, ENOENT and so on, or UntrustedPathError.
    */
   async listen(address: ResolvedAddress, file: SocketFileOptions = {}): Promise<void> {

@@ -40,7 +40,7 @@ const MAX_V2_BYTES = 2048;
 /**
  * Returns a version 1 header.
  *
- * @param connection undefined if the client has no TCP address.
+ * @param connection - undefined if the client has no TCP address.
  */
 export function proxyHeaderV1(connection: ProxiedConnection | undefined): Buffer {
   const same = connection === undefined ? undefined : sameFamily(connection);
@@ -53,8 +53,8 @@ export function proxyHeaderV1(connection: ProxiedConnection | undefined): Buffer
 /**
  * Returns a version 2 header.
  *
- * @param connection undefined if the client has no TCP address.
- * @param keyName name of the client's key, sent as a TLV.
+ * @param connection - undefined if the client has no TCP address.
+ * @param keyName - name of the client's key, sent as a TLV.
  */
 export function proxyHeaderV2(connection: ProxiedConnection | undefined, keyName?: string): Buffer {
   const same = connection === undefined ? undefined : sameFamily(connection);
@@ -107,7 +107,7 @@ export class ProxyHeaderError extends SpipedError {
 /**
  * Parses a header of either version at the start of a connection.
  *
- * @param received all bytes received so far.
+ * @param received - all bytes received so far.
  * @returns undefined if more bytes are needed.
  * @throws ProxyHeaderError if the bytes are not a valid header.
  */

@@ -7,7 +7,7 @@ import { startArrivalTimeout } from "./timers.ts";
 /**
  * Reads the PROXY protocol header and leaves the data after it unread.
  *
- * @param timeout in ms.
+ * @param timeout - in ms.
  * @returns the client's connection; undefined for the load balancer's own connection and if the original is not TCP.
  * @throws ProxyHeaderError, or the error that the socket was destroyed with. The socket is then closed.
  */

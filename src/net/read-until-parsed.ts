@@ -12,7 +12,7 @@ export interface ParseResult<Result> {
 /**
  * Passes received bytes to `step` until it returns a result. Puts unused bytes back and leaves the socket paused.
  *
- * @param endError returns the error for a peer that closes or resets the connection first (which of the two depends on
+ * @param endError - returns the error for a peer that closes or resets the connection first (which of the two depends on
  * timing).
  * @throws the error from `endError` or `step`, or the one that the socket was destroyed with.
  */

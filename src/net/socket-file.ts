@@ -22,7 +22,7 @@ export interface SocketFileOptions {
  * The file has its mode from creation. Its owner is set afterwards, by name, which is safe only if no other user can
  * replace that name. Root binds only if no other user can replace the directory, since the file is removed by name.
  *
- * @param bind binds the socket and may listen on it; must create the file before it returns. Called again after a stale
+ * @param bind - binds the socket and may listen on it; must create the file before it returns. Called again after a stale
  * file was removed.
  * @throws UntrustedPathError, or the system error. If `bind` succeeded, the caller closes the socket.
  */

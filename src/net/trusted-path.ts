@@ -31,7 +31,7 @@ export function isRoot(): boolean {
 /**
  * Checks each component of a path. The last one need not exist.
  *
- * @param path absolute, or relative to the current directory, whose own path is not checked.
+ * @param path - absolute, or relative to the current directory, whose own path is not checked.
  * @throws UntrustedPathError; the system error if a component before the last one does not exist.
  */
 export function requireTrusted(path: string): void {

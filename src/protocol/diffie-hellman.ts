@@ -48,8 +48,8 @@ export class Exponent {
   readonly #isOdd: boolean;
 
   /**
-   * @param x 32 random bytes, copied.
-   * @param backend defaults to the fastest one that works in this version of Node.
+   * @param x - 32 random bytes, copied.
+   * @param backend - defaults to the fastest one that works in this version of Node.
    */
   constructor(x: Uint8Array, backend: ModExpBackend = fastestBackend()) {
     const exponent = new Uint8Array(1 + EXPONENT_RANDOM_SIZE);
@@ -74,7 +74,7 @@ export class Exponent {
    * OpenSSL rejects the values 0, 1 and p-1, which the protocol accepts: every peer with a weak handshake sends 1. The
    * powers of these values need no exponentiation.
    *
-   * @param peer the peer's value, 256 bytes, below p.
+   * @param peer - the peer's value, 256 bytes, below p.
    * @returns 256 bytes; secret unless the peer chose one of the three values.
    */
   sharedValue(peer: Uint8Array): Uint8Array {
@@ -150,10 +150,11 @@ function fastestBackend(): ModExpBackend {
 function workingGroupObject(): ModExpBackend | undefined {
   try {
     const backend = groupObject();
-    const { ofGenerator, of } = backend(Uint8Array.of(3));
-    const isRight = (power: Uint8Array, ...expected: number[]) =>
-      sameValue(leftPad(power), leftPad(Uint8Array.from(expected)));
-    return isRight(ofGenerator(), 8) && isRight(of(Uint8Array.of(11)), 0x05, 0x33) ? backend : undefined;
+    const power = backend(Uint8Array.of(3));
+    const isRight = (result: Uint8Array, ...expected: number[]) =>
+      sameValue(leftPad(result), leftPad(Uint8Array.from(expected)));
+    const works = isRight(power.ofGenerator(), 8) && isRight(power.of(Uint8Array.of(11)), 0x05, 0x33);
+    return works ? backend : undefined;
   } catch {
     return undefined;
   }
@@ -179,15 +180,15 @@ function leftPad(value: Uint8Array): Uint8Array {
  */
 export function groupObject(): ModExpBackend {
   const group = getDiffieHellman("modp14");
-  const setPrivateKey: (exponent: Uint8Array) => void = DiffieHellman.prototype.setPrivateKey;
+  const prototype: { setPrivateKey(exponent: Uint8Array): void } = DiffieHellman.prototype;
   const placeholder = Uint8Array.of(1);
   return (exponent) => {
     const using = (compute: () => Buffer): Uint8Array => {
-      setPrivateKey.call(group, exponent);
+      prototype.setPrivateKey.call(group, exponent);
       try {
         return compute();
       } finally {
-        setPrivateKey.call(group, placeholder);
+        prototype.setPrivateKey.call(group, placeholder);
       }
     };
     return {

@@ -1,11 +1,13 @@
 /**
  * The handshake (sections 1.2 to 1.7 of the protocol; Tarsnap's `proto_handshake`), as state machines without I/O:
  *
+ * ```text
  *     client                                     server
  *       ---- nonce_C (32) ------------------------>       sent concurrently
  *       <--- nonce_S (32) -------------------------
  *       ---- y_C (256) || h_C (32) --------------->       h_C is checked before any exponentiation
  *       <--- y_S (256) || h_S (32) ----------------       sent only after that check
+ * ```
  *
  * Received bytes may be split anywhere. Bytes after the end of the handshake are left to the caller.
  */
@@ -210,10 +212,10 @@ export interface ServerProgress {
 /** The side that accepted the connection. An unauthenticated client costs it two HMACs per key tried. */
 export class ServerHandshake {
   readonly #state: HandshakeState;
-  readonly #candidates: Iterator<Secret>;
+  readonly #candidates: Iterator<Secret, unknown>;
   #verified: Secret | undefined;
 
-  /** @param candidates the secrets that a client may hold, likeliest first; read once its message has arrived. */
+  /** @param candidates - the secrets that a client may hold, likeliest first; read once its message has arrived. */
   constructor(candidates: Iterable<Secret>, options: HandshakeOptions = {}) {
     this.#candidates = candidates[Symbol.iterator]();
     this.#state = new HandshakeState("server", options);
@@ -232,7 +234,7 @@ export class ServerHandshake {
   /**
    * Processes the next bytes from the client.
    *
-   * @param trials maximum number of candidates to try once the client's message is complete.
+   * @param trials - maximum number of candidates to try once the client's message is complete.
    * @throws HandshakeError if the client holds none of the keys or its value must be rejected.
    */
   receive(bytes: Uint8Array, trials = Number.POSITIVE_INFINITY): ServerProgress {
@@ -245,7 +247,7 @@ export class ServerHandshake {
   /**
    * Tries further candidates if `receive()` or this method left some.
    *
-   * @param trials maximum number of candidates to try.
+   * @param trials - maximum number of candidates to try.
    * @returns the secret that the client holds; undefined if candidates are left to try.
    * @throws HandshakeError if the client holds none of the keys or its value must be rejected.
    */

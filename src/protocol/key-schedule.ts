@@ -73,7 +73,7 @@ const authentication = new HmacScratch(256);
  * A server computes this for each key that it tries, so only the required half is derived. One-shot hashes, if
  * available, take less than half the time of `createHmac` and create less work for the garbage collector.
  *
- * @param y the value as sent, 256 bytes.
+ * @param y - the value as sent, 256 bytes.
  * @returns the MAC, 32 bytes.
  */
 export function authenticateValue(secret: Secret, nonces: Nonces, side: Side, y: Uint8Array): Uint8Array {
@@ -107,7 +107,7 @@ export class SessionKeys {
   readonly open: DirectionKeys;
   readonly #material: Uint8Array;
 
-  /** @param material dk2: E_C || H_C || E_S || H_S, 128 bytes. This object takes ownership of it. */
+  /** @param material - dk2: E_C || H_C || E_S || H_S, 128 bytes. This object takes ownership of it. */
   constructor(material: Uint8Array, side: Side) {
     const direction = (sender: Side): DirectionKeys => {
       const start = SIDE_INDEX[sender] * 2 * KEY_SIZE;
@@ -130,7 +130,7 @@ export class SessionKeys {
 /**
  * Derives the session keys: dk2 = PBKDF2(K, nonce_C || nonce_S || y_SC, 1, 128).
  *
- * @param shared y_SC, the Diffie-Hellman result, 256 bytes. It is overwritten.
+ * @param shared - y_SC, the Diffie-Hellman result, 256 bytes. It is overwritten.
  */
 export function deriveSessionKeys(
   secret: Secret,

@@ -18,8 +18,8 @@ export class Opener {
   #destroyed = false;
 
   /**
-   * @param keys keys of the direction, copied.
-   * @param first number of the first packet; every session starts at 0.
+   * @param keys - keys of the direction, copied.
+   * @param first - number of the first packet; every session starts at 0.
    */
   constructor(engine: Engine, keys: DirectionKeys, first?: bigint) {
     this.#workspace = engine.workspace;
@@ -37,7 +37,7 @@ export class Opener {
    * packet, it writes the data before that packet, sets `failure`, and ignores all further bytes, so that the result
    * does not depend on how the stream was split.
    *
-   * @param out receives the data; at least `openedSize(wire.length)` bytes.
+   * @param out - receives the data; at least `openedSize(wire.length)` bytes.
    * @returns the number of bytes written.
    * @throws RangeError if `out` is too small; Error after `destroy()`, or if the packet numbers are used up.
    */

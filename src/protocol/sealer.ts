@@ -13,8 +13,8 @@ export class Sealer {
   #destroyed = false;
 
   /**
-   * @param keys keys of the direction, copied.
-   * @param first number of the first packet; every session starts at 0.
+   * @param keys - keys of the direction, copied.
+   * @param first - number of the first packet; every session starts at 0.
    */
   constructor(engine: Engine, keys: DirectionKeys, first?: bigint) {
     this.#workspace = engine.workspace;
@@ -25,7 +25,7 @@ export class Sealer {
   /**
    * Seals `data`, of any length, into packets of up to 1024 bytes of data. Nothing is buffered.
    *
-   * @param out receives the packets; at least `sealedSize(data.length)` bytes.
+   * @param out - receives the packets; at least `sealedSize(data.length)` bytes.
    * @returns the number of bytes written.
    * @throws RangeError if `out` is too small; Error after `destroy()`, or if fewer packet numbers are left than `data`
    * needs.

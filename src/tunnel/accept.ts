@@ -47,7 +47,7 @@ export class Acceptor {
   /**
    * Authenticates the client of an accepted socket, which must have an 'error' listener.
    *
-   * @param pending the socket's entry among the pending connections. The caller admits it.
+   * @param pending - the socket's entry among the pending connections. The caller admits it.
    * @throws HandshakeError, RejectedError or the socket's error. The socket is then closed; the peer gets no reason.
    */
   async authenticate(socket: Socket, pending: PendingConnection): Promise<AuthenticatedClient> {

@@ -20,7 +20,7 @@ const large: Buffer[] = [];
 /**
  * Returns a buffer with arbitrary contents.
  *
- * @param length bytes to encrypt or decrypt into it, at most `MAX_READ_BYTES`.
+ * @param length - bytes to encrypt or decrypt into it, at most `MAX_READ_BYTES`.
  */
 export function acquireBuffer(length: number): Buffer {
   if (length <= SHORT_READ_BYTES) return small.pop() ?? Buffer.allocUnsafeSlow(SMALL_SIZE);

@@ -117,8 +117,8 @@ export interface Closing {
 /**
  * Returns the end of a connection for a reason.
  *
- * @param detail replaces the placeholder in the text.
- * @param labelDetail replaces the placeholder in the label.
+ * @param detail - replaces the placeholder in the text.
+ * @param labelDetail - replaces the placeholder in the label.
  */
 export function closingFor(reason: CloseReason, detail = "", labelDetail = detail): Closing {
   const { text, label } = CLOSE_REASONS[reason];

@@ -81,7 +81,7 @@ export type ConnectionEvent = StepEvent | ClosedEvent;
 /**
  * Receives the events of connections.
  *
- * @param traffic the connection's byte counts, which change while it is open.
+ * @param traffic - the connection's byte counts, which change while it is open.
  */
 export type ConnectionListener = (event: ConnectionEvent, traffic: Readonly<Traffic>) => void;
 

@@ -22,8 +22,8 @@ export class ConnectionLimit implements Limiter {
   #taken = 0;
 
   /**
-   * @param limit number of slots; `Infinity` for no limit.
-   * @param onFull called each time the last free slot is taken.
+   * @param limit - number of slots; `Infinity` for no limit.
+   * @param onFull - called each time the last free slot is taken.
    */
   constructor(limit: number, onFull: () => void) {
     this.#limit = limit;

@@ -20,7 +20,7 @@ export function handshakeEofError(
 /**
  * Performs the handshake as the client.
  *
- * @param onStep called after each step.
+ * @param onStep - called after each step.
  * @throws HandshakeError, or the error that the socket was destroyed with.
  */
 export async function handshakeAsClient(

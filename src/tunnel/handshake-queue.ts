@@ -22,8 +22,8 @@ export class HandshakeQueue {
    * Calls `open` when a slot is free. The timeout does not limit the time in the queue: the target counts as down only
    * if no connection has succeeded for that long.
    *
-   * @param timeout in ms.
-   * @param signal cancels the wait, which rejects with the signal's reason.
+   * @param timeout - in ms.
+   * @param signal - cancels the wait, which rejects with the signal's reason.
    * @throws QueueTimeoutError, the signal's reason, or what `open` throws.
    */
   async run<Result>(timeout: number, signal: AbortSignal, open: () => Promise<Result>): Promise<Result> {

@@ -40,7 +40,7 @@ export async function connectAndHandshake(
     throw signal.reason;
   }
   const handshake = new ClientHandshake(options.secret, options);
-  const abort = () => wire.destroy(signal?.reason);
+  const abort = () => wire.destroy(signal?.reason as Error);
   const cancelTimeout = startArrivalTimeout(timeout, () =>
     wire.destroy(
       new HandshakeError("ERR_SPIPED_HANDSHAKE_TIMEOUT", `no handshake within ${timeout / 1000} s`, {

@@ -38,7 +38,7 @@ export class Penalties {
   /** Secrets that clients of a source have authenticated with, most recent first. */
   readonly #known = new Map<string, readonly Secret[]>();
 
-  /** @param onPenalty called when a penalty takes effect, with its remaining time in ms. */
+  /** @param onPenalty - called when a penalty takes effect, with its remaining time in ms. */
   constructor(onPenalty: (source: string, duration: number) => void) {
     this.#onPenalty = onPenalty;
   }
@@ -63,7 +63,7 @@ export class Penalties {
   /**
    * Records a failed handshake.
    *
-   * @param keysTried number of keys that did not match.
+   * @param keysTried - number of keys that did not match.
    */
   recordFailure(source: string, keysTried: number): void {
     const now = performance.now();

@@ -41,7 +41,7 @@ export interface PendingConnection {
   /**
    * Removes the connection from the pending ones: its client is authenticated, or does not need to be.
    *
-   * @param descriptors number of additional descriptors that the connection will need.
+   * @param descriptors - number of additional descriptors that the connection will need.
    * @throws RejectedError `ERR_SPIPED_DESCRIPTORS` if too few are available; the socket is then destroyed.
    */
   admit(descriptors: number): void;

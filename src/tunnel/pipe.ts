@@ -6,7 +6,7 @@
  * truncated stream for a complete one.
  */
 import type { Socket } from "node:net";
-import { DirectSocket } from "../net/direct-read.ts";
+import { writeErrorOf } from "../net/direct-read.ts";
 import { resetWhenDelivered } from "../net/linger.ts";
 import { reset } from "../net/reset.ts";
 import { startTimeout } from "../net/timers.ts";
@@ -73,7 +73,7 @@ export function pipe(options: PipeOptions): Promise<void> {
       sealer.destroy();
       opener.destroy();
     };
-    /** @param receiver the socket whose written data is delivered before its reset; undefined to reset both now. */
+    /** @param receiver - the socket whose written data is delivered before its reset; undefined to reset both now. */
     const fail = (error: Error, receiver?: Socket) => {
       if (openDirections === 0) return;
       stop();
@@ -103,10 +103,8 @@ export function pipe(options: PipeOptions): Promise<void> {
     }
     /** Data received before a failed write is still delivered, unless writes to the other socket have failed too. */
     const onWriteError = () => {
-      const failed = sockets.filter(
-        (socket) => socket instanceof DirectSocket && socket.writeError !== undefined,
-      );
-      if (failed.length === 2) connectionLost(plain, (plain as DirectSocket).writeError);
+      const errors = sockets.map(writeErrorOf);
+      if (!errors.includes(undefined)) connectionLost(plain, errors[0]);
     };
     const destroyed = sockets.find((socket) => socket.destroyed);
     if (destroyed !== undefined) {

@@ -7,7 +7,7 @@
  */
 import type { Socket } from "node:net";
 import { confirmEof } from "../net/confirm-eof.ts";
-import { attachReader, DirectSocket } from "../net/direct-read.ts";
+import { attachReader, writeErrorOf } from "../net/direct-read.ts";
 import { onNextIteration, ReadBudget } from "../net/fairness.ts";
 import { acquireBuffer, releaseBuffer } from "./buffer-pool.ts";
 
@@ -22,8 +22,8 @@ export interface Transform {
 /**
  * Transfers bytes from `source` to `sink` until the source ends, then half-closes the sink.
  *
- * @param connection any object that both directions of a connection share.
- * @param onFinished called when the half-close is complete, or with the error of `transform`. Not called for socket
+ * @param connection - any object that both directions of a connection share.
+ * @param onFinished - called when the half-close is complete, or with the error of `transform`. Not called for socket
  * errors.
  * @returns a function that stops the pump. If the sink is being half-closed, `onFinished` may still be called later.
  */
@@ -69,7 +69,7 @@ export function pump(
   };
   const onEnd = () => {
     // After a reset, an incomplete packet is not a truncated stream: the reset itself is reported.
-    if (stopped || (source instanceof DirectSocket && source.writeError !== undefined)) return;
+    if (stopped || writeErrorOf(source) !== undefined) return;
     budget.end();
     const failure = transform.failure(true);
     confirmEof(source, () => (failure === undefined ? endSink() : fail(failure)));

@@ -5,7 +5,7 @@ import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
 import { finished } from "node:stream/promises";
 import { confirmEof } from "../net/confirm-eof.ts";
-import { DirectSocket } from "../net/direct-read.ts";
+import { writeErrorOf } from "../net/direct-read.ts";
 import { reset } from "../net/reset.ts";
 import { startTimeout } from "../net/timers.ts";
 import type { Engine } from "../protocol/engine/engine.ts";
@@ -157,7 +157,7 @@ export class SpipedSocket extends Duplex {
 
   /** @internal */
   override read(size?: number): unknown {
-    const data = super.read(size);
+    const data: unknown = super.read(size);
     if (data !== null) this.#readAt = performance.now();
     if (this.#failure !== undefined && this.readableLength === 0) this.destroy(this.#failure);
     return data;
@@ -253,7 +253,7 @@ export class SpipedSocket extends Duplex {
    * lost, as before a failure is detected: a caller that reads on only after a write must not wait forever.
    */
   #stopWriting(): void {
-    if (this.readableFlowing === null) this.destroy((this.#wire as DirectSocket).writeError);
+    if (this.readableFlowing === null) this.destroy(writeErrorOf(this.#wire));
     else this.#loseWrites();
   }
 
@@ -270,7 +270,7 @@ export class SpipedSocket extends Duplex {
     this.#stopWatchingReader = startTimeout(delay, () => {
       const left = this.#readAt + MAX_UNREAD_MS - performance.now();
       if (left > 0) this.#watchReader(left);
-      else this.destroy(this.#failure ?? (this.#wire as DirectSocket).writeError);
+      else this.destroy(this.#failure ?? writeErrorOf(this.#wire));
     });
   }
 
@@ -284,7 +284,7 @@ export class SpipedSocket extends Duplex {
   }
 
   #receiveEnd(): void {
-    if (this.#wire instanceof DirectSocket && this.#wire.writeError !== undefined) return;
+    if (writeErrorOf(this.#wire) !== undefined) return;
     const failure = this.#opener.end();
     if (failure === undefined) confirmEof(this.#wire, () => this.push(null));
     else this.#fail(failure);

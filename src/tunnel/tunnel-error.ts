@@ -7,7 +7,7 @@ import { CLOSE_REASONS, type CloseReason } from "./close-reason.ts";
 export class RejectedError extends SpipedError {
   readonly reason: CloseReason;
 
-  /** @param message defaults to the reason's text in the log. */
+  /** @param message - defaults to the reason's text in the log. */
   constructor(code: string, reason: CloseReason, message: string = CLOSE_REASONS[reason].text) {
     super(code, message);
     this.reason = reason;
@@ -16,7 +16,7 @@ export class RejectedError extends SpipedError {
 
 /** A connection to a target was not attempted: while it was queued, no other succeeded within the timeout. */
 export class QueueTimeoutError extends ConnectError {
-  /** @param timeout in ms. */
+  /** @param timeout - in ms. */
   constructor(timeout: number) {
     super("ERR_SPIPED_CONNECT_TIMEOUT", `no connection within ${timeout / 1000} s`);
   }
@@ -27,7 +27,7 @@ export class ConnectionLostError extends SpipedError {
   /** The failed socket: the encrypted (`wire`) or the plaintext one (`plain`). */
   readonly side: "wire" | "plain";
 
-  /** @param message defaults to that of `cause`. */
+  /** @param message - defaults to that of `cause`. */
   constructor(
     side: "wire" | "plain",
     cause: Error | null,
@@ -43,7 +43,7 @@ export class IdleError extends SpipedError {
   /** The idle timeout. */
   readonly seconds: number;
 
-  /** @param timeout in ms. */
+  /** @param timeout - in ms. */
   constructor(timeout: number) {
     const seconds = timeout / 1000;
     super("ERR_SPIPED_IDLE", `idle timeout (${seconds} s)`);

@@ -31,8 +31,8 @@ export class VerificationQueue {
   /**
    * Runs a task in slices.
    *
-   * @param priority called now and before the task starts, since other clients of the source may fail in between.
-   * @param step called repeatedly while it returns undefined. Each call should take microseconds.
+   * @param priority - called now and before the task starts, since other clients of the source may fail in between.
+   * @param step - called repeatedly while it returns undefined. Each call should take microseconds.
    * @returns the final result of `step`.
    * @throws the error that `step` throws.
    */

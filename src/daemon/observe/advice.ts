@@ -68,7 +68,7 @@ const ADVICE: Record<Exclude<FailureReason, HandshakeReason>, string | ((setup: 
 /**
  * Returns one line of advice on a failed connection.
  *
- * @param error the error that ended the connection.
+ * @param error - the error that ended the connection.
  * @returns undefined if the reason is not a failure.
  */
 export function adviceFor(reason: CloseReason, error: unknown, setup: TunnelSetup): string | undefined {

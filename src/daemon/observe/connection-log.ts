@@ -43,8 +43,8 @@ export function describeConnection({
 }: ConnectionEvent): string {
   const parts = [
     tunnel === undefined ? `connection ${number}` : `${tunnel}: connection ${number}`,
-    `from ${peer}`,
-    keyName === undefined ? "" : `with key ${keyName} (${keyFingerprint})`,
+    peer === undefined ? "" : `from ${peer}`,
+    keyName === undefined || keyFingerprint === undefined ? "" : `with key ${keyName} (${keyFingerprint})`,
     target === undefined ? "" : `to ${target}`,
   ];
   return parts.filter((part) => part !== "").join(" ");

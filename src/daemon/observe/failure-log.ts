@@ -40,11 +40,12 @@ export class FailureLog implements Observer {
   connection(event: ConnectionEvent): void {
     if (event.type !== "closed" || !event.failed) return;
     const { tunnel, source, reason, text, label, advice } = event;
+    const hint = advice === undefined ? "" : `; ${advice}`;
     const kind = [tunnel, reason, label, advice];
     const id = JSON.stringify([...kind, source]);
     const hasOwn = this.#series.has(id) || this.#series.size < MAX_SOURCE_SERIES;
     this.#add(hasOwn ? id : JSON.stringify(kind), (repeats) =>
-      this.#log.warn(`${describeConnection(event)} failed: ${text}; ${advice}${repeats}`, {
+      this.#log.warn(`${describeConnection(event)} failed: ${text}${hint}${repeats}`, {
         event: "failed",
         ...fieldsOf(event),
         reason: text,

@@ -19,13 +19,13 @@ export class LineWriter {
   readonly #onRecovered: (dropped: number) => void;
   #dropped = 0;
 
-  /** @param onRecovered called with the number of dropped lines when the reader has caught up. */
+  /** @param onRecovered - called with the number of dropped lines when the reader has caught up. */
   constructor(stream: Writable, onRecovered: (dropped: number) => void) {
     this.#stream = stream;
     this.#onRecovered = onRecovered;
   }
 
-  /** @param line including its newline. */
+  /** @param line - including its newline. */
   write(line: string): void {
     if (this.#dropped === 0) {
       if (this.#stream.writableLength + line.length <= MAX_PENDING_BYTES) {

@@ -30,7 +30,7 @@ export interface Metrics {
   readonly observer: Observer;
 }
 
-/** @param registry an empty registry, to which the metrics are added. */
+/** @param registry - an empty registry, to which the metrics are added. */
 export function makeMetrics(registry: Registry): Metrics {
   collectDefaultMetrics({ register: registry });
   const registers = [registry];
@@ -133,7 +133,11 @@ export function makeMetrics(registry: Registry): Metrics {
             if (event.opened) ended.inc(labels);
             else failures.inc(labels);
             if (CLOSE_REASONS[event.reason].isHandshake) handshakeFailures.inc(labels);
+            break;
           }
+          default:
+            // Other events change only the connection's state.
+            break;
         }
       },
       lookupFailed: (tunnel) => lookupFailures.inc({ tunnel: tunnel ?? DEFAULT }),
@@ -187,14 +191,14 @@ export function makeRegistry(): Registry {
  * Returns one registry for all workers. Metrics are summed, except some of Node's: event loop lag, for example, is
  * averaged.
  *
- * @param metrics the last known metrics of each worker.
- * @param workers the status of all workers.
+ * @param metrics - the last known metrics of each worker.
+ * @param workers - the status of all workers.
  */
 export function aggregateMetrics(
   metrics: readonly ProcessMetrics[],
   workers: readonly WorkerStatus[],
 ): Registry {
-  const registry: Registry = AggregatorRegistry.aggregate([...metrics] as unknown as object[]);
+  const registry: Registry = AggregatorRegistry.aggregate([...metrics]);
   const up = new Gauge({
     name: "spiped_worker_up",
     help: "1 if a worker process responds, 0 if it does not and its other metrics are those of its last answer",

@@ -18,7 +18,7 @@ const MAX_TOKEN_BYTES = 4096;
 /**
  * Starts the status server.
  *
- * @param token returns the token that is currently required.
+ * @param token - returns the token that is currently required.
  * @returns a function that stops the server.
  * @throws ConfigError, UsageError
  */
@@ -33,7 +33,7 @@ export async function startStatus(
   const resolved = firstAddress(addresses, metrics, warn);
   const hosts = [...(settings.metricsHost ?? []), ...(address.kind === "name" ? [address.host] : [])];
   const stop = await serveStatus(resolved, source, { exposed: settings.metricsPublic, hosts, token }).catch(
-    (error: Error) => {
+    (error: unknown) => {
       const hint = bindHint(resolved, error);
       throw new ConfigError([
         `Cannot serve metrics on ${metrics}: ${systemErrorText(error)}`,
@@ -57,7 +57,7 @@ export async function startStatus(
 export async function readToken(path: string, warn: (message: string) => void): Promise<BearerToken> {
   const contents = Buffer.alloc(MAX_TOKEN_BYTES);
   try {
-    const size = await readInto(contents, path, warn).catch((error: Error) => {
+    const size = await readInto(contents, path, warn).catch((error: unknown) => {
       throw new ConfigError([`Cannot read the token file ${path}: ${systemErrorText(error)}`]);
     });
     // "latin1" maps each byte to one character, so the length is that in bytes.

@@ -17,7 +17,7 @@ export function isExposed(address: ResolvedAddress): boolean {
  * requests here by resolving its own name to our address, but the Host header then has that name. The attack is not
  * possible with an IP address as host, or without a Host header, which all browsers send.
  *
- * @param names allowed names, in addition to `localhost`.
+ * @param names - allowed names, in addition to `localhost`.
  */
 export function isHostAllowed(host: string | undefined, names: readonly string[]): boolean {
   if (host === undefined || host === "") return true;
@@ -33,7 +33,7 @@ export function isHostAllowed(host: string | undefined, names: readonly string[]
 export class BearerToken {
   readonly #hash: Buffer;
 
-  /** @param token the bytes of the token, which the caller should overwrite afterwards. */
+  /** @param token - the bytes of the token, which the caller should overwrite afterwards. */
   constructor(token: Uint8Array) {
     this.#hash = hash(token);
   }

@@ -21,7 +21,7 @@ export class StatusPage {
   readonly #lastBytes = new Map<string, number>();
   readonly #interval: number;
 
-  /** @param interval time between calls of `record()`, in ms. */
+  /** @param interval - time between calls of `record()`, in ms. */
   constructor(interval: number) {
     this.#interval = interval;
   }
@@ -41,7 +41,7 @@ export class StatusPage {
   /**
    * Returns the page.
    *
-   * @param state `ready`, or the problems.
+   * @param state - `ready`, or the problems.
    */
   render(samples: Samples, state: string, version: string): string {
     const tunnels = tunnelsOf(samples);
@@ -117,7 +117,9 @@ function failuresOf(samples: Samples): string {
   if (failures.length === 0) return "";
   const items = failures
     .sort((a, b) => b.value - a.value)
-    .map(({ labels, value }) => `<li>${escapeHtml(`${labels.tunnel}: ${labels.reason}`)}: ${value}</li>`);
+    .map(
+      ({ labels, value }) => `<li>${escapeHtml([labels.tunnel, labels.reason].join(": "))}: ${value}</li>`,
+    );
   return `<h2>Connections that failed</h2>\n<ul>${items.join("")}</ul>`;
 }
 
@@ -136,7 +138,7 @@ function formatBytes(bytes: number): string {
   let value = bytes;
   let unit = 0;
   for (; value >= 1000 && unit < units.length - 1; unit += 1) value /= 1000;
-  return `${value.toFixed(unit === 0 || value >= 100 ? 0 : 1)} ${units[unit]}`;
+  return `${value.toFixed(unit === 0 || value >= 100 ? 0 : 1)} ${units[unit]!}`;
 }
 
 function escapeHtml(text: string): string {

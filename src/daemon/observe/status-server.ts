@@ -94,7 +94,7 @@ export async function serveStatus(
   const server = createServer((request, response) => {
     if (!connections.startResponse(request.socket)) return;
     void replyTo(request, { address, source, access, page, collected })
-      .catch((error: Error): Reply => ({ status: 500, body: `${error.message}\n` }))
+      .catch((error: unknown): Reply => ({ status: 500, body: `${(error as Error).message}\n` }))
       .then(({ status, body, headers }) => {
         const all = {
           "content-type": "text/plain; charset=utf-8",

@@ -28,7 +28,7 @@ export class Syslog implements Log {
   #logger: ChildProcess | undefined;
   #writer: LineWriter | undefined;
 
-  /** @param onFailure called once for each `logger` process that cannot be started or fails. */
+  /** @param onFailure - called once for each `logger` process that cannot be started or fails. */
   constructor(program: string, onFailure: (reason: string) => void) {
     this.#program = program;
     this.#onFailure = onFailure;
@@ -82,7 +82,7 @@ export class Syslog implements Log {
     this.#writer = new LineWriter(logger.stdin, (dropped) => this.warn(droppedMessage(dropped)));
     logger.on("error", (error) => handleFailure(`Cannot run logger: ${error.message}`));
     logger.on("exit", (status, signal) => {
-      if (status !== 0) handleFailure(`logger ended with ${signal ?? `status ${status}`}`);
+      if (status !== 0) handleFailure(`logger ended with ${signal ?? `status ${String(status)}`}`);
     });
     return logger;
   }

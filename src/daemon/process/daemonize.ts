@@ -46,7 +46,7 @@ function isSocket(fd: number): boolean {
 /**
  * Runs this program again as a daemon.
  *
- * @param args the daemon's arguments.
+ * @param args - the daemon's arguments.
  * @returns true when the daemon has reported readiness; false if it exited first, having reported the error.
  */
 export async function daemonize(args: readonly string[]): Promise<boolean> {

@@ -27,7 +27,7 @@ let ending = false;
  * Exits the process when all data written to standard output and standard error is flushed. Destroys all other sockets.
  * Later calls do nothing.
  *
- * @param status the exit status.
+ * @param status - the exit status.
  */
 export function endProcess(status: number): void {
   if (ending) return;

@@ -32,8 +32,8 @@ const UNPRIVILEGED_GROUPS = [65_534, 65_533] as const;
  * memory. A program that it starts loses that mark unless its effective group differs from its real one. So a process
  * that starts workers gets a real group without access, and the requested group as its effective one.
  *
- * @param spec `user`, `user:group` or `:group`, each a name or, if there is no such name, an ID.
- * @param startsWorkers true if child processes must be protected in the same way.
+ * @param spec - `user`, `user:group` or `:group`, each a name or, if there is no such name, an ID.
+ * @param startsWorkers - true if child processes must be protected in the same way.
  * @throws PrivilegeError, or the system's error.
  */
 export function dropPrivileges(spec: string, startsWorkers: boolean): void {
@@ -68,7 +68,7 @@ export function dropPrivileges(spec: string, startsWorkers: boolean): void {
 /**
  * Returns the IDs for a specification of a file's owner; -1 leaves one unchanged.
  *
- * @param spec as for `dropPrivileges()`, except that `user` leaves the group unchanged.
+ * @param spec - as for `dropPrivileges()`, except that `user` leaves the group unchanged.
  * @throws PrivilegeError
  */
 export function ownerIds(spec: string): { uid: number; gid: number } {
@@ -91,7 +91,9 @@ function lookUpOwner(spec: string): { userName: string; user: Entry | undefined;
 }
 
 /** Missing from Node's types. */
-const { initgroups } = process as unknown as { initgroups(user: string, extraGroup: number): void };
+const { initgroups } = process as unknown as {
+  initgroups: (user: string, extraGroup: number) => void;
+};
 
 /** Checks that the change took effect and cannot be undone. */
 function verify(uid: number | undefined, gid: number | undefined, realGid = gid): void {

@@ -7,7 +7,7 @@ import { systemProgram } from "./system-program.ts";
 
 /** Notifies the service manager, if there is one that expects it. */
 export interface Notifier {
-  /** @param state lines such as `READY=1`. */
+  /** @param state - lines such as `READY=1`. */
   notify(...state: readonly string[]): Promise<void>;
 }
 
@@ -15,7 +15,7 @@ export interface Notifier {
  * Creates a notifier, which does nothing unless NOTIFY_SOCKET is set. Removes the variable, so that processes started
  * later do not send notifications.
  *
- * @param onFailure called if a message cannot be sent.
+ * @param onFailure - called if a message cannot be sent.
  */
 export function createNotifier(onFailure: (reason: string) => void): Notifier {
   const { NOTIFY_SOCKET } = process.env;
@@ -33,11 +33,11 @@ export function createNotifier(onFailure: (reason: string) => void): Notifier {
           resolve();
         });
         sender.once("exit", (status) => {
-          if (status !== 0) onFailure(`systemd-notify ended with status ${status}`);
+          if (status !== 0) onFailure(`systemd-notify ended with status ${String(status)}`);
           resolve();
         });
         // The program may be missing, and `spawn()` itself throws if there is no memory for another process.
-      }).catch((error: Error) => onFailure(`Cannot run systemd-notify: ${error.message}`)),
+      }).catch((error: unknown) => onFailure(`Cannot run systemd-notify: ${(error as Error).message}`)),
   };
 }
 

@@ -159,7 +159,7 @@ export class WorkerPool implements TunnelFactory {
     const worker = new WorkerHandle(child);
     this.#workers.add(worker);
     child.on("message", (message: WorkerMessage) => this.#onMessage(worker, message));
-    child.once("exit", (status, signal) => this.#onExit(worker, signal ?? `status ${status}`));
+    child.once("exit", (status, signal) => this.#onExit(worker, signal ?? `status ${String(status)}`));
     // A process that could not be started emits no "exit" event.
     child.on("error", (error) => {
       if (child.pid === undefined) this.#onExit(worker, systemErrorText(error));

@@ -75,7 +75,7 @@ export class WorkerHandle {
   /**
    * Sends a request.
    *
-   * @param makeMessage returns the request's message, given its number.
+   * @param makeMessage - returns the request's message, given its number.
    * @returns the answer; undefined if the worker exits, or if it is unresponsive and the request is only a query.
    * Rejects if Node cannot send the socket.
    */

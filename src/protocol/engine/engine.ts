@@ -1,6 +1,6 @@
 /**
  * The interface between the packet layer and bulk cryptography. There are two engines, `native` (Node's OpenSSL) and
- * `portable` (@noble), which produce the same bytes.
+ * `portable` (`@noble`), which produce the same bytes.
  *
  * An engine processes one batch at a time, in a workspace that all its ciphers share. The caller must fill `input`,
  * call the cipher and read `output` synchronously, before another caller can overwrite them.

@@ -72,7 +72,9 @@ type Release = (buffer: ArrayBuffer) => void;
  * batches would accumulate and exceed every CPU cache (0.3 us/packet).
  */
 function makeRelease(): Release {
-  const { transfer } = ArrayBuffer.prototype as { transfer?(this: ArrayBuffer, length: number): ArrayBuffer };
+  const { transfer } = ArrayBuffer.prototype as {
+    transfer?: (this: ArrayBuffer, length: number) => ArrayBuffer;
+  };
   const release: Release =
     transfer === undefined ? transferToClosedPort() : (buffer) => void transfer.call(buffer, 0);
   // glibc returns memory to the OS whenever 128 KiB at the top of the heap are free, as happens with every batch, and
@@ -211,7 +213,7 @@ class NativeCipher implements PacketCipher {
     const keystream = this.#aes.update(this.#scratch.counters[count]!);
     this.#scratch.keystream.set(keystream);
     // A short keystream is left to the garbage collector: releasing it takes as long as making it (0.5 us).
-    if (count >= MIN_RELEASED_PACKETS) this.#scratch.release(keystream.buffer as ArrayBuffer);
+    if (count >= MIN_RELEASED_PACKETS) this.#scratch.release(keystream.buffer);
   }
 
   /** Writes the MACs of the packets in the slots to `target` in the WebAssembly memory, `stride` bytes apart. */

@@ -1,5 +1,5 @@
 /**
- * The portable engine: @noble's AES and SHA-256, packet by packet. It uses no cipher or hash from Node, and tests
+ * The portable engine: AES and SHA-256 of `@noble`, packet by packet. It uses no cipher or hash from Node, and tests
  * compare the native engine with it.
  */
 import { timingSafeEqual } from "node:crypto";
