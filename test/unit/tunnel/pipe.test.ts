@@ -262,7 +262,7 @@ describe("a pipe", () => {
     const { plain, wire, seal, traffic, start } = await startPipe();
     const running = start();
     plain.peer.socket.pause();
-    const data = randomBytes(32 << 20);
+    const data = randomBytes(16 << 20);
     wire.peer.socket.end(seal(data));
     await untilStalled(() => traffic.bytesDecrypted);
     expect(traffic.bytesDecrypted).toBeLessThan(data.length);
