@@ -157,7 +157,7 @@ for version in "$@"; do
     result=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$log" | tail -n 1)
     [ $user = somebody ] && wanted='^[0-9]+ passed, 0 failed' || wanted='^[0-9]+ passed, 0 failed$'
     [ $ended -eq 0 ] && grep -qE "$wanted" <<<"$result" && good=true || good=false
-    report "$node: npm test as $user" $good "${result:-no result}"
+    report "$node: npm test as $user" "$good" "${result:-no result}"
   done
   rm -rf --one-file-system "$root"
 done
