@@ -14,7 +14,7 @@ import { until } from "../../support/programs.ts";
 describe("a reload of keys with their own targets", () => {
   it("stops the DNS lookups of targets that are no longer active", async () => {
     const failures: Error[] = [];
-    const slots = () => new ConnectionLimit(1, () => {});
+    const connectionLimit = () => new ConnectionLimit(1, () => {});
     const log = { warn: (message: string) => failures.push(new Error(message)), info: () => {} };
     const admission = new Admission({ onShortage: () => {} });
     const observer = { lookupFailed: () => failures.push(new Error("look-up")) };
@@ -32,7 +32,7 @@ describe("a reload of keys with their own targets", () => {
       keys: [{ name: "a", secret: Secret.fromKeyFile(Buffer.from("a")), targets }],
     });
     const options = (targets?: TunnelPlan["targets"]) =>
-      serverOptions(plan(targets), { log, observer, slots, admission });
+      serverOptions(plan(targets), { log, observer, connectionLimit, admission });
     const server = new TunnelServer(options([{ address: parseAddress("nosuch.invalid:1"), addresses: [] }]));
     await until(() => failures.length > 2);
     server.reconfigure(options());
