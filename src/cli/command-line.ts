@@ -50,7 +50,7 @@ export function parseCommandLine<Table extends Readonly<Record<string, OptionSpe
       const option = { spec, rawName: rawNames.shift()!, value: text ?? "" };
       given.add(spec);
       if (exclusive.every((other) => given.has(other)) && exclusive.length > 0)
-        throw new UsageError(`${exclusive.map(typedName).join(" and ")} exclude each other`);
+        throw new UsageError(`${exclusive.map(typedName).join(" and ")} cannot be used together`);
       const value = parseValue(option);
       if (spec.long === "version") printVersion(program);
       if (spec.long === "help") printHelp(program, specs);
@@ -81,7 +81,7 @@ export function findMissing<Table extends Readonly<Record<string, OptionSpec>>>(
   for (const [name, spec] of Object.entries<OptionSpec>(table)) {
     const { required } = spec;
     if (required !== undefined && values[name as keyof Table] === undefined)
-      return new UsageError(`${typedName(spec)} is missing: ${required}`);
+      return new UsageError(`missing option ${typedName(spec)}: ${required}`);
   }
   return undefined;
 }
@@ -116,7 +116,7 @@ function printHelp({ usage }: Program, specs: readonly OptionSpec[]): never {
 function toUsageError(mistake: UsageError | UnknownOption, command: Command): UsageError {
   if (mistake instanceof UsageError) return mistake;
   const { rawName, argument } = mistake;
-  return new UsageError(`no such option; ${suggestion(command, rawName)}`, `illegal option -- ${argument}`);
+  return new UsageError(`unknown option; ${suggestion(command, rawName)}`, `illegal option -- ${argument}`);
 }
 
 /** Returns the part of the help text that lists the options, in groups. */

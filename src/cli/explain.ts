@@ -37,7 +37,7 @@ export function explainOpening(error: unknown, attempt: Attempt): ConnectionFail
     : new ConnectionFailure([
         "Connection error",
         ...failures,
-        `no answer${to} within ${timeout / 1000} s: is the address right, and does a firewall block us?`,
+        `no answer${to} within ${timeout / 1000} s: check the address and any firewall`,
       ]);
 }
 
@@ -50,8 +50,8 @@ export function explainAttempt(
   const where = formatAddress(address);
   const text = systemErrorText(error);
   if (error.syscall === "bind" && bind !== undefined)
-    return `${where}: cannot connect from ${formatAddress(bind)}: ${text}: is it an address of this machine?`;
-  if (error.code === "ECONNREFUSED") return `${where}: ${text}: does spiped -d run there?`;
+    return `${where}: cannot connect from ${formatAddress(bind)}: ${text}: check that it is an address of this machine`;
+  if (error.code === "ECONNREFUSED") return `${where}: ${text}: check that spiped -d is running there`;
   return `${where}: ${text}`;
 }
 
@@ -60,11 +60,11 @@ export function explainBreak(error: unknown): string {
   if (error instanceof PacketError) {
     const packet = `packet ${error.packetNumber} from the peer`;
     return error.code === "ERR_SPIPED_BAD_MAC"
-      ? `${packet} has a wrong MAC: damaged or forged on the way`
-      : `${packet} has an impossible length`;
+      ? `${packet} has an invalid MAC: damaged or forged in transit`
+      : `${packet} has an invalid length`;
   }
   const { code } = error as NodeJS.ErrnoException;
   return code === "ECONNRESET" || code === "EPIPE"
-    ? `the peer or something on the way reset the connection: ${systemErrorText(error)}`
+    ? `the peer or the network reset the connection: ${systemErrorText(error)}`
     : systemErrorText(error);
 }

@@ -51,10 +51,10 @@ export function splitArguments(specs: readonly OptionSpec[], argv: readonly stri
       return stop({ rawName, argument: rawName.startsWith("--") ? argv[token.index]! : rawName });
     }
     if (spec.value === undefined && token.value !== undefined)
-      return stop(new UsageError("this option takes no value", `illegal option -- ${rawName}`));
+      return stop(new UsageError(`${rawName} takes no value`, `illegal option -- ${rawName}`));
     if (spec.value !== undefined && token.value === undefined)
       return stop(
-        new UsageError(`${rawName} needs a value: ${spec.value}`, `Missing argument to ${rawName}`),
+        new UsageError(`${rawName} requires a value: ${spec.value}`, `Missing argument to ${rawName}`),
       );
     if (!spec.repeatable && options.some((other) => other.spec === spec))
       return stop(new UsageError(`${rawName} was given twice`));

@@ -25,7 +25,7 @@ export async function generateKey(path: string): Promise<number> {
       await file.close();
     }
   } catch (error) {
-    throw new ConfigError([`Cannot write a key to ${path}: ${systemErrorText(error)}`]);
+    throw new ConfigError([`cannot write a key to ${path}: ${systemErrorText(error)}`]);
   }
   const secret = Secret.fromKeyFile(key);
   key.fill(0);
@@ -43,7 +43,7 @@ export async function generateKey(path: string): Promise<number> {
 export async function checkKey(path: string): Promise<number> {
   const status = path === "-" ? undefined : await stat(path).catch(() => undefined);
   if (status?.isDirectory())
-    throw new ConfigError([`${path} is a directory: spiped keys list ${path} shows the keys in it`]);
+    throw new ConfigError([`${path} is a directory; list its keys with spiped keys list ${path}`]);
   const secret = await readKey(path, (warning) => process.stderr.write(`spiped: ${warning}\n`));
   const facts =
     status === undefined

@@ -80,7 +80,7 @@ function configure(command: Command): Command {
 
 /** Returns commander's message without its prefix. */
 function describeMistake({ code, message }: CommanderError): string {
-  if (code === "commander.help") return "keys needs a command";
+  if (code === "commander.help") return "missing command";
   return message.replace(/^error: /, "").replaceAll("\n", " ");
 }
 
@@ -128,16 +128,16 @@ async function add(directory: string, found: KeyDirectory, name: string): Promis
   checkName(name);
   if (found.clients.has(name)) {
     throw new ConfigError([
-      `There is a key of ${name} in ${directory}`,
-      `For another one: spiped keys rotate ${shellWord(directory)} ${shellWord(name)}`,
+      `${name} already has a key in ${directory}`,
+      `to add another: spiped keys rotate ${shellWord(directory)} ${shellWord(name)}`,
     ]);
   }
   const file = `${name}.key`;
   const created = await makeKey(directory, file, found);
   if (created === undefined) throw new ConfigError([`${join(directory, file)} exists`]);
   return newKeyOutput(directory, name, file, created, [
-    `Copy ${join(directory, file)} to ${name} by a way you trust.`,
-    `${RELOAD}: it accepts the key then.`,
+    `Copy ${join(directory, file)} to ${name} over a secure channel.`,
+    `${RELOAD}: it then accepts the key.`,
   ]);
 }
 
@@ -154,9 +154,9 @@ async function rotate(directory: string, found: KeyDirectory, name: string): Pro
   }
   const old = candidates(found).filter((key) => key.name === name);
   return newKeyOutput(directory, name, file, created, [
-    `${RELOAD}: it accepts each key of ${name} then.`,
-    `Copy ${join(directory, file)} to ${name} by a way you trust, and have ${name} use it.`,
-    "When nobody connects with the old key any more (log and metrics give the fingerprint), remove it: " +
+    `${RELOAD}: it then accepts all keys of ${name}.`,
+    `Copy ${join(directory, file)} to ${name} over a secure channel, and switch ${name} to it.`,
+    "When the old key is no longer used (the log and metrics show its fingerprint), remove it: " +
       old.map(({ file }) => revokeCommand(directory, file)).join("; "),
   ]);
 }
@@ -171,27 +171,27 @@ async function revoke(directory: string, found: KeyDirectory, operand: string): 
   ].find((keys) => keys.length > 0);
   if (matching === undefined)
     throw new ConfigError([
-      `There is no key ${operand} in ${directory}: name a client, a file or a fingerprint`,
+      `no key ${operand} in ${directory}: give a client name, file name or fingerprint`,
     ]);
   const [key, ...others] = matching;
   if (key === undefined || others.length > 0) {
     throw new ConfigError([
-      `${operand} may be any of ${matching.length} keys: name one`,
+      `${operand} matches ${matching.length} keys; choose one:`,
       ...matching.map(
-        ({ file, fingerprint }) => `${revokeCommand(directory, file)}   (${fingerprint ?? "no key"})`,
+        ({ file, fingerprint }) => `${revokeCommand(directory, file)}   (${fingerprint ?? "unusable"})`,
       ),
     ]);
   }
   const { file, name } = key;
   const path = join(directory, file);
   await unlink(path).catch((error: unknown) => {
-    throw new ConfigError([`Cannot remove ${path}: ${systemErrorText(error)}`]);
+    throw new ConfigError([`cannot remove ${path}: ${systemErrorText(error)}`]);
   });
   await syncDirectory(directory);
-  const next = [`${RELOAD}: it ends the connections that this key has opened.`];
+  const next = [`${RELOAD}: it then closes the connections opened with this key.`];
   if (!all.some((other) => other !== key && other.name === name)) {
     next.push(
-      `${name} has no key left. ${name}.toml, if there is one, holds again when ${name} gets a key; ` +
+      `${name} has no keys left. ${name}.toml, if it exists, applies again once ${name} has a key; ` +
         `[tunnels.TUNNEL.keys.${name}] must be removed from a configuration file, or the daemon does not start.`,
     );
   }
@@ -218,7 +218,7 @@ function candidates({ keys, problems }: KeyDirectory): Candidate[] {
 }
 
 function noKeyError(name: string, directory: string): ConfigError {
-  return new ConfigError([`There is no key of ${name} in ${directory}`]);
+  return new ConfigError([`no key of ${name} in ${directory}`]);
 }
 
 function revokeCommand(directory: string, file: string): string {
@@ -228,7 +228,7 @@ function revokeCommand(directory: string, file: string): string {
 function checkName(name: string): void {
   if (name === "" || /^-|[./]/.test(name) || !isPrintable(name)) {
     throw new ConfigError([
-      `${JSON.stringify(name)} is no name of a client: it must have no dot, no slash and no control character, and not begin with a dash`,
+      `invalid client name ${JSON.stringify(name)}: it must not contain a dot, slash or control character, or begin with a dash`,
     ]);
   }
 }
@@ -371,7 +371,7 @@ async function makeKey(directory: string, file: string, found: KeyDirectory): Pr
     await link(temporary, path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "EEXIST") return undefined;
-    throw new ConfigError([`Cannot write a key to ${path}: ${systemErrorText(error)}`]);
+    throw new ConfigError([`cannot write a key to ${path}: ${systemErrorText(error)}`]);
   } finally {
     contents.fill(0);
     await unlink(temporary).catch(() => {});

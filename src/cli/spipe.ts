@@ -37,7 +37,7 @@ export function spipe(argv: readonly string[]): Promise<number> {
     const stop = new AbortController();
     const stopped = new Promise<number>((resolve) => {
       process.once("SIGTERM", () => {
-        if (args.verbose) printStep("ended by SIGTERM");
+        if (args.verbose) printStep("terminated by SIGTERM");
         resolve(0);
         stop.abort();
       });
@@ -79,8 +79,8 @@ function watchTraffic(socket: SpipedSocket, report: Report): () => void {
   socket.on("data", (chunk: Buffer) => {
     received += chunk.length;
   });
-  stdin.once("end", () => report("end of input"));
-  socket.once("end", () => report("end of peer"));
+  stdin.once("end", () => report("EOF on standard input"));
+  socket.once("end", () => report("EOF from the peer"));
   return () => report(`sent ${sent} bytes, received ${received} bytes`);
 }
 
@@ -194,7 +194,7 @@ async function transfer(socket: SpipedSocket, fragile: boolean): Promise<number>
     socket.once("error", (error) => {
       const isTruncated = error instanceof PacketError && error.code === "ERR_SPIPED_TRUNCATED";
       const failure = isTruncated
-        ? new ConnectionFailure(["The stream ended inside a packet: data is missing", "Connection error"])
+        ? new ConnectionFailure(["stream truncated inside a packet: data is missing", "Connection error"])
         : new ConnectionFailure(["Connection error", explainBreak(error)]);
       // Data received before the failure is written first.
       stdout.write("", () => reject(failure));

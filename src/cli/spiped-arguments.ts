@@ -45,11 +45,13 @@ export function readArguments(argv: readonly string[]): SpipedArguments {
   );
   const { generateKey, checkKey, config: file, checkConfig = false, foreground = false } = values;
   if (generateKey !== undefined) {
-    if (hasOtherThan(COMMAND_OPTIONS.generateKey)) throw new UsageError("--generate-key stands alone");
+    if (hasOtherThan(COMMAND_OPTIONS.generateKey))
+      throw new UsageError("--generate-key cannot be combined with other options");
     return { action: "generate-key", file: generateKey };
   }
   if (checkKey !== undefined) {
-    if (hasOtherThan(COMMAND_OPTIONS.checkKey)) throw new UsageError("--check-key stands alone");
+    if (hasOtherThan(COMMAND_OPTIONS.checkKey))
+      throw new UsageError("--check-key cannot be combined with other options");
     return { action: "check-key", file: checkKey };
   }
 
@@ -58,11 +60,13 @@ export function readArguments(argv: readonly string[]): SpipedArguments {
   if (file !== undefined) {
     const [stray] = Object.keys(tunnelValues) as (keyof typeof TUNNEL_OPTIONS)[];
     if (stray !== undefined)
-      throw new UsageError(`--${TUNNEL_OPTIONS[stray].long} belongs into the file of --config`);
+      throw new UsageError(
+        `--${TUNNEL_OPTIONS[stray].long} cannot be used with --config; set it in the file`,
+      );
     const config = { foreground, process, file };
     return checkConfig ? { action: "check-config", config, file } : { action: "serve", config };
   }
-  if (checkConfig) throw new UsageError("--check-config needs --config");
+  if (checkConfig) throw new UsageError("--check-config requires --config");
   const brokenProcessRule = findBrokenProcessRule(process, ({ long }) => `--${long}`);
   if (brokenProcessRule !== undefined) throw new UsageError(brokenProcessRule.message);
   const tunnel = withDefaults(TUNNEL_OPTIONS, tunnelValues);

@@ -33,7 +33,7 @@ export async function spiped(argv: readonly string[]): Promise<number> {
     if (args.action === "check-config") return checkConfig(args.config, args.file);
     // With this variable, node:cluster would request each listening socket from the parent process.
     if (cluster.isWorker)
-      throw new ConfigError(["NODE_UNIQUE_ID is set, as for a worker of node:cluster: unset it"]);
+      throw new ConfigError(["NODE_UNIQUE_ID is set, as in a worker of node:cluster; unset it"]);
     const reportReady = readyCallback();
     if (args.config.foreground || reportReady !== undefined) {
       limitYoungGeneration();

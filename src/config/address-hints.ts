@@ -19,20 +19,20 @@ export function bindHint(address: ResolvedAddress, error: unknown): string | und
   if (address.kind === "unix") {
     switch (code) {
       case "EADDRINUSE":
-        return `${where} is the socket of a running process, or a file of another kind: stop the process, or choose another path`;
+        return `${where} is in use by a running process, or is not a socket: stop the process, or choose another path`;
       case "ENOENT":
         return `create the directory ${dirname(where)} first`;
       case "EACCES":
-        return `this user may not create ${where}: choose a directory that it can write to`;
+        return `no permission to create ${where}: choose a directory that this user can write to`;
       default:
         return `the path is ${where}`;
     }
   }
   switch (code) {
     case "EADDRINUSE":
-      return `${where} is in use (ss -ltnp shows by which process): stop that process, or choose another port`;
+      return `${where} is in use: stop the process that ss -ltnp shows, or choose another port`;
     case "EADDRNOTAVAIL":
-      return `no interface of this machine has the address ${address.host}: listen on one that ip address shows, or on all with ${anyAddress(address)}`;
+      return `no interface of this machine has the address ${address.host}: use one that ip address lists, or ${anyAddress(address)}`;
     case "EACCES":
       if (address.port > LAST_PRIVILEGED_PORT) break;
       return `${where} is below port ${LAST_PRIVILEGED_PORT + 1}, which needs privileges: start as root with -u USER, or choose a higher port`;
@@ -54,14 +54,14 @@ function anyAddress({ family, port }: { family: 4 | 6; port: number }): string {
  */
 export function addressHint(text: string, option: string): string | undefined {
   const port = /^:?(\d+)$/.exec(text)?.[1];
-  if (port !== undefined && option === "--metrics") return `write [127.0.0.1]:${port}`;
+  if (port !== undefined && option === "--metrics") return `use [127.0.0.1]:${port}`;
   if (port !== undefined && option !== "-b") {
     return option === "-s"
-      ? `write [127.0.0.1]:${port} to listen on this machine only, [0.0.0.0]:${port} to listen on all its IPv4 addresses`
-      : `write HOST:${port}, such as [127.0.0.1]:${port}`;
+      ? `use [127.0.0.1]:${port} to listen on this machine only, [0.0.0.0]:${port} to listen on all its IPv4 addresses`
+      : `use HOST:${port}, such as [127.0.0.1]:${port}`;
   }
   const ip = text.replace(/^\[(.*)\]$/, "$1");
-  if (isIP(ip) !== 0) return `write ${option === "-b" ? `[${ip}]` : `[${ip}]:PORT`}`;
+  if (isIP(ip) !== 0) return `use ${option === "-b" ? `[${ip}]` : `[${ip}]:PORT`}`;
   if (text.includes("/") && !text.startsWith("/")) {
     return `the path of a UNIX socket must be absolute: ${resolve(text)}`;
   }

@@ -25,7 +25,7 @@ export async function resolveOption(
   } catch (error) {
     const hint = addressHint(text, option);
     if (error instanceof EmptyAddressError)
-      throw new UsageError(`${place ?? option} needs an address${hint ? `: ${hint}` : ""}`, error.message);
+      throw new UsageError(`${place ?? option} requires an address${hint ? `: ${hint}` : ""}`, error.message);
     if (!(error instanceof AddressError || error instanceof ResolveError)) throw error;
     const where = place === undefined ? "" : ` for ${place}`;
     throw new ConfigError([

@@ -16,7 +16,7 @@ export async function readClientSettings(path: string): Promise<ClientSettings |
   const v = await loadValibot();
   const text = await readFile(path, "utf8").catch((error: unknown) => {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw new ConfigError([`Cannot read ${path}: ${systemErrorText(error)}`], { cause: error });
+    throw new ConfigError([`cannot read ${path}: ${systemErrorText(error)}`], { cause: error });
   });
   if (text === undefined) return undefined;
   const { value, makeError } = await parseToml(path, text);

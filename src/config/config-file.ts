@@ -30,7 +30,7 @@ export interface ConfigFile {
 export async function readConfigFile(path: string): Promise<ConfigFile> {
   const v = await loadValibot();
   const text = await readFile(path, "utf8").catch((error: unknown) => {
-    throw new ConfigError([`Cannot read ${path}: ${systemErrorText(error)}`]);
+    throw new ConfigError([`cannot read ${path}: ${systemErrorText(error)}`]);
   });
   const { value, makeError } = await parseToml(path, text);
   const result = v.safeParse(fileSchema(v), value);
@@ -52,7 +52,7 @@ export async function readConfigFile(path: string): Promise<ConfigFile> {
         makeError([{ path: ["tunnels", name, long], text: message }]);
       const other = names.get(settings.source);
       if (other !== undefined)
-        throw fieldError(TUNNEL_OPTIONS.source, `is the source of tunnel ${other} already`);
+        throw fieldError(TUNNEL_OPTIONS.source, `is already the source of tunnel ${other}`);
       names.set(settings.source, name);
       const broken = findBrokenTunnelRule(settings, ({ long }) => long);
       if (broken !== undefined) throw fieldError(broken.spec, broken.message);
@@ -78,8 +78,8 @@ function resolvePaths<Table extends Readonly<Record<string, SettingSpec>>>(
 function unknownField(field: string): string {
   const has = (table: Readonly<Record<string, OptionSpec>>) =>
     Object.values(table).some(({ long }) => long === field);
-  if (has(PROCESS_OPTIONS)) return "is a setting of the process: write it above the first table";
-  if (has(TUNNEL_OPTIONS)) return "is a setting of a tunnel: write it under [tunnels.NAME]";
-  if (has(COMMAND_OPTIONS)) return `is for the command line only: --${field}`;
-  return "there is no such field";
+  if (has(PROCESS_OPTIONS)) return "is a process setting: put it above the first table";
+  if (has(TUNNEL_OPTIONS)) return "is a tunnel setting: put it under [tunnels.NAME]";
+  if (has(COMMAND_OPTIONS)) return `is allowed only on the command line: --${field}`;
+  return "unknown field";
 }

@@ -79,7 +79,7 @@ export async function readKeyDirectory(
   { known = [], keepGoing = false }: ReadOptions = {},
 ): Promise<KeyDirectory> {
   const listed = await readdir(directory).catch((error: unknown) => {
-    throw new ConfigError([`Cannot read ${directory}: ${systemErrorText(error)}`], { cause: error });
+    throw new ConfigError([`cannot read ${directory}: ${systemErrorText(error)}`], { cause: error });
   });
   const files = [...new Set([...listed, ...known])].filter((file) => !file.startsWith(".")).sort();
   const keys: DirectoryKey[] = [];
@@ -88,7 +88,7 @@ export async function readKeyDirectory(
   const report = (file: string, kind: KeyProblem["kind"], message: string) =>
     problems.push({ file, kind, message });
   const ignore = (file: string, why: string) =>
-    report(file, "ignored", `${join(directory, file)} is ignored: ${why}`);
+    report(file, "ignored", `ignoring ${join(directory, file)}: ${why}`);
   const settingsOf = async (name: string) => {
     try {
       return await readClientSettings(join(directory, name + SETTINGS));
@@ -102,7 +102,7 @@ export async function readKeyDirectory(
   for (const file of files) {
     const name = clientNameFromFile(file);
     if (!isPrintable(file)) {
-      ignore(file, "its name has characters that cannot be shown");
+      ignore(file, "its name contains unprintable characters");
     } else if (name !== undefined) {
       const path = join(directory, file);
       const found = await readEntry(path);
@@ -113,10 +113,10 @@ export async function readKeyDirectory(
       }
       if (!clients.has(name)) clients.set(name, await settingsOf(name));
       if (found instanceof Error) {
-        report(file, "unreadable", `Cannot read ${path}: ${systemErrorText(found)}`);
+        report(file, "unreadable", `cannot read ${path}: ${systemErrorText(found)}`);
       } else if (found.bytes < MIN_KEY_BYTES) {
         found.secret.destroy();
-        report(file, "refused", `${path} is refused: ${tooShort(found.bytes)}`);
+        report(file, "refused", `rejecting ${path}: ${tooShort(found.bytes)}`);
       } else {
         for (const warning of warningsFor(path, found)) report(file, "warning", warning);
         keys.push({ name, file, ...found });
@@ -130,14 +130,14 @@ export async function readKeyDirectory(
     const client = name.slice(0, name.indexOf("."));
     if (name.includes(".")) ignore(file, `the settings of ${client} are in ${client}${SETTINGS}`);
     else if (!clients.has(name))
-      report(file, "ignored", `${join(directory, file)} says what holds for a key that is not there`);
+      report(file, "ignored", `ignoring ${join(directory, file)}: no key with that name`);
   }
   return { keys, clients, problems };
 }
 
 function tooShort(bytes: number): string {
   const found = bytes === 0 ? "it is empty" : `it has ${bytes} bytes`;
-  return `${found}, and a key needs ${MIN_KEY_BYTES} or more; make one with spiped keys`;
+  return `${found}; a key needs at least ${MIN_KEY_BYTES}; create one with spiped keys`;
 }
 
 /** @returns an Error if the file exists but cannot be read. */

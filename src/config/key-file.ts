@@ -18,12 +18,11 @@ export interface KeyFacts {
 /** Returns warnings about a usable key, one sentence each. */
 export function warningsFor(path: string, { bytes, mode }: Pick<KeyFacts, "bytes" | "mode">): string[] {
   const warnings: string[] = [];
-  if ((mode & 0o004) !== 0)
-    warnings.push(`Everyone on this machine can read the key in ${path}: run chmod 600 ${path}`);
+  if ((mode & 0o004) !== 0) warnings.push(`key file ${path} is world-readable; run chmod 600 ${path}`);
   if (bytes < KEY_BYTES) {
     const size = `${bytes} ${bytes === 1 ? "byte" : "bytes"}`;
     warnings.push(
-      `The key in ${path} has only ${size} and may be guessed: make one of ${KEY_BYTES} random bytes with spiped --generate-key`,
+      `key in ${path} has only ${size} and could be guessed; create one of ${KEY_BYTES} random bytes with spiped --generate-key`,
     );
   }
   return warnings;

@@ -138,9 +138,7 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
   const targets = await lookUpTargets([...settings.target, ...(settings.failoverTarget ?? [])]);
   const bind = settings.bind === undefined ? undefined : await first(settings.bind, "-b", parseBindAddress);
   if ((settings.socketMode !== undefined || settings.socketOwner !== undefined) && source.kind !== "unix") {
-    throw new ConfigError([
-      `--socket-mode and --socket-owner are for UNIX sockets, which ${settings.source} is not`,
-    ]);
+    throw new ConfigError([`--socket-mode and --socket-owner require a UNIX socket, not ${settings.source}`]);
   }
 
   const read = await readTunnelKeys(settings, options);
@@ -157,8 +155,8 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
     const print = fingerprint(key.secret);
     const same = fingerprints.get(print);
     if (same === undefined) fingerprints.set(print, { name, path });
-    else if (same.name === name) warn(`${same.path} and ${path} are the same key`);
-    else warn(`Keys ${same.name} and ${name} are the same: all who hold it count as ${same.name}`);
+    else if (same.name === name) warn(`${same.path} and ${path} contain the same key`);
+    else warn(`keys ${same.name} and ${name} are identical; clients are treated as ${same.name}`);
     const own = { ...omitUndefined(read.clients.get(name)), ...omitUndefined(settings.clients?.[name]) };
     if (own.targets !== undefined && !targetsOf.has(name))
       targetsOf.set(name, await lookUpTargets(own.targets, `the target of key ${name}`));
@@ -172,7 +170,7 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
     });
   }
   for (const name of Object.keys(settings.clients ?? {}).filter((name) => !read.clients.has(name))) {
-    const message = `There is no key ${name} in ${settings.key}`;
+    const message = `no key of client ${name} in ${settings.key}`;
     // At a reload, the settings of a client may remain after its last key was removed.
     if (!previous?.keys.some((key) => key.name === name)) throw new ConfigError([message]);
     warn(message);

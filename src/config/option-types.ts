@@ -33,7 +33,7 @@ export interface OptionType<Value = unknown> {
   schema(v: Valibot): GenericSchema<unknown, Value>;
 }
 
-/** A value is not of the type of its setting. The message is `needs RANGE, not VALUE`. */
+/** A value is not of the type of its setting. The message is `must be RANGE, not VALUE`. */
 export class InvalidValueError extends SpipedError {
   constructor(range: string, value: string, options?: ErrorOptions) {
     super("ERR_SPIPED_CONFIG", describeMismatch(range, value || "an empty value"), options);
@@ -41,7 +41,7 @@ export class InvalidValueError extends SpipedError {
 }
 
 function describeMismatch(range: string, value: string): string {
-  return `needs ${range}, not ${value}`;
+  return `must be ${range}, not ${value}`;
 }
 
 /** Returns the message of a schema. */

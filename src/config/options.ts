@@ -61,9 +61,9 @@ const SHARED_OPTIONS = {
     long: "target",
     value: "ADDR",
     type: ADDRESSES,
-    required: "where to connect",
+    required: "address to connect to",
     isOriginal: true,
-    help: "where to connect: [IP]:PORT, NAME:PORT or /PATH",
+    help: "address to connect to: [IP]:PORT, NAME:PORT or /PATH",
     manual: ["Address to connect to."],
   },
   key: {
@@ -72,7 +72,7 @@ const SHARED_OPTIONS = {
     long: "key",
     value: "FILE",
     type: PATH,
-    required: "the file with the shared key",
+    required: "file with the shared key",
     isOriginal: true,
     help: "file with the shared key; - for standard input",
     manual: [
@@ -139,13 +139,13 @@ const SHARED_OPTIONS = {
     type: seconds(DEFAULT_TIMEOUT_MS),
     default: DEFAULT_TIMEOUT_MS,
     isOriginal: true,
-    help: "limit for the connect, and again for the handshake (5)",
+    help: "timeout for the connect and, separately, for the handshake (5)",
     manual: [
       "Timeout for connecting and, separately, for the handshake (default 5 seconds).",
       "With",
       ".Fl e ,",
       "32 to 256 connections to the target are opened at a time, depending on how quickly they complete.",
-      "The time that other connections wait for their turn does not count as long as some succeed.",
+      "The time for which other connections are queued is not counted as long as some succeed.",
     ],
   },
   version: {
@@ -226,7 +226,7 @@ export const TUNNEL_OPTIONS = {
     type: FLAG,
     default: false,
     isOriginal: true,
-    help: "accept plain connections, connect to the target encrypted",
+    help: "accept plaintext connections, connect to the target encrypted",
     manual: ["Accept plaintext connections and connect to the target encrypted."],
   },
   decrypt: {
@@ -236,7 +236,7 @@ export const TUNNEL_OPTIONS = {
     type: FLAG,
     default: false,
     isOriginal: true,
-    help: "accept encrypted connections, connect to the target plain",
+    help: "accept encrypted connections, connect to the target in plaintext",
     manual: [
       "Accept encrypted connections and connect to the target in plaintext.",
       "Connects to the target only after the client has proved that it holds the key.",
@@ -248,9 +248,9 @@ export const TUNNEL_OPTIONS = {
     long: "source",
     value: "ADDR",
     type: ADDRESS,
-    required: "where to listen",
+    required: "address to listen on",
     isOriginal: true,
-    help: "where to listen: [IP]:PORT, NAME:PORT or /PATH",
+    help: "address to listen on: [IP]:PORT, NAME:PORT or /PATH",
     manual: ["Address to listen on.", "If a host name has several addresses, the first is used."],
   },
   target: SHARED_OPTIONS.target,
@@ -299,7 +299,7 @@ export const TUNNEL_OPTIONS = {
     type: FLAG,
     default: false,
     isOriginal: true,
-    help: "look the target up only once",
+    help: "look up the target only at startup and on reload",
     manual: ["Look up the target's name only at startup and on reload."],
   },
   failoverTarget: {
@@ -329,7 +329,7 @@ export const TUNNEL_OPTIONS = {
     value: "CIDR",
     type: CIDRS,
     repeatable: true,
-    help: "serve clients from these addresses only; repeatable",
+    help: "accept clients only from these addresses; repeatable",
     manual: [
       "Accept only clients from this address or range, such as 192.0.2.0/24; may be given several times.",
       ".Ql unix",
@@ -416,9 +416,9 @@ export const PROCESS_OPTIONS = {
     value: "FILE",
     type: PATH,
     isOriginal: true,
-    help: "pid file (the source address and .pid)",
+    help: "pid file (source address or configuration file, plus .pid)",
     manual: [
-      "File for the daemon's process ID; defaults to the source address with",
+      "File for the daemon's process ID; defaults to the source address, or the name of the configuration file, with",
       ".Pa .pid",
       "appended.",
       "It must not be a link.",
@@ -446,7 +446,7 @@ export const PROCESS_OPTIONS = {
     value: "SECONDS",
     type: seconds(Number.POSITIVE_INFINITY),
     default: Number.POSITIVE_INFINITY,
-    help: "how long SIGTERM waits for open connections",
+    help: "limit on the drain after SIGTERM; none by default",
     manual: [
       "Close the connections that are still open this long after SIGTERM or SIGINT, and exit.",
       "By default, the daemon waits until all connections have closed.",
@@ -592,7 +592,7 @@ export const PROCESS_OPTIONS = {
     value: "NAME",
     type: HOST_NAMES,
     repeatable: true,
-    help: "also answer requests for this host name; repeatable",
+    help: "also accept requests for this host name; repeatable",
     manual: ["Also accept requests for this host name; may be given several times."],
   },
 } as const satisfies Record<string, OptionSpec>;
@@ -605,15 +605,15 @@ export const COMMAND_OPTIONS = {
     value: "FILE",
     type: CONFIG_FILE,
     help: "read tunnels and process settings from a file",
-    manual: ["Read the tunnels from a file; see", ".Sx CONFIGURATION FILE ."],
+    manual: ["Read tunnels and process settings from a file; see", ".Sx CONFIGURATION FILE ."],
   },
   checkConfig: {
     group: GROUP.configuration,
     long: "check-config",
     type: FLAG,
-    help: "check that file and the keys and names in it, and exit",
+    help: "check the configuration file and the keys and names in it, and exit",
     manual: [
-      "Check that file and the names and keys in it, report errors, and exit.",
+      "Check the configuration file and the names and keys in it, report errors, and exit.",
       "Addresses are not bound.",
     ],
   },
@@ -631,7 +631,7 @@ export const COMMAND_OPTIONS = {
     long: "generate-key",
     value: "FILE",
     type: FILE,
-    help: "make a new key, and exit",
+    help: "create a key, and exit",
     manual: [
       "Write a new key of 32 random bytes to a file that only its owner can read, and exit.",
       "An existing file is never overwritten.",
@@ -666,7 +666,7 @@ export const CLIENT_SETTINGS = {
   targets: {
     long: "target",
     type: ADDRESSES,
-    help: "where to connect, instead of the tunnel's targets",
+    help: "address to connect to, instead of the tunnel's targets",
     manual: ["the address to connect to, or a list of addresses;"],
   },
   maxConnections: {

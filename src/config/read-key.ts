@@ -5,7 +5,7 @@ import { warningsFor } from "../config/key-file.ts";
 import { systemErrorText } from "../net/system-error.ts";
 import { Secret } from "../protocol/secret.ts";
 
-const ONE_KEY = "Who connects holds one key: -k takes a directory of keys with spiped -d only";
+const ONE_KEY = "only spiped -d accepts a key directory";
 
 /**
  * Reads an entire key file; `-` is standard input, read to EOF.
@@ -18,7 +18,7 @@ export async function readKey(path: string, warn: (message: string) => void): Pr
   const { contents, mode } = isStdin ? { contents: await readStdin(), mode: 0 } : await readEntireFile(path);
   const where = isStdin ? "standard input" : path;
   if (contents.length === 0) {
-    throw unreadable(`No key in ${where}: it is empty`, "Make a key with spiped --generate-key");
+    throw unreadable(`no key in ${where}: it is empty`, "create a key with spiped --generate-key");
   }
   for (const warning of warningsFor(where, { bytes: contents.length, mode })) warn(warning);
   const secret = Secret.fromKeyFile(contents);
@@ -28,7 +28,7 @@ export async function readKey(path: string, warn: (message: string) => void): Pr
 
 async function readEntireFile(path: string): Promise<{ contents: Buffer; mode: number }> {
   const file = await open(path).catch((error: unknown) => {
-    const hints = path === "" ? ["The name of the key file is empty: name one with -k"] : [];
+    const hints = path === "" ? ["the name of the key file is empty; give one with -k"] : [];
     throw unreadable(`Cannot open file: ${path}: ${systemErrorText(error)}`, ...hints);
   });
   try {

@@ -61,15 +61,16 @@ export async function readKeys(
   for (const { file, kind, message } of directory.problems) {
     const kept = kind === "unreadable" ? previous?.find((key) => key.path === join(path, file)) : undefined;
     if (kept !== undefined) {
-      report.warn(`${message}; the key that was read before stays`);
+      report.warn(`${message}; keeping the previous key`);
       keys.push(kept);
     } else if (kind === "warning") report.warn(message);
     else if (kind === "ignored") report.ignore(message);
     else report.refuse(message);
   }
   if (keys.length === 0) {
-    if (previous === undefined) throw new ConfigError([`No keys in ${path}: put a key file into it`]);
-    report.warn(`No keys in ${path}: nobody can connect`);
+    if (previous === undefined)
+      throw new ConfigError([`no keys in ${path}: create one with spiped keys add`]);
+    report.warn(`no keys in ${path}: no client can connect`);
   }
   return { keys, clients: directory.clients };
 }

@@ -18,13 +18,13 @@ export type NameOf = (spec: OptionSpec) => string;
 export function findBrokenTunnelRule(settings: TunnelSettings, nameOf: NameOf): BrokenRule | undefined {
   const { encrypt, decrypt } = TUNNEL_OPTIONS;
   if (!settings.encrypt && !settings.decrypt) {
-    const message = `${nameOf(encrypt)} or ${nameOf(decrypt)} is missing: which side is encrypted`;
+    const message = `either ${nameOf(encrypt)} or ${nameOf(decrypt)} is required`;
     return { spec: encrypt, message };
   }
   return findExclusive(TUNNEL_OPTIONS, settings, nameOf);
 }
 
-/** Returns the rule that is broken if two settings exclude each other, and neither has its default. */
+/** Returns the rule that is broken if two settings cannot be used together, and neither has its default. */
 export function findExclusive<Table extends Readonly<Record<string, OptionSpec>>>(
   table: Table,
   settings: Partial<SettingValues<Table>>,
@@ -36,7 +36,7 @@ export function findExclusive<Table extends Readonly<Record<string, OptionSpec>>
   for (const first of given) {
     const second = given.find(({ long }) => long === first.excludes);
     if (second !== undefined)
-      return { spec: second, message: `${nameOf(first)} and ${nameOf(second)} exclude each other` };
+      return { spec: second, message: `${nameOf(first)} and ${nameOf(second)} cannot be used together` };
   }
   return undefined;
 }
@@ -51,7 +51,7 @@ export function findBrokenProcessRule(
   const p = PROCESS_OPTIONS;
   const needsMetrics = (spec: OptionSpec): BrokenRule => ({
     spec,
-    message: `${nameOf(spec)} needs ${nameOf(p.metrics)}`,
+    message: `${nameOf(spec)} requires ${nameOf(p.metrics)}`,
   });
   if (metricsPublic) return needsMetrics(p.metricsPublic);
   if (metricsTokenFile !== undefined) return needsMetrics(p.metricsTokenFile);

@@ -25,7 +25,7 @@ export function clientSchema(v: Valibot): GenericSchema<unknown, ClientSettings>
 export function fileSchema(v: Valibot) {
   const name = v.pipe(
     v.string(),
-    v.check((text) => text !== "" && isPrintable(text), "must be a name of characters that can be shown"),
+    v.check((text) => text !== "" && isPrintable(text), "must be a name of printable characters"),
   );
   const tunnel = v.pipe(
     v.strictObject({

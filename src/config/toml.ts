@@ -22,12 +22,12 @@ interface Issue {
  */
 export function toValidationIssue(
   issue: Issue,
-  unknownField: (field: string) => string = () => "there is no such field",
+  unknownField: (field: string) => string = () => "unknown field",
 ): ValidationIssue {
   const path = (issue.path ?? []).map(({ key }) => String(key));
   const { expected, received, message } = issue;
   if (expected === "never") return { path, text: unknownField(path.at(-1) ?? "") };
-  if (received === "undefined") return { path, text: "is missing" };
+  if (received === "undefined") return { path, text: "missing" };
   if (message.startsWith("Invalid type")) return { path, text: `must be a table, not ${received}` };
   return { path, text: message };
 }

@@ -44,7 +44,7 @@ export interface ConnectionContext {
 }
 
 /** The two sockets of a connection and the keys of the encrypted one. */
-type SocketPair = Pick<PipeOptions, "plain" | "wire" | "session">;
+type SocketPair = Pick<PipeOptions, "plaintext" | "encrypted" | "session">;
 
 /** An accepted connection. Its failure does not affect others. */
 export class Connection {
@@ -144,75 +144,78 @@ export class Connection {
 
   /** `-e`: waits for a slot, connects to the target, performs the handshake. */
   async #encrypt(proxied: ProxiedConnection | undefined): Promise<SocketPair> {
-    const plain = this.#socket;
+    const plaintext = this.#socket;
     const options = this.#options;
     const record = this.#record;
     this.#pending.admit(1);
-    await this.#waitForSlot(options.slots);
+    await this.#waitForSlot(options.connectionLimit);
     record.target = options.targets.name;
     record.report("connecting");
-    const clientGone = abortOnClose(plain);
-    const { wire, session } = await this.#context.handshakes.run(options.timeout, clientGone.signal, () =>
-      options.targets.attempt((target) =>
-        connectAndHandshake({
-          ...options,
-          ...this.#dialOptions(target, clientGone.signal),
-          secret: this.#context.options.keyring.only,
-          preamble: this.#proxyHeader(proxied),
-          onStep: (step) => {
-            if (step === "connected") record.report("connected");
-          },
-        }),
-      ),
+    const clientGone = abortOnClose(plaintext);
+    const { encrypted, session } = await this.#context.handshakes.run(
+      options.timeout,
+      clientGone.signal,
+      () =>
+        options.targets.attempt((target) =>
+          connectAndHandshake({
+            ...options,
+            ...this.#dialOptions(target, clientGone.signal),
+            secret: this.#context.options.keyring.singleSecret,
+            preamble: this.#proxyHeader(proxied),
+            onStep: (step) => {
+              if (step === "connected") record.report("connected");
+            },
+          }),
+        ),
     );
     clientGone.stop();
     record.recordHandshake();
     record.report("authenticated");
-    return { plain, wire, session };
+    return { plaintext, encrypted, session };
   }
 
   /** `-d`: authenticates the client, waits for a slot, connects to the target, completes the handshake. */
   async #decrypt(proxied: ProxiedConnection | undefined): Promise<SocketPair> {
-    const wire = this.#socket;
+    const encrypted = this.#socket;
     const options = this.#options;
     const record = this.#record;
-    const { handshake, secret } = await this.#context.acceptor.authenticate(wire, this.#pending);
+    const { handshake, secret } = await this.#context.acceptor.authenticate(encrypted, this.#pending);
     this.#pending.admit(1);
     record.recordHandshake();
     this.#secret = secret;
     const key = this.#useKey(secret);
     record.report("authenticated");
-    if (key.slots !== undefined) await this.#waitForSlot(key.slots);
-    await this.#waitForSlot(options.slots);
+    if (key.connectionLimit !== undefined) await this.#waitForSlot(key.connectionLimit);
+    await this.#waitForSlot(options.connectionLimit);
     this.#useKey(secret);
 
     const targets = key.targets ?? options.targets;
     record.target = targets.name;
     record.report("connecting");
-    const clientGone = abortOnClose(wire);
+    const clientGone = abortOnClose(encrypted);
     // Connect while the exponentiations are computed. The response is sent only if the connect succeeds: as with
     // Tarsnap's spiped, an unreachable target makes the client's handshake fail.
     const connecting = targets.attempt((target) =>
       dial({ ...options, ...this.#dialOptions(target, clientGone.signal) }),
     );
     connecting.then(
-      (plain) => {
-        ignoreErrors(plain);
-        if (wire.destroyed) plain.destroy();
+      (plaintext) => {
+        ignoreErrors(plaintext);
+        if (encrypted.destroyed) plaintext.destroy();
       },
       () => {},
     );
     const { send, session } = handshake.respond();
-    const plain = await connecting.catch((error: unknown) => {
+    const plaintext = await connecting.catch((error: unknown) => {
       session.destroy();
       throw error;
     });
     clientGone.stop();
     record.report("connected");
     const header = this.#proxyHeader(proxied);
-    if (header !== undefined) plain.write(header);
-    wire.write(send);
-    return { plain, wire, session };
+    if (header !== undefined) plaintext.write(header);
+    encrypted.write(send);
+    return { plaintext, encrypted, session };
   }
 
   /**
@@ -221,7 +224,7 @@ export class Connection {
    * @throws RejectedError if the key was removed or has expired.
    */
   #useKey(secret: Secret): Key {
-    const key = this.#context.options.keyring.use(secret);
+    const key = this.#context.options.keyring.markUsed(secret);
     if (key === undefined) throw rejected("handshake-key-removed");
     this.#record.keyName = key.name;
     this.#record.keyFingerprint = key.fingerprint;
@@ -231,7 +234,7 @@ export class Connection {
 
   #pipe(sockets: SocketPair): Promise<void> {
     const { mode, keepAlive, idleTimeout } = this.#options;
-    const target = mode === "encrypt" ? sockets.wire : sockets.plain;
+    const target = mode === "encrypt" ? sockets.encrypted : sockets.plaintext;
     this.#record.target = formatEndpoint(target.remoteAddress, target.remotePort);
     this.#record.report("opened");
     const { engine } = this.#context;
@@ -239,14 +242,14 @@ export class Connection {
   }
 
   /** Waits for a slot, which is released when the socket closes. */
-  #waitForSlot(slots: Limiter): Promise<void> {
+  #waitForSlot(limit: Limiter): Promise<void> {
     const socket = this.#socket;
     return new Promise((resolve, reject) => {
       if (socket.destroyed) {
         reject(rejected("closed-early"));
         return;
       }
-      if (slots.waiting >= QUEUE_CAPACITY) {
+      if (limit.waiting >= QUEUE_CAPACITY) {
         reject(rejected("queue-full"));
         return;
       }
@@ -258,11 +261,11 @@ export class Connection {
       socket.once("close", onClose);
       this.#isQueued = true;
       let hasSlot = false;
-      const stopWaiting = slots.acquire(() => {
+      const stopWaiting = limit.acquire(() => {
         hasSlot = true;
         this.#isQueued = false;
         socket.off("close", onClose);
-        releaseOnClose(socket, slots);
+        releaseOnClose(socket, limit);
         resolve();
       });
       if (hasSlot) return;
@@ -296,8 +299,8 @@ function rejected(reason: CloseReason): RejectedError {
 /**
  * A separate function, so that the listener does not retain the scope of `#waitForSlot()` while the connection is open.
  */
-function releaseOnClose(socket: Socket, slots: Limiter): void {
-  socket.on("close", () => slots.release());
+function releaseOnClose(socket: Socket, limit: Limiter): void {
+  socket.on("close", () => limit.release());
 }
 
 /**

@@ -13,7 +13,7 @@ export interface Key {
   /** Targets for its clients; defaults to the tunnel's. */
   readonly targets?: Targets | undefined;
   /** Limit on its clients' connections, in addition to the tunnel's. */
-  readonly slots?: Limiter | undefined;
+  readonly connectionLimit?: Limiter | undefined;
   /** Time from which the key is rejected, in ms since 1970. */
   readonly expires?: number | undefined;
 }
@@ -28,7 +28,7 @@ export class Keyring {
   }
 
   /** The only secret of an encrypting tunnel (`-e`). */
-  get only(): Secret {
+  get singleSecret(): Secret {
     return this.#keys[0]!.secret;
   }
 
@@ -46,7 +46,7 @@ export class Keyring {
   }
 
   /** Moves the key of an authenticated client to the front and returns it; undefined if it was removed. */
-  use(secret: Secret): Key | undefined {
+  markUsed(secret: Secret): Key | undefined {
     const index = this.#keys.findIndex((key) => key.secret === secret);
     const key = this.#keys[index];
     if (key === undefined) return undefined;

@@ -20,7 +20,7 @@ export interface ServerOptions extends HandshakeOptions {
   /** Default targets; a key may have its own. */
   readonly targets: Targets;
   readonly keyring: Keyring;
-  readonly slots: Limiter;
+  readonly connectionLimit: Limiter;
   /** Timeout for the connect and, separately, for the handshake, in ms; `Infinity` for none. */
   readonly timeout: number;
   /** Maximum time without traffic before a connection is closed, in ms; `Infinity` for no limit. */

@@ -22,7 +22,7 @@ export interface TunnelContext {
    *
    * @param key - the key that the limit applies to; undefined for the tunnel's own limit.
    */
-  slots(plan: TunnelPlan, key: KeyPlan | undefined, limit: number): Limiter;
+  connectionLimit(plan: TunnelPlan, key: KeyPlan | undefined, limit: number): Limiter;
 }
 
 /**
@@ -57,7 +57,8 @@ export function serverOptions(plan: TunnelPlan, context: TunnelContext): ServerO
       expires,
       fingerprint: name === undefined ? undefined : fingerprint(secret),
       targets: targetsByClient.get(name),
-      slots: maxConnections === undefined ? undefined : context.slots(plan, key, maxConnections),
+      connectionLimit:
+        maxConnections === undefined ? undefined : context.connectionLimit(plan, key, maxConnections),
     };
   });
   return {
@@ -66,7 +67,7 @@ export function serverOptions(plan: TunnelPlan, context: TunnelContext): ServerO
     mode: plan.mode,
     targets: makeTargets(plan.targets),
     keyring: new Keyring(keys),
-    slots: context.slots(plan, undefined, settings.maxConnections),
+    connectionLimit: context.connectionLimit(plan, undefined, settings.maxConnections),
     timeout: settings.timeout,
     idleTimeout: settings.idleTimeout,
     weak: settings.weakHandshake,

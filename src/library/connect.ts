@@ -113,7 +113,7 @@ export function checkForwardSecrecy({
   requireForwardSecrecy,
 }: Pick<ConnectOptions, "weak" | "requireForwardSecrecy">): void {
   if (weak && requireForwardSecrecy) {
-    throw new TypeError("weak and requireForwardSecrecy exclude each other");
+    throw new TypeError("weak and requireForwardSecrecy cannot be used together");
   }
 }
 
@@ -121,7 +121,7 @@ export function checkForwardSecrecy({
 function checkTarget({ port, path }: ConnectOptions): void {
   if (path !== undefined) return;
   if (port === undefined || !Number.isInteger(port) || port < 1 || port > 65_535) {
-    throw new TypeError(`port must be an integer from 1 to 65535, or path be given: ${String(port)}`);
+    throw new TypeError(`port must be an integer from 1 to 65535, or path must be given: ${String(port)}`);
   }
 }
 

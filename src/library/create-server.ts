@@ -96,7 +96,7 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
     const { key, keys, timeout = DEFAULT_TIMEOUT_MS } = options;
     if ((key === undefined) === (keys === undefined)) throw new TypeError("either key or keys must be given");
     if (keys !== undefined && !Array.isArray(options.keys))
-      throw new TypeError("keys must be an array, as loadKeys() gives it");
+      throw new TypeError("keys must be an array, as returned by loadKeys()");
     for (const secret of keys?.map(({ secret }) => secret) ?? [key]) {
       if (!Secret.is(secret))
         throw new TypeError("a key must be a Secret, from loadKey() or Secret.fromKeyFile()");

@@ -14,7 +14,7 @@ import type { Key } from "./create-server.ts";
  */
 export async function loadKey(file: string | URL): Promise<Secret> {
   const contents = await readFile(file);
-  if (contents.length === 0) throw new ConfigError([`No key in ${String(file)}: it is empty`]);
+  if (contents.length === 0) throw new ConfigError([`no key in ${String(file)}: it is empty`]);
   const secret = Secret.fromKeyFile(contents);
   contents.fill(0);
   return secret;

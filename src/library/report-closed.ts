@@ -14,7 +14,7 @@ export function reportUntilClosed(socket: SpipedSocket, record: ConnectionRecord
     if (errored === null) record.reportClosed(closingFor("closed"));
     else
       record.reportClosed(
-        closingOf(isSystemError(errored) ? new ConnectionLostError("wire", errored) : errored),
+        closingOf(isSystemError(errored) ? new ConnectionLostError("encrypted", errored) : errored),
       );
   });
 }

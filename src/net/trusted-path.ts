@@ -80,13 +80,13 @@ function reasonReplaceable(directory: string, entry: Stats | undefined): string 
   const status = statSync(directory);
   const reason = reasonWritable(directory, status);
   if (reason === undefined || !isTrusted(status.uid) || (status.mode & STICKY) === 0) return reason;
-  return entry === undefined || isTrusted(entry.uid) ? undefined : `it belongs to user ${entry.uid}`;
+  return entry === undefined || isTrusted(entry.uid) ? undefined : `it is owned by user ${entry.uid}`;
 }
 
 function reasonWritable(path: string, { uid, mode }: Stats): string | undefined {
-  if (!isTrusted(uid)) return `${path} belongs to user ${uid}`;
-  if ((mode & WRITABLE_BY_ALL) !== 0) return `everyone can write to ${path}`;
-  if ((mode & WRITABLE_BY_GROUP) !== 0) return `its group can write to ${path}`;
+  if (!isTrusted(uid)) return `${path} is owned by user ${uid}`;
+  if ((mode & WRITABLE_BY_ALL) !== 0) return `${path} is world-writable`;
+  if ((mode & WRITABLE_BY_GROUP) !== 0) return `${path} is group-writable`;
   return undefined;
 }
 

@@ -269,7 +269,7 @@ export class ServerHandshake {
    * @returns this side's message, to send, and the session keys.
    */
   respond(): { readonly send: Uint8Array; readonly session: SessionKeys } {
-    if (this.#verified === undefined) throw new Error("the client has not been verified");
+    if (this.#verified === undefined) throw new Error("the client has not been authenticated");
     try {
       const send = this.#state.message(this.#verified);
       return { send, session: this.#state.sessionKeys(this.#verified) };

@@ -39,7 +39,7 @@ export class Opener {
    *
    * @param out - receives the data; at least `openedSize(wire.length)` bytes.
    * @returns the number of bytes written.
-   * @throws RangeError if `out` is too small; Error after `destroy()`, or if the packet numbers are used up.
+   * @throws RangeError if `out` is too small; Error after `destroy()`, or if the packet numbers are exhausted.
    */
   open(wire: Uint8Array, out: Uint8Array): number {
     if (this.#destroyed) throw new Error("the opener has been destroyed");
@@ -86,10 +86,10 @@ export class Opener {
   }
 
   #openBatch(count: number): number {
-    if (!this.#next.has(count)) throw new Error("the packet numbers are used up");
+    if (!this.#next.has(count)) throw new Error("packet numbers exhausted");
     const { length, packets, rejected } = this.#cipher.open(count, this.#next);
-    if (rejected === "mac") this.#fail("ERR_SPIPED_BAD_MAC", packets, "packet is not genuine");
-    if (rejected === "length") this.#fail("ERR_SPIPED_BAD_LENGTH", packets, "packet has an illegal length");
+    if (rejected === "mac") this.#fail("ERR_SPIPED_BAD_MAC", packets, "packet has an invalid MAC");
+    if (rejected === "length") this.#fail("ERR_SPIPED_BAD_LENGTH", packets, "packet has an invalid length");
     this.#next.advance(packets);
     return length;
   }

@@ -34,7 +34,7 @@ export class Sealer {
     const size = sealedSize(data.length);
     if (this.#destroyed) throw new Error("the sealer has been destroyed");
     if (out.length < size) throw new RangeError(`output has ${out.length} bytes, ${size} are needed`);
-    if (!this.#next.has(size / PACKET_SIZE)) throw new Error("the packet numbers are used up");
+    if (!this.#next.has(size / PACKET_SIZE)) throw new Error("packet numbers exhausted");
     const { input, output } = this.#workspace;
     let written = 0;
     for (let start = 0; start < data.length; start += BATCH_DATA) {

@@ -14,7 +14,7 @@ export function explainClientHandshake(error: HandshakeError, setup: ClientSetup
   const seconds = setup.timeout / 1000;
   switch (error.code) {
     case "ERR_SPIPED_HANDSHAKE_MAC":
-      return "the peer's MAC is invalid: it uses another key";
+      return "the peer's MAC is invalid: its key differs";
     case "ERR_SPIPED_HANDSHAKE_RANGE":
       return "the peer's Diffie-Hellman value is out of range: not a correct spiped implementation";
     case "ERR_SPIPED_HANDSHAKE_WEAK":
@@ -23,19 +23,19 @@ export function explainClientHandshake(error: HandshakeError, setup: ClientSetup
       return explainEof(error.awaiting, setup);
     case "ERR_SPIPED_HANDSHAKE_TIMEOUT":
       return error.awaiting === "nonce"
-        ? `the peer sent no nonce within ${seconds} s: is it a spiped -d?`
+        ? `the peer sent no nonce within ${seconds} s: check that it is a spiped -d`
         : `the peer sent no proof within ${seconds} s: its target does not answer, or the peer is overloaded`;
   }
 }
 
 function explainEof(awaiting: HandshakePart | undefined, { weak }: ClientSetup): string {
   if (awaiting === "nonce") {
-    return "the peer closed the connection before sending its nonce: is it a spiped -d, and does it allow this address?";
+    return "the peer closed the connection before sending its nonce: check that it is a spiped -d and allows this address";
   }
   const reasons = [
-    "another key",
+    "its key differs",
     ...(weak ? ["it uses -g, which rejects -f"] : []),
     "it cannot connect to its target",
   ];
-  return `the peer closed the connection after our proof: most often ${reasons.join(", or ")}`;
+  return `the peer closed the connection after our proof: probably ${reasons.join(", or ")}`;
 }

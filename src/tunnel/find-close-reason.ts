@@ -89,7 +89,7 @@ function closingAfterConnect({ code, cause }: ConnectError): Closing {
 }
 
 function closingAfterLoss({ side, cause }: ConnectionLostError): Closing {
-  const end = side === "wire" ? "peer" : "plaintext";
+  const end = side === "encrypted" ? "peer" : "plaintext";
   if (!(cause instanceof Error)) return closingFor(`${end}-closed`);
   const { code = "" } = cause as NodeJS.ErrnoException;
   if (code === "ECONNRESET" || code === "EPIPE") return closingFor(`${end}-reset`);

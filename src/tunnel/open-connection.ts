@@ -31,18 +31,18 @@ export interface ConnectAndHandshakeOptions extends DialOptions, HandshakeOption
  */
 export async function connectAndHandshake(
   options: ConnectAndHandshakeOptions,
-): Promise<{ wire: Socket; session: SessionKeys }> {
-  const wire = await dial(options);
-  ignoreErrors(wire);
+): Promise<{ encrypted: Socket; session: SessionKeys }> {
+  const encrypted = await dial(options);
+  ignoreErrors(encrypted);
   const { signal, timeout, onStep } = options;
   if (signal?.aborted) {
-    wire.destroy();
+    encrypted.destroy();
     throw signal.reason;
   }
   const handshake = new ClientHandshake(options.secret, options);
-  const abort = () => wire.destroy(signal?.reason as Error);
+  const abort = () => encrypted.destroy(signal?.reason as Error);
   const cancelTimeout = startArrivalTimeout(timeout, () =>
-    wire.destroy(
+    encrypted.destroy(
       new HandshakeError("ERR_SPIPED_HANDSHAKE_TIMEOUT", `no handshake within ${timeout / 1000} s`, {
         awaiting: handshake.awaiting,
       }),
@@ -50,12 +50,12 @@ export async function connectAndHandshake(
   );
   const removeAbortListener = onAbort(signal, abort);
   onStep?.("connected");
-  if (options.preamble !== undefined) wire.write(options.preamble);
+  if (options.preamble !== undefined) encrypted.write(options.preamble);
   try {
-    const session = await handshakeAsClient(wire, handshake, onStep);
-    return { wire, session };
+    const session = await handshakeAsClient(encrypted, handshake, onStep);
+    return { encrypted, session };
   } catch (error) {
-    wire.destroy();
+    encrypted.destroy();
     throw error;
   } finally {
     cancelTimeout();
@@ -78,8 +78,8 @@ export interface ConnectAddressesOptions extends ConnectAndHandshakeOptions {
  * @throws the errors of `connectAndHandshake`.
  */
 export async function connectAddresses(options: ConnectAddressesOptions): Promise<SpipedSocket> {
-  const { wire, session } = await connectAndHandshake(options);
+  const { encrypted, session } = await connectAndHandshake(options);
   const { engine = defaultEngine(), traffic } = options;
-  const socket = SpipedSocket.create(wire, session, engine, { traffic });
+  const socket = SpipedSocket.create(encrypted, session, engine, { traffic });
   return socket.setKeepAlive(options.keepAlive);
 }

@@ -28,9 +28,9 @@ export interface Traffic {
 /** Options for `pipe`. Both sockets must be connected, with `allowHalfOpen` and an 'error' listener. */
 export interface PipeOptions {
   /** The plaintext socket. */
-  readonly plain: Socket;
+  readonly plaintext: Socket;
   /** The encrypted socket. */
-  readonly wire: Socket;
+  readonly encrypted: Socket;
   /** Session keys, overwritten before `pipe` returns. */
   readonly session: SessionKeys;
   readonly engine: Engine;
@@ -48,19 +48,19 @@ export interface PipeOptions {
  * PacketError, a ConnectionLostError or an IdleError. Both sockets are then closed.
  */
 export function pipe(options: PipeOptions): Promise<void> {
-  const { plain, wire, session, engine, keepAlive, idleTimeout, traffic } = options;
+  const { plaintext, encrypted, session, engine, keepAlive, idleTimeout, traffic } = options;
   const sealer = new Sealer(engine, session.seal);
   const opener = new Opener(engine, session.open);
   session.destroy();
 
-  for (const socket of [plain, wire]) {
+  for (const socket of [plaintext, encrypted]) {
     socket.setNoDelay(true);
     socket.setKeepAlive(keepAlive);
   }
 
   return new Promise<void>((resolve, reject) => {
-    const sockets = [plain, wire];
-    const otherOf = (socket: Socket) => (socket === plain ? wire : plain);
+    const sockets = [plaintext, encrypted];
+    const otherOf = (socket: Socket) => (socket === plaintext ? encrypted : plaintext);
     const stops: (() => void)[] = [];
     let openDirections = 2;
     const stop = () => {
@@ -82,12 +82,15 @@ export function pipe(options: PipeOptions): Promise<void> {
       else resetWhenDelivered(receiver, () => reject(error));
     };
     const connectionLost = (socket: Socket, cause: Error | null | undefined, receiver?: Socket) =>
-      fail(new ConnectionLostError(socket === wire ? "wire" : "plain", cause ?? null), receiver);
+      fail(
+        new ConnectionLostError(socket === encrypted ? "encrypted" : "plaintext", cause ?? null),
+        receiver,
+      );
     const directionEnded = (failure?: Error) => {
       if (openDirections === 0) return;
       // Deliver the data authenticated before the failure.
       if (failure !== undefined) {
-        fail(failure, plain);
+        fail(failure, plaintext);
         return;
       }
       openDirections -= 1;
@@ -104,7 +107,7 @@ export function pipe(options: PipeOptions): Promise<void> {
     /** Data received before a failed write is still delivered, unless writes to the other socket have failed too. */
     const onWriteError = () => {
       const errors = sockets.map(writeErrorOf);
-      if (!errors.includes(undefined)) connectionLost(plain, errors[0]);
+      if (!errors.includes(undefined)) connectionLost(plaintext, errors[0]);
     };
     const destroyed = sockets.find((socket) => socket.destroyed);
     if (destroyed !== undefined) {
@@ -120,8 +123,8 @@ export function pipe(options: PipeOptions): Promise<void> {
       stops.push(watchTraffic(traffic, idleTimeout, () => fail(new IdleError(idleTimeout))));
     }
     stops.push(
-      pump(plain, wire, new SealingTransform(sealer, traffic), traffic, directionEnded),
-      pump(wire, plain, new OpeningTransform(opener, traffic), traffic, directionEnded),
+      pump(plaintext, encrypted, new SealingTransform(sealer, traffic), traffic, directionEnded),
+      pump(encrypted, plaintext, new OpeningTransform(opener, traffic), traffic, directionEnded),
     );
   });
 }

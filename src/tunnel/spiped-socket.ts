@@ -48,7 +48,7 @@ interface SpipedSocketOptions {
  * `await using` ends the stream: see `[Symbol.asyncDispose]()`.
  */
 export class SpipedSocket extends Duplex {
-  readonly #wire: Socket;
+  readonly #encrypted: Socket;
   readonly #sealer: Sealer;
   readonly #opener: Opener;
   readonly #traffic: Traffic;
@@ -71,16 +71,16 @@ export class SpipedSocket extends Duplex {
    * @internal
    */
   static create(
-    wire: Socket,
+    encrypted: Socket,
     session: SessionKeys,
     engine: Engine,
     options: SpipedSocketOptions = {},
   ): SpipedSocket {
-    return new SpipedSocket(wire, session, engine, options);
+    return new SpipedSocket(encrypted, session, engine, options);
   }
 
   private constructor(
-    wire: Socket,
+    encrypted: Socket,
     session: SessionKeys,
     engine: Engine,
     { key, traffic = { bytesEncrypted: 0, bytesDecrypted: 0 } }: SpipedSocketOptions,
@@ -88,50 +88,50 @@ export class SpipedSocket extends Duplex {
     super({ allowHalfOpen: true });
     this.keyName = key?.name;
     this.keyFingerprint = key && fingerprint(key.secret);
-    this.#wire = wire;
+    this.#encrypted = encrypted;
     this.#sealer = new Sealer(engine, session.seal);
     this.#opener = new Opener(engine, session.open);
     this.#traffic = traffic;
     session.destroy();
 
-    wire.setNoDelay(true);
-    wire.on("data", (chunk) => this.#receive(chunk));
-    wire.on("end", () => this.#receiveEnd());
-    wire.on("error", (error) => this.#fail(error));
-    wire.on("writeError", () => this.#stopWriting());
-    wire.on("close", () => {
-      const endedCleanly = wire.readableEnded && wire.writableFinished;
-      if (!endedCleanly) this.#fail(new ConnectionLostError("wire", null, "connection closed"));
+    encrypted.setNoDelay(true);
+    encrypted.on("data", (chunk) => this.#receive(chunk));
+    encrypted.on("end", () => this.#receiveEnd());
+    encrypted.on("error", (error) => this.#fail(error));
+    encrypted.on("writeError", () => this.#stopWriting());
+    encrypted.on("close", () => {
+      const endedCleanly = encrypted.readableEnded && encrypted.writableFinished;
+      if (!endedCleanly) this.#fail(new ConnectionLostError("encrypted", null, "connection closed"));
     });
-    wire.on("timeout", () => this.emit("timeout"));
-    wire.pause();
+    encrypted.on("timeout", () => this.emit("timeout"));
+    encrypted.pause();
   }
 
   /** The peer's IP address; undefined over a UNIX socket. */
   get remoteAddress(): string | undefined {
-    return this.#wire.remoteAddress;
+    return this.#encrypted.remoteAddress;
   }
 
   /** The peer's port; undefined over a UNIX socket. */
   get remotePort(): number | undefined {
-    return this.#wire.remotePort;
+    return this.#encrypted.remotePort;
   }
 
   /** As in `net.Socket`. Enabled by default. */
   setNoDelay(noDelay?: boolean): this {
-    this.#wire.setNoDelay(noDelay);
+    this.#encrypted.setNoDelay(noDelay);
     return this;
   }
 
   /** As in `net.Socket`. */
   setKeepAlive(enable?: boolean, initialDelay?: number): this {
-    this.#wire.setKeepAlive(enable, initialDelay);
+    this.#encrypted.setKeepAlive(enable, initialDelay);
     return this;
   }
 
   /** As in `net.Socket`: emits 'timeout' after `milliseconds` without traffic; 0 disables it and removes `callback`. */
   setTimeout(milliseconds: number, callback?: () => void): this {
-    this.#wire.setTimeout(milliseconds);
+    this.#encrypted.setTimeout(milliseconds);
     if (callback === undefined) return this;
     if (milliseconds === 0) this.off("timeout", callback);
     else this.once("timeout", callback);
@@ -140,19 +140,19 @@ export class SpipedSocket extends Duplex {
 
   /** As in `net.Socket`: the connection keeps the process alive. */
   ref(): this {
-    this.#wire.ref();
+    this.#encrypted.ref();
     return this;
   }
 
   /** As in `net.Socket`: the connection does not keep the process alive. */
   unref(): this {
-    this.#wire.unref();
+    this.#encrypted.unref();
     return this;
   }
 
   /** @internal */
   override _read(): void {
-    this.#wire.resume();
+    this.#encrypted.resume();
   }
 
   /** @internal */
@@ -174,7 +174,7 @@ export class SpipedSocket extends Duplex {
     this.#traffic.bytesEncrypted += part.length;
     const length = this.#sealer.seal(part, buffer);
     this.#onWritten = callback;
-    this.#wire.write(buffer.subarray(0, length), (error) => {
+    this.#encrypted.write(buffer.subarray(0, length), (error) => {
       releaseBuffer(buffer);
       const done = error || this.destroyed || this.#writesLost || part.length === chunk.length;
       if (done) this.#written(error);
@@ -186,7 +186,7 @@ export class SpipedSocket extends Duplex {
   override _final(callback: (error?: Error | null) => void): void {
     // If written data was lost, the stream never finishes: it is destroyed with its failure instead.
     if (this.#writesLost) return;
-    this.#wire.end((error?: Error | null) => {
+    this.#encrypted.end((error?: Error | null) => {
       if (error) this.#fail(error);
       if (!this.#writesLost) callback(error);
     });
@@ -228,9 +228,9 @@ export class SpipedSocket extends Duplex {
   /** @internal */
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     this.#stopWatchingReader();
-    this.#wire.removeAllListeners("data");
-    if (error === null) this.#wire.destroy();
-    else reset(this.#wire);
+    this.#encrypted.removeAllListeners("data");
+    if (error === null) this.#encrypted.destroy();
+    else reset(this.#encrypted);
     this.#sealer.destroy();
     this.#opener.destroy();
     callback(error);
@@ -245,7 +245,7 @@ export class SpipedSocket extends Duplex {
     }
     this.#failure = error;
     this.#loseWrites();
-    if (!this.#wire.destroyed) reset(this.#wire);
+    if (!this.#encrypted.destroyed) reset(this.#encrypted);
   }
 
   /**
@@ -253,7 +253,7 @@ export class SpipedSocket extends Duplex {
    * lost, as before a failure is detected: a caller that reads on only after a write must not wait forever.
    */
   #stopWriting(): void {
-    if (this.readableFlowing === null) this.destroy(writeErrorOf(this.#wire));
+    if (this.readableFlowing === null) this.destroy(writeErrorOf(this.#encrypted));
     else this.#loseWrites();
   }
 
@@ -270,7 +270,7 @@ export class SpipedSocket extends Duplex {
     this.#stopWatchingReader = startTimeout(delay, () => {
       const left = this.#readAt + MAX_UNREAD_MS - performance.now();
       if (left > 0) this.#watchReader(left);
-      else this.destroy(this.#failure ?? writeErrorOf(this.#wire));
+      else this.destroy(this.#failure ?? writeErrorOf(this.#encrypted));
     });
   }
 
@@ -279,14 +279,14 @@ export class SpipedSocket extends Duplex {
     const data = Buffer.allocUnsafe(openedSize(chunk.length));
     const length = this.#opener.open(chunk, data);
     this.#traffic.bytesDecrypted += length;
-    if (length > 0 && !this.push(data.subarray(0, length))) this.#wire.pause();
+    if (length > 0 && !this.push(data.subarray(0, length))) this.#encrypted.pause();
     if (this.#opener.failure !== undefined) this.#fail(this.#opener.failure);
   }
 
   #receiveEnd(): void {
-    if (writeErrorOf(this.#wire) !== undefined) return;
+    if (writeErrorOf(this.#encrypted) !== undefined) return;
     const failure = this.#opener.end();
-    if (failure === undefined) confirmEof(this.#wire, () => this.push(null));
+    if (failure === undefined) confirmEof(this.#encrypted, () => this.push(null));
     else this.#fail(failure);
   }
 }

@@ -24,12 +24,12 @@ export class QueueTimeoutError extends ConnectError {
 
 /** A socket failed while data could flow; `cause` is the system error, if any. */
 export class ConnectionLostError extends SpipedError {
-  /** The failed socket: the encrypted (`wire`) or the plaintext one (`plain`). */
-  readonly side: "wire" | "plain";
+  /** The failed socket. */
+  readonly side: "encrypted" | "plaintext";
 
   /** @param message - defaults to that of `cause`. */
   constructor(
-    side: "wire" | "plain",
+    side: "encrypted" | "plaintext",
     cause: Error | null,
     message: string = cause?.message ?? "socket closed",
   ) {

@@ -39,7 +39,7 @@ export function makeMetrics(registry: Registry): Metrics {
 
   new Gauge({
     name: "spiped_connections",
-    help: "Connections at the moment, by state, key and the key's fingerprint",
+    help: "Current connections, by state, key and the key's fingerprint",
     labelNames: ["tunnel", "state", "key", "fingerprint"],
     registers,
     collect() {
@@ -56,25 +56,25 @@ export function makeMetrics(registry: Registry): Metrics {
   });
   const byKey = new Counter({
     name: "spiped_key_connections_total",
-    help: "Connections over which data could flow, by key and its fingerprint, where keys have names",
+    help: "Connections over which data could flow, by key and its fingerprint, for named keys",
     labelNames: ["tunnel", "key", "fingerprint"],
     registers,
   });
   const failures = new Counter({
     name: "spiped_connection_failures_total",
-    help: "Connections that ended before data could flow, by reason",
+    help: "Connections that closed before data could flow, by reason",
     labelNames: ["tunnel", "reason"],
     registers,
   });
   const handshakeFailures = new Counter({
     name: "spiped_handshake_failures_total",
-    help: "Handshakes that failed, by reason",
+    help: "Failed handshakes, by reason",
     labelNames: ["tunnel", "reason"],
     registers,
   });
   const ended = new Counter({
     name: "spiped_connections_ended_total",
-    help: "Connections that ended after data could flow, by reason",
+    help: "Connections that closed after data could flow, by reason",
     labelNames: ["tunnel", "reason"],
     registers,
   });
@@ -104,7 +104,7 @@ export function makeMetrics(registry: Registry): Metrics {
   });
   const lookupFailures = new Counter({
     name: "spiped_lookup_failures_total",
-    help: "Look-ups of target names that failed",
+    help: "Failed DNS lookups of target names",
     labelNames: ["tunnel"],
     registers,
   });
@@ -201,7 +201,7 @@ export function aggregateMetrics(
   const registry: Registry = AggregatorRegistry.aggregate([...metrics]);
   const up = new Gauge({
     name: "spiped_worker_up",
-    help: "1 if a worker process responds, 0 if it does not and its other metrics are those of its last answer",
+    help: "1 if a worker process responds, 0 if it does not and its other metrics are those of its last response",
     labelNames: ["pid"],
     registers: [registry],
   });

@@ -36,14 +36,14 @@ export async function startStatus(
     (error: unknown) => {
       const hint = bindHint(resolved, error);
       throw new ConfigError([
-        `Cannot serve metrics on ${metrics}: ${systemErrorText(error)}`,
+        `cannot serve metrics on ${metrics}: ${systemErrorText(error)}`,
         ...(hint === undefined ? [] : [hint]),
       ]);
     },
   );
   if (isExposed(resolved) && token() === undefined) {
     warn(
-      `--metrics ${metrics} has no authentication: whoever reaches it reads metrics and the status page; --metrics-token-file FILE requires a token`,
+      `--metrics ${metrics} requires no token: anyone who can connect can read the metrics and the status page; set one with --metrics-token-file`,
     );
   }
   return stop;
@@ -58,13 +58,13 @@ export async function readToken(path: string, warn: (message: string) => void): 
   const contents = Buffer.alloc(MAX_TOKEN_BYTES);
   try {
     const size = await readInto(contents, path, warn).catch((error: unknown) => {
-      throw new ConfigError([`Cannot read the token file ${path}: ${systemErrorText(error)}`]);
+      throw new ConfigError([`cannot read the token file ${path}: ${systemErrorText(error)}`]);
     });
     // "latin1" maps each byte to one character, so the length is that in bytes.
     const token = contents.subarray(0, contents.toString("latin1", 0, size).trimEnd().length);
     if (token.length < MIN_TOKEN_BYTES || size === MAX_TOKEN_BYTES || !token.every(isTokenByte)) {
       throw new ConfigError([
-        `The token file ${path} must have ${MIN_TOKEN_BYTES} or more visible ASCII characters in one line; openssl rand -hex 32 makes a token`,
+        `token file ${path} must contain one line of at least ${MIN_TOKEN_BYTES} visible ASCII characters; create one with openssl rand -hex 32`,
       ]);
     }
     return new BearerToken(token);
@@ -79,7 +79,7 @@ async function readInto(buffer: Buffer, path: string, warn: (message: string) =>
   try {
     const status = await file.stat();
     if (status.isFile() && (status.mode & 0o004) !== 0) {
-      warn(`Everyone on this machine can read the token in ${path}: run chmod 600 ${path}`);
+      warn(`token file ${path} is world-readable; run chmod 600 ${path}`);
     }
     let size = 0;
     for (;;) {

@@ -68,13 +68,13 @@ export class StatusPage {
 <body>
 <h1>spiped <small>${escapeHtml(version)}</small> · ${escapeHtml(state)}</h1>
 <table>
-<thead><tr><th>tunnel</th><th>open</th><th>waiting</th><th>strangers</th><th>accepted</th><th>failed</th><th>encrypted</th><th>decrypted</th><th>throughput</th></tr></thead>
+<thead><tr><th>tunnel</th><th>open</th><th>waiting</th><th>unauthenticated</th><th>accepted</th><th>failed</th><th>encrypted</th><th>decrypted</th><th>throughput</th></tr></thead>
 <tbody>
-${rows || '<tr><td colspan="9">no connection yet</td></tr>'}
+${rows || '<tr><td colspan="9">no connections yet</td></tr>'}
 </tbody>
 </table>
 ${failuresOf(samples)}
-<p>This page renews itself every 5 seconds; the same figures are at <a href="/metrics">/metrics</a>.</p>
+<p>This page reloads every 5 seconds. The same figures are at <a href="/metrics">/metrics</a>.</p>
 </body>
 </html>
 `;
@@ -120,7 +120,7 @@ function failuresOf(samples: Samples): string {
     .map(
       ({ labels, value }) => `<li>${escapeHtml([labels.tunnel, labels.reason].join(": "))}: ${value}</li>`,
     );
-  return `<h2>Connections that failed</h2>\n<ul>${items.join("")}</ul>`;
+  return `<h2>Failed connections</h2>\n<ul>${items.join("")}</ul>`;
 }
 
 function sparkline(rates: readonly number[]): string {

@@ -61,7 +61,7 @@ class ExposedError extends SpipedError {
   constructor() {
     super(
       "ERR_SPIPED_EXPOSED",
-      "neither a loopback address nor a UNIX socket, and --metrics-public is not given",
+      "neither a loopback address nor a UNIX socket; allow it with --metrics-public",
     );
   }
 }
@@ -164,7 +164,7 @@ async function replyTo(
     };
   }
   if (method !== "GET" && method !== "HEAD") {
-    return { status: 405, body: "GET only\n", headers: { allow: "GET, HEAD" } };
+    return { status: 405, body: "only GET and HEAD are supported\n", headers: { allow: "GET, HEAD" } };
   }
   const token = access.token();
   const authorized = token === undefined || token.matches(headers.authorization);

@@ -70,7 +70,7 @@ export class Syslog implements Log {
       const env = TZ === undefined ? {} : { TZ };
       logger = spawn(systemProgram("logger"), args, { stdio: ["pipe", "ignore", "ignore"], env });
     } catch (error) {
-      this.#onFailure(`Cannot run logger: ${(error as Error).message}`);
+      this.#onFailure(`cannot run logger: ${(error as Error).message}`);
       return undefined;
     }
     const handleFailure = (reason: string) => {
@@ -80,9 +80,9 @@ export class Syslog implements Log {
     };
     logger.stdin.on("error", () => {});
     this.#writer = new LineWriter(logger.stdin, (dropped) => this.warn(droppedMessage(dropped)));
-    logger.on("error", (error) => handleFailure(`Cannot run logger: ${error.message}`));
+    logger.on("error", (error) => handleFailure(`cannot run logger: ${error.message}`));
     logger.on("exit", (status, signal) => {
-      if (status !== 0) handleFailure(`logger ended with ${signal ?? `status ${String(status)}`}`);
+      if (status !== 0) handleFailure(`logger exited with ${signal ?? `status ${String(status)}`}`);
     });
     return logger;
   }

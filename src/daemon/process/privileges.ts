@@ -54,7 +54,7 @@ export function dropPrivileges(spec: string, startsWorkers: boolean): void {
   } else if (user !== undefined) {
     if (user.name === undefined || user.gid === undefined) {
       throw new PrivilegeError(
-        `No primary group known for user ${userName}: name a group with -u ${userName}:GROUP`,
+        `no primary group known for user ${userName}: give one with -u ${userName}:GROUP`,
       );
     }
     initgroups(user.name, user.gid);
@@ -98,7 +98,7 @@ const { initgroups } = process as unknown as {
 /** Checks that the change took effect and cannot be undone. */
 function verify(uid: number | undefined, gid: number | undefined, realGid = gid): void {
   if (!holds(uid, gid, realGid) || (uid !== undefined && uid !== 0 && canBecomeRoot())) {
-    throw new PrivilegeError("Privileges are still held after dropping them");
+    throw new PrivilegeError("privileges are still held after dropping them");
   }
 }
 

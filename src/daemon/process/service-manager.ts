@@ -29,15 +29,15 @@ export function createNotifier(onFailure: (reason: string) => void): Notifier {
           env: { NOTIFY_SOCKET },
         });
         sender.once("error", (error) => {
-          onFailure(`Cannot run systemd-notify: ${error.message}`);
+          onFailure(`cannot run systemd-notify: ${error.message}`);
           resolve();
         });
         sender.once("exit", (status) => {
-          if (status !== 0) onFailure(`systemd-notify ended with status ${String(status)}`);
+          if (status !== 0) onFailure(`systemd-notify exited with status ${String(status)}`);
           resolve();
         });
         // The program may be missing, and `spawn()` itself throws if there is no memory for another process.
-      }).catch((error: unknown) => onFailure(`Cannot run systemd-notify: ${(error as Error).message}`)),
+      }).catch((error: unknown) => onFailure(`cannot run systemd-notify: ${(error as Error).message}`)),
   };
 }
 

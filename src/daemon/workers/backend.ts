@@ -57,7 +57,7 @@ export async function makeBackend(settings: ProcessSettings, log: Log): Promise<
         ...(local ? [local.observer] : []),
       ),
       admission: makeAdmission(log, 1),
-      slots: (plan, key, limit) => limits.get(plan.name, key?.name, limit),
+      connectionLimit: (plan, key, limit) => limits.get(plan.name, key?.name, limit),
     }),
     isShared: false,
     ...(local && { registry: async () => local.registry }),

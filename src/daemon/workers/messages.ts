@@ -6,7 +6,7 @@ import type { SerializedPlan } from "./serialized-plan.ts";
 export const WORKER_VARIABLE = "SPIPED_WORKER";
 
 /** Error of a tunnel whose socket this version of Node cannot bind or send to workers. */
-export const CANNOT_SHARE = "this version of Node can't share a socket among processes";
+export const CANNOT_SHARE = "this version of Node cannot share a socket among processes";
 
 /** A message that the worker answers with an `answer` message of the same number. */
 interface Request {

@@ -66,7 +66,7 @@ export function runWorker(): Promise<number> {
       log,
       observer: combineObservers(...observers),
       admission: makeAdmission(log, message.workers),
-      slots: (plan, key) => limits.get(limitId(plan.name, key?.name)),
+      connectionLimit: (plan, key) => limits.get(limitId(plan.name, key?.name)),
     };
     send({ type: "ready" });
   };

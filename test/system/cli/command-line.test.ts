@@ -74,14 +74,11 @@ describeIfInstalled("spiped", "spipe")(
     });
 
     it.each([
-      [
-        "-d -s 21020 -t x:1 -k KEY",
-        "write [127.0.0.1]:21020 to listen on this machine only, [0.0.0.0]:21020",
-      ],
-      ["-d -s 127.0.0.1 -t x:1 -k KEY", "write [127.0.0.1]:PORT"],
-      ["-d -s [::1] -t x:1 -k KEY", "write [::1]:PORT"],
+      ["-d -s 21020 -t x:1 -k KEY", "use [127.0.0.1]:21020 to listen on this machine only, [0.0.0.0]:21020"],
+      ["-d -s 127.0.0.1 -t x:1 -k KEY", "use [127.0.0.1]:PORT"],
+      ["-d -s [::1] -t x:1 -k KEY", "use [::1]:PORT"],
       ["-d -s tmp/socket -t x:1 -k KEY", "the path of a UNIX socket must be absolute: /"],
-      ["-F -d -s [127.0.0.1]:1 -t 22 -k KEY", "write HOST:22, such as [127.0.0.1]:22"],
+      ["-F -d -s [127.0.0.1]:1 -t 22 -k KEY", "use HOST:22, such as [127.0.0.1]:22"],
       [
         "-F -d -s [192.0.2.1]:9 -t [127.0.0.1]:1 -k KEY",
         "no interface of this machine has the address 192.0.2.1",
@@ -89,7 +86,7 @@ describeIfInstalled("spiped", "spipe")(
       ["-F -d -s /nonexistent/socket -t [127.0.0.1]:1 -k KEY", "create the directory /nonexistent first"],
       [
         "-F -d -s [127.0.0.1]:1 -t [127.0.0.1]:1 -k ''",
-        "The name of the key file is empty: name one with -k",
+        "the name of the key file is empty; give one with -k",
       ],
     ])("spiped %s, followed by a hint", async (line, hint) => {
       const args = split(line);
@@ -116,7 +113,7 @@ describeIfInstalled("spiped", "spipe")(
       expect(its).toMatchObject({ status: 1, stderr: "spipe: Could not connect\n" });
       expect(our).toEqual({
         ...its,
-        stderr: `${its.stderr}spipe: [127.0.0.1]:1: Connection refused: does spiped -d run there?\n`,
+        stderr: `${its.stderr}spipe: [127.0.0.1]:1: Connection refused: check that spiped -d is running there\n`,
       });
     });
 
@@ -127,7 +124,7 @@ describeIfInstalled("spiped", "spipe")(
       expect(its.stderr).toBe("spiped: Error binding socket: Address already in use\n");
       expect(our).toEqual({
         ...its,
-        stderr: `${its.stderr}spiped: ${echo.address.text} is in use (ss -ltnp shows by which process): stop that process, or choose another port\n`,
+        stderr: `${its.stderr}spiped: ${echo.address.text} is in use: stop the process that ss -ltnp shows, or choose another port\n`,
       });
     });
 
@@ -157,32 +154,32 @@ describeIfInstalled("spiped", "spipe")(
       /^spiped: (illegal option|Missing argument)/.test(stderr) ? stderr.split("\n")[0] : undefined;
 
     it.each([
-      ["", "-e or -d is missing"],
-      ["-d", "-s is missing"],
-      ["-d -s x:1", "-t is missing"],
-      ["-d -s x:1 -t y:1", "-k is missing"],
-      ["-d -e", "-e and -d exclude each other"],
+      ["", "either -e or -d is required"],
+      ["-d", "missing option -s: address to listen on"],
+      ["-d -s x:1", "missing option -t: address to connect to"],
+      ["-d -s x:1 -t y:1", "missing option -k: file with the shared key"],
+      ["-d -e", "-e and -d cannot be used together"],
       ["-d -d", "-d was given twice"],
       ["-k a -k b", "-k was given twice"],
       ["-F -j -F", "-F was given twice"],
-      ["-x -v", "no such option; -h lists all options"],
-      ["-Fxk", "no such option; -h lists all options"],
-      ["--syslog=x", "this option takes no value"],
-      ["--sys", "no such option; did you mean --syslog?"],
-      ["--worker=2", "no such option; did you mean --workers?"],
-      ["--soruce", "no such option; did you mean --source?"],
-      ["--foo", "no such option; -h lists all options"],
-      ["-1", "no such option; -h lists all options"],
-      ["-k", "-k needs a value"],
-      ["-Fk", "-k needs a value"],
+      ["-x -v", "unknown option; -h lists all options"],
+      ["-Fxk", "unknown option; -h lists all options"],
+      ["--syslog=x", "--syslog takes no value"],
+      ["--sys", "unknown option; did you mean --syslog?"],
+      ["--worker=2", "unknown option; did you mean --workers?"],
+      ["--soruce", "unknown option; did you mean --source?"],
+      ["--foo", "unknown option; -h lists all options"],
+      ["-1", "unknown option; -h lists all options"],
+      ["-k", "-k requires a value"],
+      ["-Fk", "-k requires a value"],
       [`${D} foo`, "unexpected argument: foo"],
       ["-d foo -v", "unexpected argument: foo"],
       ["-", "unexpected argument: -"],
-      ["--", "-e or -d is missing"],
+      ["--", "either -e or -d is required"],
       ["-- -v", "unexpected argument: -v"],
-      ["-o nan", "-o needs a number"],
-      [`${D} -f -g`, "-f and -g exclude each other"],
-      [`${D} -r 5 -R`, "-r and -R exclude each other"],
+      ["-o nan", "-o must be a number"],
+      [`${D} -f -g`, "-f and -g cannot be used together"],
+      [`${D} -r 5 -R`, "-r and -R cannot be used together"],
     ])("spiped %s", async (line, hint) => {
       const args = line === "" ? [] : split(line);
       const [our, its] = await Promise.all([ours("spiped", args), upstream("spiped", args)]);
@@ -194,7 +191,7 @@ describeIfInstalled("spiped", "spipe")(
       const last = our.stderr.trimEnd().split("\n").pop();
       expect(last).toContain(hint);
       // The unknown option is named once, before the usage text.
-      if (hint.startsWith("no such option")) expect(last).toBe(`spiped: ${hint}`);
+      if (hint.startsWith("unknown option")) expect(last).toBe(`spiped: ${hint}`);
     });
 
     it.each(["-v", "-Fv", "-vx", "-v -d -e"])("but %s prints the version on standard error", async (line) => {
@@ -263,7 +260,7 @@ describe("differences from Tarsnap's spiped 1.6", () => {
     expect(status).toBe(1);
     expect(stderr).toBe(
       "spipe: Error binding socket: Cannot assign requested address\nspipe: Could not connect\n" +
-        `spipe: ${echo.address.text}: cannot connect from [192.0.2.1]:0: Cannot assign requested address: is it an address of this machine?\n`,
+        `spipe: ${echo.address.text}: cannot connect from [192.0.2.1]:0: Cannot assign requested address: check that it is an address of this machine\n`,
     );
     const wrong = await ours("spipe", ["-t", echo.address.text, "-k", keyFile(), "-b", "[127.0.0.999]"]);
     expect(wrong.stderr).toContain("spipe: Error parsing IP address: 127.0.0.999");
@@ -273,14 +270,14 @@ describe("differences from Tarsnap's spiped 1.6", () => {
 
 describe("an invalid value of an option that only ours has", () => {
   it.each([
-    ["--workers many", "--workers needs auto or a number from 1 to 256, not many"],
-    ["--idle-timeout x", "--idle-timeout needs a number of seconds (0 or more), not x"],
-    ["--log-level foo", "--log-level needs warn or info, not foo"],
-    ["--log-level=", "--log-level needs warn or info, not an empty value"],
-    ["--config=", "--config needs a file name, not an empty value"],
-    ["--config /nonexistent", "Cannot read /nonexistent: No such file or directory"],
-    ["--check-key=", "--check-key needs a file name, not an empty value"],
-    ["--generate-key=", "--generate-key needs a file name, not an empty value"],
+    ["--workers many", "--workers must be auto or a number from 1 to 256, not many"],
+    ["--idle-timeout x", "--idle-timeout must be a number of seconds (0 or more), not x"],
+    ["--log-level foo", "--log-level must be warn or info, not foo"],
+    ["--log-level=", "--log-level must be warn or info, not an empty value"],
+    ["--config=", "--config must be a file name, not an empty value"],
+    ["--config /nonexistent", "cannot read /nonexistent: No such file or directory"],
+    ["--check-key=", "--check-key must be a file name, not an empty value"],
+    ["--generate-key=", "--generate-key must be a file name, not an empty value"],
   ])("%s is reported in one line", async (line, message) => {
     const { status, stderr } = await ours(
       "spiped",
@@ -329,7 +326,7 @@ describe("a key", () => {
       expect(stderr).toBe(
         `${program}: Error reading file: ${join(directory, "k")}: Is a directory\n` +
           `${program}: Error reading shared secret\n` +
-          `${program}: Who connects holds one key: -k takes a directory of keys with spiped -d only\n`,
+          `${program}: only spiped -d accepts a key directory\n`,
       );
     }
   });

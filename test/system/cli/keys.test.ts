@@ -51,8 +51,8 @@ describe("spiped keys", () => {
     expect(stdout).toBe(
       `${path}: new key of 32 bytes, fingerprint ${printOf(directory, "alice.key")}\n` +
         "Next:\n" +
-        `  1. Copy ${path} to alice by a way you trust.\n` +
-        "  2. Send the daemon SIGHUP, or run systemctl reload: it accepts the key then.\n",
+        `  1. Copy ${path} to alice over a secure channel.\n` +
+        "  2. Send the daemon SIGHUP, or run systemctl reload: it then accepts the key.\n",
     );
     expect(statSync(path)).toMatchObject({ size: 32, mode: 0o100600, nlink: 1 });
     expect(readdirSync(directory)).toEqual(["alice.key"]);
@@ -61,8 +61,8 @@ describe("spiped keys", () => {
       status: 1,
       stdout: "",
       stderr:
-        `spiped: There is a key of alice in ${directory}\n` +
-        `spiped: For another one: spiped keys rotate ${directory} alice\n`,
+        `spiped: alice already has a key in ${directory}\n` +
+        `spiped: to add another: spiped keys rotate ${directory} alice\n`,
     });
     // An existing path that is not a key is not overwritten either.
     mkdirSync(join(directory, "bob.key"));
@@ -91,7 +91,7 @@ describe("spiped keys", () => {
       stderr: "",
       stdout:
         `${join(directory, "alice.key")}: removed, fingerprint ${old}\n` +
-        "Next:\n  1. Send the daemon SIGHUP, or run systemctl reload: it ends the connections that this key has opened.\n",
+        "Next:\n  1. Send the daemon SIGHUP, or run systemctl reload: it then closes the connections opened with this key.\n",
     });
     expect(readdirSync(directory).sort()).toEqual([`alice.${DAY}.2.key`, file, "bob.key"]);
   });
@@ -102,7 +102,7 @@ describe("spiped keys", () => {
     const several = await keys("revoke", directory, "alice");
     expect(several.status).toBe(1);
     expect(several.stderr.split("\n")).toEqual([
-      "spiped: alice may be any of 2 keys: name one",
+      "spiped: alice matches 2 keys; choose one:",
       `spiped: spiped keys revoke ${directory} alice.2027.key   (${printOf(directory, "alice.2027.key")})`,
       `spiped: spiped keys revoke ${directory} alice.key   (${printOf(directory, "alice.key")})`,
       "",
@@ -110,10 +110,10 @@ describe("spiped keys", () => {
     const removed = await json("revoke", directory, printOf(directory, "alice.2027.key"));
     expect(removed.removed).toMatchObject({ name: "alice", file: "alice.2027.key" });
     const last = await keys("revoke", directory, "bob");
-    expect(last.stdout).toContain("bob has no key left. bob.toml, if there is one, holds again");
+    expect(last.stdout).toContain("bob has no keys left. bob.toml, if it exists, applies again");
     expect((await keys("revoke", directory, "empty.key")).status).toBe(0);
     for (const other of ["dave", "../carol.key", "carol.toml", ""]) {
-      expect((await keys("revoke", directory, other)).stderr).toMatch(/^spiped: There is no key .* in /);
+      expect((await keys("revoke", directory, other)).stderr).toMatch(/^spiped: no key .* in /);
     }
     expect(readdirSync(directory).sort()).toEqual(["alice.key", "carol.key"]);
   });
@@ -139,8 +139,8 @@ describe("spiped keys", () => {
       ["bob", printOf(directory, "bob.key"), "3 days", "2020-01-31 (expired)", "none", "bob.key"],
     ]);
     expect(stderr.trim().split("\n").sort()).toEqual([
-      `spiped: ${join(directory, "bob.key.bak")} is ignored: only files named NAME.key are keys`,
-      `spiped: ${join(directory, "short.key")} is refused: it has 5 bytes, and a key needs 16 or more; make one with spiped keys`,
+      `spiped: ignoring ${join(directory, "bob.key.bak")}: only files named NAME.key are keys`,
+      `spiped: rejecting ${join(directory, "short.key")}: it has 5 bytes; a key needs at least 16; create one with spiped keys`,
     ]);
 
     const shown = await json("show", directory, "bob");
@@ -170,15 +170,13 @@ describe("spiped keys", () => {
       expired: false,
     });
     expect(all.problems.map(({ kind }: { kind: string }) => kind).sort()).toEqual(["ignored", "refused"]);
-    expect((await keys("show", directory, "dave")).stderr).toBe(
-      `spiped: There is no key of dave in ${directory}\n`,
-    );
+    expect((await keys("show", directory, "dave")).stderr).toBe(`spiped: no key of dave in ${directory}\n`);
   });
 
   it("reports invalid settings of a client, and processes the other keys", async () => {
     const directory = directoryWith("alice.key", "bob.key");
     writeFileSync(join(directory, "alice.toml"), "max_connections = 3\n");
-    const complaint = `spiped: ${join(directory, "alice.toml")}:1: max_connections: there is no such field\n`;
+    const complaint = `spiped: ${join(directory, "alice.toml")}:1: max_connections: unknown field\n`;
     const listed = await keys("list", directory);
     expect(listed).toMatchObject({ status: 0, stderr: complaint });
     expect(listed.stdout).toMatch(/^alice .* unknown +unknown +alice\.key\nbob .* never +none +bob\.key\n$/m);
@@ -195,7 +193,7 @@ describe("spiped keys", () => {
     const missing = join(directory, "missing");
     expect(await keys("add", missing, "alice")).toMatchObject({
       status: 1,
-      stderr: `spiped: Cannot read ${missing}: No such file or directory\n`,
+      stderr: `spiped: cannot read ${missing}: No such file or directory\n`,
     });
     const long = "x".repeat(252);
     expect(await keys("add", directory, long)).toMatchObject({ status: 1 });
@@ -212,7 +210,7 @@ describe("spiped keys", () => {
     const directory = directoryWith();
     const { status, stderr } = await keys("add", directory, "--", name);
     expect(status).toBe(1);
-    expect(stderr).toContain(" is no name of a client: it must have no dot, ");
+    expect(stderr).toContain(": it must not contain a dot, ");
     expect(stderr.trimEnd()).not.toMatch(/[\n\u202e]/);
     expect(readdirSync(directory)).toEqual([]);
   });
@@ -224,7 +222,7 @@ describe("spiped keys", () => {
       expect(stdout).toMatch(/^usage: spiped keys list/);
     }
     for (const [args, hint] of [
-      [[], "keys needs a command"],
+      [[], "missing command"],
       [["frobnicate", "d"], "unknown command 'frobnicate'"],
       [["toString", "d"], "unknown command 'toString'"],
       [["lsit", "d"], "unknown command 'lsit' (Did you mean list?)"],

@@ -19,7 +19,7 @@ describe("a failed handshake", () => {
     expect(await spipe(keyFile())).toMatchObject({
       status: 1,
       stderr:
-        "spipe: Handshake failed\nspipe: the peer closed the connection after our proof: most often another key, or it cannot connect to its target\n",
+        "spipe: Handshake failed\nspipe: the peer closed the connection after our proof: probably its key differs, or it cannot connect to its target\n",
     });
   });
 
@@ -58,7 +58,9 @@ describe("a failed connect", () => {
     expect(status).toBe(1);
     const [first, ...causes] = stderr.trimEnd().split("\n");
     expect(first).toBe("spipe: Could not connect");
-    expect(causes).toContain(`spipe: [127.0.0.1]:${port}: Connection refused: does spiped -d run there?`);
+    expect(causes).toContain(
+      `spipe: [127.0.0.1]:${port}: Connection refused: check that spiped -d is running there`,
+    );
     for (const cause of causes) expect(cause).toMatch(new RegExp(`^spipe: \\[[\\d.:]+\\]:${port}: `));
   });
 });
@@ -83,8 +85,8 @@ describe("--verbose", () => {
       "nonce received",
       "proof sent",
       "handshake complete in N ms",
-      "end of input",
-      "end of peer",
+      "EOF on standard input",
+      "EOF from the peer",
       "sent 12 bytes, received 12 bytes",
     ]);
   });

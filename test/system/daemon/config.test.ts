@@ -56,43 +56,43 @@ ${more}`;
   it.each([
     [
       "max-connections = -1",
-      "FILE:6: tunnels.mail.max-connections: needs a whole number (0 or more), not -1",
+      "FILE:6: tunnels.mail.max-connections: must be a whole number (0 or more), not -1",
     ],
     [
       "max-connections = 1.5",
-      "FILE:6: tunnels.mail.max-connections: needs a whole number (0 or more), not 1.5",
+      "FILE:6: tunnels.mail.max-connections: must be a whole number (0 or more), not 1.5",
     ],
-    ['timeout = "5"', 'FILE:6: tunnels.mail.timeout: needs a number of seconds (0 or more), not "5"'],
-    ["timeuot = 5", "FILE:6: tunnels.mail.timeuot: there is no such field"],
+    ['timeout = "5"', 'FILE:6: tunnels.mail.timeout: must be a number of seconds (0 or more), not "5"'],
+    ["timeuot = 5", "FILE:6: tunnels.mail.timeuot: unknown field"],
     [
       'metrics = "[127.0.0.1]:9464"',
-      "FILE:6: tunnels.mail.metrics: is a setting of the process: write it above the first table",
+      "FILE:6: tunnels.mail.metrics: is a process setting: put it above the first table",
     ],
-    ["encrypt = true", "FILE:2: tunnels.mail.decrypt: encrypt and decrypt exclude each other"],
-    ['send-proxy = "v3"', 'FILE:6: tunnels.mail.send-proxy: needs v1 or v2, not "v3"'],
+    ["encrypt = true", "FILE:2: tunnels.mail.decrypt: encrypt and decrypt cannot be used together"],
+    ['send-proxy = "v3"', 'FILE:6: tunnels.mail.send-proxy: must be v1 or v2, not "v3"'],
     [
       'socket-mode = "999"',
-      'FILE:6: tunnels.mail.socket-mode: needs permissions such as 0660, as a string, not "999"',
+      'FILE:6: tunnels.mail.socket-mode: must be permissions such as 0660, as a string, not "999"',
     ],
-    ["allow = []", "FILE:6: tunnels.mail.allow: needs a string or a list of strings, not an empty list"],
+    ["allow = []", "FILE:6: tunnels.mail.allow: must be a string or a list of strings, not an empty list"],
     [
       'allow = "localhost"',
-      'FILE:6: tunnels.mail.allow: needs an IP address, a range such as 192.0.2.0/24, or unix, not "localhost"',
+      'FILE:6: tunnels.mail.allow: must be an IP address, a range such as 192.0.2.0/24, or unix, not "localhost"',
     ],
-    ["[tunnels.mail.keys.bob]", "mail: There is no key bob in KEY"],
+    ["[tunnels.mail.keys.bob]", "mail: no key of client bob in KEY"],
     [
       '[tunnels.second]\nsource = "/s"',
-      "FILE:6: tunnels.second.target: is missing",
-      "FILE:6: tunnels.second.key: is missing",
+      "FILE:6: tunnels.second.target: missing",
+      "FILE:6: tunnels.second.key: missing",
     ],
     ["[tunnels.mail", "FILE:6: incomplete key-value: cannot find end of key"],
     [
       '[tunnels.second]\nencrypt = true\nsource = "/s"\ntarget = "/t"\nkey = "k"\n[tunnels.third]\nencrypt = true\nsource = "/s"\ntarget = "/t"\nkey = "k"',
-      "FILE:13: tunnels.third.source: is the source of tunnel second already",
+      "FILE:13: tunnels.third.source: is already the source of tunnel second",
     ],
     [
       "weak-handshake = true\nrequire-forward-secrecy = true",
-      "FILE:7: tunnels.mail.require-forward-secrecy: weak-handshake and require-forward-secrecy exclude each other",
+      "FILE:7: tunnels.mail.require-forward-secrecy: weak-handshake and require-forward-secrecy cannot be used together",
     ],
   ])("reports what is wrong with %s", async (line, ...complaints) => {
     const key = keyFile();
@@ -103,14 +103,14 @@ ${more}`;
   });
 
   it.each([
-    ["foreground = true", "foreground: is for the command line only: --foreground"],
-    ['allow = "::1"', "allow: is a setting of a tunnel: write it under [tunnels.NAME]"],
-    ["workers = 0", "workers: needs auto or a number from 1 to 256, not 0"],
-    ['log-level = "debug"', 'log-level: needs warn or info, not "debug"'],
-    ['metrics-token-file = ""', "metrics-token-file: needs a file name, not an empty value"],
-    ['metrics-host = "a:1"', 'metrics-host: needs a host name without a port, not "a:1"'],
-    ["metrics-public = true", "metrics-public: metrics-public needs metrics"],
-    ["frobnicate = 1", "frobnicate: there is no such field"],
+    ["foreground = true", "foreground: is allowed only on the command line: --foreground"],
+    ['allow = "::1"', "allow: is a tunnel setting: put it under [tunnels.NAME]"],
+    ["workers = 0", "workers: must be auto or a number from 1 to 256, not 0"],
+    ['log-level = "debug"', 'log-level: must be warn or info, not "debug"'],
+    ['metrics-token-file = ""', "metrics-token-file: must be a file name, not an empty value"],
+    ['metrics-host = "a:1"', 'metrics-host: must be a host name without a port, not "a:1"'],
+    ["metrics-public = true", "metrics-public: metrics-public requires metrics"],
+    ["frobnicate = 1", "frobnicate: unknown field"],
   ])("reports what is wrong with %s above the first table", async (line, complaint) => {
     expect(await check(`${line}\n${good(keyFile())}`)).toMatchObject({
       status: 1,
@@ -119,7 +119,7 @@ ${more}`;
   });
 
   it.each([
-    ["source", "", "mail: -s needs an address|mail: Empty socket address"],
+    ["source", "", "mail: -s requires an address|mail: Empty socket address"],
     ["target", "nosuch.invalid:1", "mail: Error looking up nosuch.invalid: "],
     ["key", "nowhere.key", "mail: Cannot open file: "],
   ])("names the tunnel with an invalid %s", async (field, value, complaint) => {
@@ -133,7 +133,7 @@ ${more}`;
   it("reports a missing file, and a file without tunnels", async () => {
     expect(await run([...SPIPED, "--config", "/nowhere.toml"])).toMatchObject({
       status: 1,
-      stderr: "spiped: Cannot read /nowhere.toml: No such file or directory\n",
+      stderr: "spiped: cannot read /nowhere.toml: No such file or directory\n",
     });
     expect(await check("[tunnels]")).toMatchObject({
       status: 1,
@@ -146,7 +146,9 @@ ${more}`;
     async (...options) => {
       const { status, stderr } = await run([...SPIPED, "--config", "/nowhere.toml", ...options]);
       expect(status).toBe(1);
-      expect(stderr).toMatch(/spiped: --(source|encrypt|send-proxy) belongs into the file of --config\n$/);
+      expect(stderr).toMatch(
+        /spiped: --(source|encrypt|send-proxy) cannot be used with --config; set it in the file\n$/,
+      );
     },
   );
 });

@@ -139,7 +139,7 @@ describe("a daemon with a subscriber", () => {
       text: "target: refused",
       failed: true,
       opened: false,
-      advice: "is the target's service running, and does it listen on that address?",
+      advice: "check that the target's service is running and listens on that address",
     });
   });
 });

@@ -42,7 +42,7 @@ describeIfInstalled("spiped", "spipe")("a connection that failed", () => {
     const to = (number: number) => next(number).replace(" failed", ` to CLIENT failed`);
 
     expect(await lineOf(daemon, () => spipe(wire, keyFile()))).toBe(
-      `${failed} handshake: wrong key; the client has another key, or is not spiped: compare both sides' key files (spiped --check-key FILE, or sha256sum)`,
+      `${failed} handshake: wrong key; the client's key differs, or it is not spiped: compare both sides' key files (spiped --check-key FILE, or sha256sum)`,
     );
     expect(await lineOf(daemon, async () => (await connectTo(wire)).end())).toBe(
       `${next(2)} handshake: peer closed; the client sent no handshake: a port scan, a health check, or a program that ` +
@@ -61,14 +61,14 @@ describeIfInstalled("spiped", "spipe")("a connection that failed", () => {
         packet[7]! ^= 1;
         socket.end(packet);
       }),
-    ).toBe(`${to(5)} peer: bad MAC at packet 0; the stream was damaged or forged on the way`);
+    ).toBe(`${to(5)} peer: bad MAC at packet 0; the stream was damaged or forged in transit`);
     expect(
       await lineOf(daemon, async () => {
         const { socket, session } = await open();
         socket.end(rawPacket(session!.up, 0, "cut").subarray(0, 100));
       }),
     ).toBe(
-      `${to(6)} peer: truncated in packet 0; data is missing: the peer crashed, or something on the way closed the connection`,
+      `${to(6)} peer: truncated in packet 0; data is missing: the peer crashed, or the connection was cut in transit`,
     );
     expect(
       await lineOf(daemon, async () => {
@@ -78,7 +78,7 @@ describeIfInstalled("spiped", "spipe")("a connection that failed", () => {
     ).toBe(`${to(7)} peer: reset; the client reset the connection; check its log`);
     await new Promise((closed) => target.server.close(closed));
     expect(await lineOf(daemon, () => spipe(wire, key))).toMatch(
-      /^spiped: connection 8 from CLIENT to \[127\.0\.0\.1\]:\d+ failed: target: refused; is the target's service running, and does it listen on that address\?$/,
+      /^spiped: connection 8 from CLIENT to \[127\.0\.0\.1\]:\d+ failed: target: refused; check that the target's service is running and listens on that address$/,
     );
 
     const before = daemon.stderr();
@@ -100,17 +100,17 @@ describeIfInstalled("spiped", "spipe")("a connection that failed", () => {
     const daemon = await startSpiped("ours", "-e", plain, wire, key);
     const connect = async () => void (await connectTo(plain)).resume();
     expect(await lineOf(daemon, connect)).toMatch(
-      / failed: target: refused; is the target's service running/,
+      / failed: target: refused; check that the target's service is running/,
     );
     const silent = await serve((socket) => void socket.end(), "IPv4");
     const other = await freeAddress();
     const toService = await startSpiped("ours", "-e", other, silent.address, key);
     expect(await lineOf(toService, async () => void (await connectTo(other)).resume())).toMatch(
-      / failed: handshake: peer closed; the peer closed the connection before sending its nonce: is it a spiped -d, /,
+      / failed: handshake: peer closed; the peer closed the connection before sending its nonce: check that it is a spiped -d /,
     );
     await startSpiped("c", "-d", wire, silent.address, keyFile());
     expect(await lineOf(daemon, connect)).toMatch(
-      / failed: handshake: peer closed; the peer closed the connection after our proof: most often another key, or it cannot connect to its target$/,
+      / failed: handshake: peer closed; the peer closed the connection after our proof: probably its key differs, or it cannot connect to its target$/,
     );
   });
 
@@ -118,7 +118,7 @@ describeIfInstalled("spiped", "spipe")("a connection that failed", () => {
     const [source, target] = [await freeAddress(), await serve((socket) => void socket.resume())];
     const options = ["--accept-proxy", "127.0.0.0/8", "-o", "0.3"];
     const daemon = await startSpiped("ours", "-e", source, target.address, keyFile(), ...options);
-    const advice = "does that address send the PROXY protocol? if not, remove it from --accept-proxy";
+    const advice = "if that address does not send the PROXY protocol, remove it from --accept-proxy";
     for (const [reason, provoke] of [
       ["PROXY header: timeout", () => connectTo(source)],
       ["PROXY header: peer closed", async () => (await connectTo(source)).end()],
@@ -137,7 +137,7 @@ describeIfInstalled("spiped", "spipe")("a connection that failed", () => {
     const source = await freeAddress();
     const daemon = await startSpiped("ours", "-e", source, "[127.0.0.1]:1", keyFile(), "-b", "192.0.2.9");
     expect(await lineOf(daemon, () => connectTo(source))).toMatch(
-      / failed: target: Cannot assign requested address; is \[192\.0\.2\.9\]:0 \(-b\) an address of this machine, with a free port\?$/,
+      / failed: target: Cannot assign requested address; check that \[192\.0\.2\.9\]:0 \(-b\) is an address of this machine with a free port$/,
     );
   });
 

@@ -42,8 +42,8 @@ describeIfInstalled("spipe")("a directory of keys", () => {
     "alice.2027.toml": ["max-connections = 1\n", "the settings of alice are in alice.toml"],
   } as const;
   const REFUSED = {
-    "empty.key": ["", "it is empty, and a key needs 16 or more; make one with spiped keys"],
-    "three.key": ["abc", "it has 3 bytes, and a key needs 16 or more; make one with spiped keys"],
+    "empty.key": ["", "it is empty; a key needs at least 16; create one with spiped keys"],
+    "three.key": ["abc", "it has 3 bytes; a key needs at least 16; create one with spiped keys"],
   } as const;
 
   it("uses NAME.key only, warns about every other file once with the reason, and rejects short keys", async () => {
@@ -71,11 +71,11 @@ describeIfInstalled("spipe")("a directory of keys", () => {
       if (round < 3) await reload(daemon);
     }
     for (const [file, [, why]] of Object.entries(OTHERS))
-      expect(times(daemon, `spiped: ${join(keys, file)} is ignored: ${why}\n`), file).toBe(1);
+      expect(times(daemon, `spiped: ignoring ${join(keys, file)}: ${why}\n`), file).toBe(1);
     for (const file of ["old.key", "fifo.key", "socket.key"])
-      expect(times(daemon, `spiped: ${join(keys, file)} is ignored: it is not a regular file\n`)).toBe(1);
+      expect(times(daemon, `spiped: ignoring ${join(keys, file)}: it is not a regular file\n`)).toBe(1);
     for (const [file, [, why]] of Object.entries(REFUSED))
-      expect(times(daemon, `spiped: ${join(keys, file)} is refused: ${why}\n`), file).toBe(3);
+      expect(times(daemon, `spiped: rejecting ${join(keys, file)}: ${why}\n`), file).toBe(3);
     expect(daemon.stderr()).not.toContain("hidden");
     expect(echo.sockets).toHaveLength(3);
   });
@@ -109,7 +109,7 @@ describe("a directory of keys", () => {
     const { status, stdout, stderr } = await run([...SPIPED, "--config", file, "--check-config"]);
     expect(status).toBe(1);
     expect(stdout.toString()).toBe("");
-    expect(stderr).toMatch(/^spiped: mail: \S+bob\.key is refused: it is empty, [^\n]+\n$/);
+    expect(stderr).toMatch(/^spiped: mail: rejecting \S+bob\.key: it is empty; [^\n]+\n$/);
   });
 
   it("may lose a key for which the configuration file has settings", async () => {
@@ -125,7 +125,7 @@ describe("a directory of keys", () => {
     await untilListening(daemon, wire);
     rmSync(join(keys, "bob.key"));
     await reload(daemon);
-    expect(withoutLifecycleLines(daemon.stderr())).toBe(`spiped: mail: There is no key bob in ${keys}\n`);
+    expect(withoutLifecycleLines(daemon.stderr())).toBe(`spiped: mail: no key of client bob in ${keys}\n`);
   });
 });
 
@@ -140,22 +140,22 @@ describe("a key file", () => {
       expect(await run([...commandOf("ours", program), ...args, path])).toMatchObject({
         status: 1,
         stderr:
-          `${program}: No key in ${path}: it is empty\n` +
+          `${program}: no key in ${path}: it is empty\n` +
           `${program}: Error reading shared secret\n` +
-          `${program}: Make a key with spiped --generate-key\n`,
+          `${program}: create a key with spiped --generate-key\n`,
       });
     }
     const { status, stderr } = await run([...commandOf("ours", program), ...args, "-"], "");
     expect(status).toBe(1);
-    expect(stderr).toContain(`${program}: No key in standard input: it is empty\n`);
+    expect(stderr).toContain(`${program}: no key in standard input: it is empty\n`);
   });
 
   it("that is short is used, with a warning that explains how to make a better one", async () => {
     const key = keyFile();
     writeFileSync(key, "password");
     const warning =
-      `spiped: The key in ${key} has only 8 bytes and may be guessed: ` +
-      "make one of 32 random bytes with spiped --generate-key\n";
+      `spiped: key in ${key} has only 8 bytes and could be guessed; ` +
+      "create one of 32 random bytes with spiped --generate-key\n";
     const daemon = await startSpiped("ours", "-d", await freeAddress(), "[127.0.0.1]:1", key);
     expect(daemon.stderr()).toBe(warning);
     expect((await run([...SPIPED, "--check-key", key])).stderr).toBe(warning);
@@ -182,7 +182,7 @@ describe("a name with unprintable characters", () => {
 
   /** Waits until the daemon has logged a warning for each file. */
   async function untilWarned(daemon: Running) {
-    await until(() => times(daemon, "characters that cannot be shown") >= NAMES.length);
+    await until(() => times(daemon, "unprintable characters") >= NAMES.length);
   }
 
   it.each(NAMES)("is rejected for a tunnel: %j", async (name) => {
@@ -195,7 +195,7 @@ describe("a name with unprintable characters", () => {
     const { status, stderr } = await run([...SPIPED, "--config", file, "--check-config"]);
     expect(status).toBe(1);
     expect(stderr).toContain(`spiped: ${file}:2: tunnels.a`);
-    expect(stderr).toContain(": must be a name of characters that can be shown\n");
+    expect(stderr).toContain(": must be a name of printable characters\n");
     expect(stderr).not.toMatch(RAW);
     expect(stderr.trim().split("\n")).toHaveLength(1);
   });

@@ -134,13 +134,13 @@ describeIfInstalled("spiped", "spipe")("a directory of keys", () => {
     ];
     expect(await run(args(empty))).toMatchObject({
       status: 1,
-      stderr: `spiped: No keys in ${empty}: put a key file into it\n`,
+      stderr: `spiped: no keys in ${empty}: create one with spiped keys add\n`,
     });
     const keys = keyDirectory("alice.key");
     writeFileSync(join(keys, "alice.toml"), "\nmax-connection = 3\n");
     expect(await run(args(keys))).toMatchObject({
       status: 1,
-      stderr: `spiped: ${join(keys, "alice.toml")}:2: max-connection: there is no such field\n`,
+      stderr: `spiped: ${join(keys, "alice.toml")}:2: max-connection: unknown field\n`,
     });
   });
 });
@@ -152,10 +152,10 @@ describeIfInstalled("spiped")("a directory of keys", () => {
     writeFileSync(join(keys, "carol.toml"), "max-connections = 3\n");
     const daemon = await startSpiped("ours", "-d", await freeAddress(), "[127.0.0.1]:1", keys);
     expect(daemon.stderr()).toContain(
-      "spiped: Keys alice and bob are the same: all who hold it count as alice\n",
+      "spiped: keys alice and bob are identical; clients are treated as alice\n",
     );
     expect(daemon.stderr()).toContain(
-      `spiped: ${join(keys, "carol.toml")} says what holds for a key that is not there\n`,
+      `spiped: ignoring ${join(keys, "carol.toml")}: no key with that name\n`,
     );
   });
 
@@ -214,7 +214,7 @@ describeIfInstalled("spiped", "spipe")("SIGHUP", () => {
     const { keys, wire, daemon, client, reload } = await withConnection();
     rmSync(join(keys, "alice.key"));
     rmSync(join(keys, "bob.key"));
-    expect(await reload()).toContain(`spiped: No keys in ${keys}: nobody can connect\n`);
+    expect(await reload()).toContain(`spiped: no keys in ${keys}: no client can connect\n`);
     expect((await client.ended).status).not.toBe(0);
     await until(() => daemon.stderr().includes(": key removed\n"));
     writeFileSync(join(keys, "bob.key"), randomBytes(32), { mode: 0o600 });
@@ -392,7 +392,7 @@ describe("--generate-key and --check-key", () => {
     const contents = readFileSync(file);
     expect(await spiped("--generate-key", file)).toMatchObject({
       status: 1,
-      stderr: `spiped: Cannot write a key to ${file}: File exists\n`,
+      stderr: `spiped: cannot write a key to ${file}: File exists\n`,
     });
     expect(readFileSync(file).equals(contents)).toBe(true);
     const checked = await spiped("--check-key", file);
@@ -412,7 +412,7 @@ describe("--generate-key and --check-key", () => {
   it("warn about a world-readable key, as a daemon does on startup", async () => {
     const key = keyFile();
     chmodSync(key, 0o644);
-    const warning = `spiped: Everyone on this machine can read the key in ${key}: run chmod 600 ${key}\n`;
+    const warning = `spiped: key file ${key} is world-readable; run chmod 600 ${key}\n`;
     expect(await spiped("--check-key", key)).toMatchObject({ status: 0, stderr: warning });
     const daemon = await startSpiped("ours", "-d", await freeAddress(), "[127.0.0.1]:1", key);
     await until(() => daemon.stderr() !== "");

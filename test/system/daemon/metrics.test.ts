@@ -132,7 +132,7 @@ describeIfInstalled("spiped", "spipe")("--metrics", () => {
     ]);
     expect(status).toBe(1);
     expect(stderr).toBe(
-      "spiped: Cannot serve metrics on [0.0.0.0]:9464: neither a loopback address nor a UNIX socket, and --metrics-public is not given\n",
+      "spiped: cannot serve metrics on [0.0.0.0]:9464: neither a loopback address nor a UNIX socket; allow it with --metrics-public\n",
     );
   });
 });
@@ -151,7 +151,7 @@ describeIfInstalled("w3m", "spiped")("the status page", () => {
     const { stdout } = await run(["w3m", "-dump", "-cols", "120", url], "", {
       env: { ...process.env, HOME: temporaryDirectory() },
     });
-    expect(stdout.toString()).toMatch(/^tunnel +open +waiting +strangers +accepted +failed /m);
+    expect(stdout.toString()).toMatch(/^tunnel +open +waiting +unauthenticated +accepted +failed /m);
     expect(stdout.toString()).toMatch(/^default +0 +0 +0 +1 +0 +3\.0 MB +3\.0 MB$/m);
   });
 });

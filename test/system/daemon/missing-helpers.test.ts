@@ -54,16 +54,16 @@ describeIfInstalled(
     const start = (script: string | undefined) =>
       startAs((command) => withProgram("systemd-notify", script, command), { NOTIFY_SOCKET: "/nowhere" });
     const without = await start(undefined);
-    await untilLogged(without.daemon, "spiped: Cannot run systemd-notify: not found in /usr/bin, ");
+    await untilLogged(without.daemon, "spiped: cannot run systemd-notify: not found in /usr/bin, ");
     await ends(without.daemon);
     const failing = await start("exit 3");
-    await untilLogged(failing.daemon, "spiped: systemd-notify ended with status 3");
+    await untilLogged(failing.daemon, "spiped: systemd-notify exited with status 3");
     await ends(failing.daemon);
   });
 
   it.each([
-    ["if logger is missing", undefined, "spiped: Cannot run logger: not found in /usr/bin, "],
-    ["if logger fails", "exit 3", "spiped: logger ended with status 3"],
+    ["if logger is missing", undefined, "spiped: cannot run logger: not found in /usr/bin, "],
+    ["if logger fails", "exit 3", "spiped: logger exited with status 3"],
   ])("keeps running %s", async (_when, script, line) => {
     const wrap = (command: readonly string[]) => withProgram("logger", script, command);
     const { daemon, source } = await startAs(wrap, {}, "--syslog", "-n", "1");
@@ -79,7 +79,7 @@ describeIfInstalled(
     await exchange(source, "x").catch(() => {});
     await untilLogged(
       daemon,
-      "spiped: Cannot run logger: other users can change it: everyone can write to /usr/bin/logger",
+      "spiped: cannot run logger: other users can change it: /usr/bin/logger is world-writable",
     );
     await ends(daemon);
   });

@@ -83,6 +83,6 @@ it.each([
   const { status, stderr } = await run(await daemonWith(code, await freeAddress(), "--workers", "2"));
   expect(status).toBe(1);
   expect(stderr).toContain(
-    "spiped: Error binding socket: this version of Node can't share a socket among processes\n",
+    "spiped: Error binding socket: this version of Node cannot share a socket among processes\n",
   );
 });

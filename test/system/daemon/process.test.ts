@@ -146,7 +146,7 @@ describe("a daemon", () => {
     const inUse = await run([...SPIPED, "-d", "-s", echo.address.text, ...common]);
     expect(inUse).toMatchObject({
       status: 1,
-      stderr: `spiped: Error binding socket: Address already in use\nspiped: ${echo.address.text} is in use (ss -ltnp shows by which process): stop that process, or choose another port\n`,
+      stderr: `spiped: Error binding socket: Address already in use\nspiped: ${echo.address.text} is in use: stop the process that ss -ltnp shows, or choose another port\n`,
     });
     const source = await freeAddress();
     const noUser = await run([...SPIPED, "-d", "-s", source.text, ...common, "-u", "nosuchuser"]);
@@ -276,7 +276,7 @@ describe("a UNIX socket", () => {
     const first = await startSpiped("ours", "-d", source, "[127.0.0.1]:1", keyFile());
     expect(await run(args)).toMatchObject({
       status: 1,
-      stderr: `spiped: Error binding socket: Address already in use\nspiped: ${path} is the socket of a running process, or a file of another kind: stop the process, or choose another path\n`,
+      stderr: `spiped: Error binding socket: Address already in use\nspiped: ${path} is in use by a running process, or is not a socket: stop the process, or choose another path\n`,
     });
     await ends(first, "SIGKILL");
     expect(existsSync(path)).toBe(true);
@@ -309,7 +309,7 @@ describe("a UNIX socket", () => {
     ]);
     expect({ status, stderr }).toEqual({
       status: 1,
-      stderr: `spiped: Error binding socket: Address already in use\nspiped: ${path} is the socket of a running process, or a file of another kind: stop the process, or choose another path\n`,
+      stderr: `spiped: Error binding socket: Address already in use\nspiped: ${path} is in use by a running process, or is not a socket: stop the process, or choose another path\n`,
     });
     expect(readFileSync(path, "utf8")).toBe("precious");
   });
@@ -366,7 +366,7 @@ describeIfInstalled(
       "65000",
     ]);
     expect(status).toBe(1);
-    expect(stderr).toContain("name a group with -u 65000:GROUP");
+    expect(stderr).toContain("give one with -u 65000:GROUP");
     expect(stderr).toContain("spiped: Failed to drop privileges");
   });
 

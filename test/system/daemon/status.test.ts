@@ -115,7 +115,7 @@ describe("--metrics-host", () => {
     const args = ["-d", "-s", "/s", "-t", "/t", "-k", "/k", "--metrics", "/m", "--metrics-host", name];
     expect(await run([...commandOf("ours", "spiped"), ...args])).toMatchObject({
       status: 1,
-      stderr: `spiped: --metrics-host needs a host name without a port, not ${name || "an empty value"}\n`,
+      stderr: `spiped: --metrics-host must be a host name without a port, not ${name || "an empty value"}\n`,
     });
   });
 });
@@ -127,7 +127,7 @@ describe("options that depend on --metrics", () => {
       const args = ["-d", "-s", "/s", "-t", "/t", "-k", "/k", ...options];
       const { status, stderr } = await run([...commandOf("ours", "spiped"), ...args]);
       expect(status).toBe(1);
-      expect(stderr).toMatch(new RegExp(`spiped: ${options[0]} needs --metrics\n$`));
+      expect(stderr).toMatch(new RegExp(`spiped: ${options[0]} requires --metrics\n$`));
     },
   );
 });
@@ -186,7 +186,7 @@ describe("--metrics-token-file", () => {
     const args = ["-F", "-d", "-s", "/s", "-t", "/t", "-k", keyFile(), "--metrics", "/m"];
     expect(await run([...commandOf("ours", "spiped"), ...args, "--metrics-token-file", file])).toMatchObject({
       status: 1,
-      stderr: `spiped: The token file ${file} must have 16 or more visible ASCII characters in one line; openssl rand -hex 32 makes a token\n`,
+      stderr: `spiped: token file ${file} must contain one line of at least 16 visible ASCII characters; create one with openssl rand -hex 32\n`,
     });
   });
 
@@ -196,14 +196,12 @@ describe("--metrics-token-file", () => {
       await run([...commandOf("ours", "spiped"), ...args, "--metrics-token-file", "/nowhere/token"]),
     ).toMatchObject({
       status: 1,
-      stderr: "spiped: Cannot read the token file /nowhere/token: No such file or directory\n",
+      stderr: "spiped: cannot read the token file /nowhere/token: No such file or directory\n",
     });
     const file = tokenFile(TOKEN);
     chmodSync(file, 0o644);
     const { daemon } = await startDaemon("IPv4", "--metrics-token-file", file);
-    expect(daemon.stderr()).toBe(
-      `spiped: Everyone on this machine can read the token in ${file}: run chmod 600 ${file}\n`,
-    );
+    expect(daemon.stderr()).toBe(`spiped: token file ${file} is world-readable; run chmod 600 ${file}\n`);
   });
 });
 
@@ -238,10 +236,10 @@ describeIfInstalled(
       echo all done
     `);
     expect(output).toBe(`\
-spiped: Cannot serve metrics on [0.0.0.0]:9464: neither a loopback address nor a UNIX socket, and --metrics-public is not given
+spiped: cannot serve metrics on [0.0.0.0]:9464: neither a loopback address nor a UNIX socket; allow it with --metrics-public
 ok
 foreign host: 421
-spiped: --metrics [0.0.0.0]:9464 has no authentication: whoever reaches it reads metrics and the status page; --metrics-token-file FILE requires a token
+spiped: --metrics [0.0.0.0]:9464 requires no token: anyone who can connect can read the metrics and the status page; set one with --metrics-token-file
 ok
 no token: 401
 all done

@@ -51,7 +51,7 @@ describeIfInstalled(
       run([...commandOf("ours", "spiped"), ...args(source), ...more]);
     expect(await spiped("[127.0.0.1]:1", "--socket-mode", "0600")).toMatchObject({
       status: 1,
-      stderr: "spiped: --socket-mode and --socket-owner are for UNIX sockets, which [127.0.0.1]:1 is not\n",
+      stderr: "spiped: --socket-mode and --socket-owner require a UNIX socket, not [127.0.0.1]:1\n",
     });
     const source = await freeAddress("UNIX");
     expect(await spiped(source.text, "--socket-owner", "nobody-at-all")).toMatchObject({
@@ -60,7 +60,7 @@ describeIfInstalled(
     });
     expect(await spiped(source.text, "--socket-mode", "rw")).toMatchObject({
       status: 1,
-      stderr: "spiped: --socket-mode needs permissions such as 0660, not rw\n",
+      stderr: "spiped: --socket-mode must be permissions such as 0660, not rw\n",
     });
   });
 });
@@ -130,7 +130,7 @@ describeIfInstalled("spiped")("--allow", () => {
     ];
     expect(await run([...commandOf("ours", "spiped"), ...args])).toMatchObject({
       status: 1,
-      stderr: `spiped: --allow needs an IP address, a range such as 192.0.2.0/24, or unix, not ${range || "an empty value"}\n`,
+      stderr: `spiped: --allow must be an IP address, a range such as 192.0.2.0/24, or unix, not ${range || "an empty value"}\n`,
     });
   });
 });

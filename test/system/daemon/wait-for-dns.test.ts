@@ -55,7 +55,7 @@ describeIfInstalled(
       curl -s --unix-socket m.sock http://localhost/readyz || true
       # A warning unrelated to DNS is logged once for each load, not for each attempt.
       sleep 2
-      test $(grep -c 'late: Everyone on this machine can read the key' log) = 2
+      test $(grep -c 'late: key file .* is world-readable' log) = 2
       echo '127.0.0.1 late.example.org' >> /etc/hosts
       listening 8011; echo_through 8011
       kill $daemon; wait $daemon

@@ -277,7 +277,7 @@ describe("--workers", () => {
     const args = ["-F", "-d", "-s", "[127.0.0.1]:1", "-t", "[127.0.0.1]:1", "-k", keyFile()];
     expect(await run([...commandOf("ours", "spiped"), ...args, "--workers", workers])).toMatchObject({
       status: 1,
-      stderr: `spiped: --workers needs auto or a number from 1 to 256, not ${workers}\n`,
+      stderr: `spiped: --workers must be auto or a number from 1 to 256, not ${workers}\n`,
     });
   });
 });
@@ -316,7 +316,7 @@ describe("NODE_UNIQUE_ID", () => {
     const env = { ...process.env, NODE_UNIQUE_ID: "1" };
     expect(await run([...commandOf("ours", "spiped"), ...args], "", { env })).toMatchObject({
       status: 1,
-      stderr: "spiped: NODE_UNIQUE_ID is set, as for a worker of node:cluster: unset it\n",
+      stderr: "spiped: NODE_UNIQUE_ID is set, as in a worker of node:cluster; unset it\n",
     });
   });
 });

@@ -78,7 +78,7 @@ describe("spipe exits without process.exit", () => {
     const { status, stderr } = await run([...watched("spipe"), "-t", text, "-k", keyFile()]);
     expect({ status, stderr }).toEqual({
       status: 1,
-      stderr: `spipe: Could not connect\nspipe: ${text}: Connection refused: does spiped -d run there?\n`,
+      stderr: `spipe: Could not connect\nspipe: ${text}: Connection refused: check that spiped -d is running there\n`,
     });
   });
 

@@ -75,7 +75,7 @@ describeIfInstalled("spiped")("a flood of unauthenticated clients", () => {
     const loaded = await legitimate(plain, SECONDS);
     flood.child.stdin!.end();
     await flood.ended;
-    const strangers = Number(flood.stdout());
+    const clients = Number(flood.stdout());
 
     expect(loaded.count).toBeGreaterThan(10);
     expect(peak - before.memory).toBeLessThan(64);
@@ -84,7 +84,7 @@ describeIfInstalled("spiped")("a flood of unauthenticated clients", () => {
     await until(() => descriptors(daemon.pid) <= before.descriptors);
     expect(withoutFailureLines(daemon.stderr())).toBe("");
     console.log(
-      `${strangers} strangers in ${SECONDS} s; the client's connect and echo, 99th percentile: ` +
+      `${clients} unauthenticated connections in ${SECONDS} s; the client's connect and echo, 99th percentile: ` +
         `${unloaded.p99.toFixed(1)} ms before, ${loaded.p99.toFixed(1)} ms during; ` +
         `memory ${before.memory.toFixed(0)} MiB before, ${peak.toFixed(0)} MiB at most`,
     );

@@ -165,7 +165,8 @@ describe("-o", () => {
     const { status, stderr } = await run([...SPIPE, "-t", silent.address.text, "-k", keyFile(), "-o", "0.3"]);
     expect({ status, stderr }).toEqual({
       status: 1,
-      stderr: "spipe: Connection error\nspipe: the peer sent no nonce within 0.3 s: is it a spiped -d?\n",
+      stderr:
+        "spipe: Connection error\nspipe: the peer sent no nonce within 0.3 s: check that it is a spiped -d\n",
     });
   });
 
@@ -188,7 +189,7 @@ describe("a target", () => {
     expect({ status, stderr }).toEqual({
       status: 1,
       stderr:
-        "spipe: Handshake failed\nspipe: the peer closed the connection after our proof: most often another key, or it cannot connect to its target\n",
+        "spipe: Handshake failed\nspipe: the peer closed the connection after our proof: probably its key differs, or it cannot connect to its target\n",
     });
     expect((await exchange(source, "x").catch(() => Buffer.alloc(0))).toString()).toBe("");
   });

@@ -212,22 +212,22 @@ describe("a hostile server", () => {
     [
       "garbage",
       (socket: Socket) => socket.write(randomBytes(2000)),
-      "the peer's MAC is invalid: it uses another key",
+      "the peer's MAC is invalid: its key differs",
     ],
     [
       "the client's own bytes",
       (socket: Socket) => socket.pipe(socket),
-      "the peer's MAC is invalid: it uses another key",
+      "the peer's MAC is invalid: its key differs",
     ],
     [
       "nothing but an end",
       (socket: Socket) => socket.end(),
-      "the peer closed the connection before sending its nonce: is it a spiped -d, and does it allow this address?",
+      "the peer closed the connection before sending its nonce: check that it is a spiped -d and allows this address",
     ],
     [
       "half a handshake",
       (socket: Socket) => socket.end(randomBytes(100)),
-      "the peer closed the connection after our proof: most often another key, or it cannot connect to its target",
+      "the peer closed the connection after our proof: probably its key differs, or it cannot connect to its target",
     ],
   ])("that sends %s makes spipe fail and report the cause", async (_name, behave, cause) => {
     const hostile = await serve(behave);
@@ -256,7 +256,7 @@ describe("a hostile server", () => {
     spipe.child.stdin!.write(Buffer.alloc(3000, "x"));
     expect(await spipe.ended).toEqual({ status: 1, signal: null });
     expect(spipe.stderr()).toBe(
-      "spipe: The stream ended inside a packet: data is missing\nspipe: Connection error\n",
+      "spipe: stream truncated inside a packet: data is missing\nspipe: Connection error\n",
     );
     expect(spipe.stdout().length).toBeLessThanOrEqual(1024);
   });

@@ -104,9 +104,9 @@ describeIfInstalled("root")("--socket-owner", () => {
   });
 
   it.each([
-    ["belongs to another user", () => directoryOf(NOBODY), /: DIR belongs to user 65534;/],
-    ["its group can write to", () => directoryOf(0, 0o775), /: its group can write to DIR;/],
-    ["everyone can write to", () => directoryOf(0, 0o777), /: everyone can write to DIR;/],
+    ["is owned by another user", () => directoryOf(NOBODY), /: DIR is owned by user 65534;/],
+    ["is group-writable", () => directoryOf(0, 0o775), /: DIR is group-writable;/],
+    ["is world-writable", () => directoryOf(0, 0o777), /: DIR is world-writable;/],
   ])("is rejected in a directory that %s", async (_which, make, reason) => {
     const directory = make();
     const path = join(directory, "socket");
@@ -179,12 +179,12 @@ describeIfInstalled("root")("a UNIX socket of root's", () => {
 
     const below = directoryOf(NOBODY, 0o755, directory);
     expect(await fails("-F", ...serving(join(below, "socket")))).toBe(
-      `spiped: Error binding socket: other users can replace ${below}: ${directory} belongs to user 65534; use a directory that only root can change\n`,
+      `spiped: Error binding socket: other users can replace ${below}: ${directory} is owned by user 65534; use a directory that only root can change\n`,
     );
     const metrics = join(below, "metrics");
     const { text } = await freeAddress();
     expect(await fails("-F", ...serving(text), "--metrics", metrics)).toContain(
-      `Cannot serve metrics on ${metrics}: other users can replace ${below}: `,
+      `cannot serve metrics on ${metrics}: other users can replace ${below}: `,
     );
   });
 
@@ -239,7 +239,7 @@ describeIfInstalled(
       expect(await daemonize([...serving(text), "-p", path], pidFile, cwd)).toEqual({
         status: 1,
         stderr: expect.stringMatching(
-          /^spiped: fopen\(.*\): other users can replace .*: .* belongs to user 65534; .*\nspiped: Failed to daemonize\n$/,
+          /^spiped: fopen\(.*\): other users can replace .*: .* is owned by user 65534; .*\nspiped: Failed to daemonize\n$/,
         ),
       });
     }

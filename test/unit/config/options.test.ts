@@ -120,8 +120,8 @@ it.each(NAMES.filter((name) => SAMPLES[name].wrong !== undefined))(
     const { typed, toml } = SAMPLES[name].wrong!;
     const typedError = await messageOf(fromCommandLine(name, typed));
     const tomlError = await messageOf(fromFile(name, toml));
-    expect(typedError).toMatch(new RegExp(`^--${long} needs .*, not .`));
-    const [, problem] = / (needs .*)$/.exec(typedError)!;
+    expect(typedError).toMatch(new RegExp(`^--${long} must be .*, not .`));
+    const [, problem] = / (must be .*)$/.exec(typedError)!;
     expect(tomlError.replaceAll('"', "").replace(", as a string", "")).toMatch(
       new RegExp(`\\.toml:\\d+: .*${long}: ${problem!.replace(/[()]/g, "\\$&")}$`),
     );

@@ -27,7 +27,7 @@ it("a directory of keys keeps a key whose file has become unreadable, and is use
   expect(read.keys.find(({ name }) => name === "alice")!.secret).toBe(secret);
   const why = "Too many levels of symbolic links";
   expect(said).toEqual([
-    `warn Cannot read ${join(keys, "alice.key")}: ${why}; the key that was read before stays`,
-    `refuse Cannot read ${join(keys, "carol.key")}: ${why}`,
+    `warn cannot read ${join(keys, "alice.key")}: ${why}; keeping the previous key`,
+    `refuse cannot read ${join(keys, "carol.key")}: ${why}`,
   ]);
 });

@@ -9,10 +9,10 @@ describe("a keyring", () => {
   it("tries the most recently used keys first", () => {
     const [a, b, c] = [key("a"), key("b"), key("c")];
     const ring = new Keyring([a, b, c]);
-    ring.use(c.secret);
-    ring.use(b.secret);
+    ring.markUsed(c.secret);
+    ring.markUsed(b.secret);
     expect([...ring.candidates()]).toEqual([b.secret, c.secret, a.secret]);
-    expect(ring.use(key("a").secret)).toBeUndefined();
+    expect(ring.markUsed(key("a").secret)).toBeUndefined();
   });
 
   it("keeps the Secret of an unchanged key over a reload, and returns the removed ones", () => {

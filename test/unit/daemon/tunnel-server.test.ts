@@ -22,7 +22,7 @@ vi.mock("../../../src/net/resolve.ts", () => ({
 
 describe("a reload of keys with their own targets", () => {
   it("stops the DNS lookups of targets that are no longer active", async () => {
-    const slots = () => new ConnectionLimit(1, () => {});
+    const connectionLimit = () => new ConnectionLimit(1, () => {});
     const log = { warn: () => {}, info: () => {} };
     const admission = new Admission({ onShortage: () => {} });
     const plan = (targets?: TunnelPlan["targets"]): TunnelPlan => ({
@@ -39,7 +39,7 @@ describe("a reload of keys with their own targets", () => {
       keys: [{ name: "a", secret: Secret.fromKeyFile(Buffer.from("a")), targets }],
     });
     const options = (targets?: TunnelPlan["targets"]) =>
-      serverOptions(plan(targets), { log, slots, admission });
+      serverOptions(plan(targets), { log, connectionLimit, admission });
     const server = new TunnelServer(options([{ address: parseAddress("nosuch.invalid:1"), addresses: [] }]));
     const count = () => lookups.filter((text) => text === "nosuch.invalid:1").length;
     await until(() => count() > 2);

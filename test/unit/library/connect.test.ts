@@ -45,7 +45,7 @@ describe("connect()", () => {
     [{ port: 0 }, "port"],
     [{ port: 65_536 }, "port"],
     [{}, "port"],
-    [{ port: 1, weak: true, requireForwardSecrecy: true }, "exclude"],
+    [{ port: 1, weak: true, requireForwardSecrecy: true }, "cannot be used together"],
     [{ host: "127.0.0.1", port: 1, localAddress: "nowhere" }, "nowhere"],
   ])("rejects the options %j", async (options, named) => {
     const error = await connect({ ...options, key }).catch((error) => error);
@@ -69,7 +69,7 @@ describe("invalid options and addresses", () => {
   it("are rejected: a server that skips Diffie-Hellman and requires it of its clients", () => {
     const key = Secret.fromKeyFile(Buffer.from("a key for tests"));
     expect(() => createServer({ key, weak: true, requireForwardSecrecy: true })).toThrow(
-      new TypeError("weak and requireForwardSecrecy exclude each other"),
+      new TypeError("weak and requireForwardSecrecy cannot be used together"),
     );
   });
 

@@ -18,8 +18,8 @@ describe("loadKeys()", () => {
     "alice.2027.toml": ["max-connections = 1\n", "the settings of alice are in alice.toml"],
   } as const;
   const REFUSED = {
-    "empty.key": ["", "it is empty, and a key needs 16 or more; make one with spiped keys"],
-    "three.key": ["abc", "it has 3 bytes, and a key needs 16 or more; make one with spiped keys"],
+    "empty.key": ["", "it is empty; a key needs at least 16; create one with spiped keys"],
+    "three.key": ["abc", "it has 3 bytes; a key needs at least 16; create one with spiped keys"],
   } as const;
 
   it("reads a directory as spiped -d does, and warns about the same files", async () => {
@@ -36,6 +36,8 @@ describe("loadKeys()", () => {
       ["alice", "2027-01-31T00:00:00.000Z"],
     ]);
     for (const file of [...Object.keys(OTHERS), ...Object.keys(REFUSED), "alice.2027.key"])
-      expect(warnings.filter((warning) => warning.includes(`${join(keys, file)} `)).length, file).toBe(1);
+      expect(warnings.filter((warning) => warning.split(/:? /).includes(join(keys, file))).length, file).toBe(
+        1,
+      );
   });
 });

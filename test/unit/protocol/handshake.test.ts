@@ -133,7 +133,7 @@ describe("a server", () => {
   it("does not respond before the client is authenticated", () => {
     const server = new ServerHandshake([secret]);
     server.receive(nonceClient);
-    expect(() => server.respond()).toThrow("not been verified");
+    expect(() => server.respond()).toThrow("not been authenticated");
   });
 
   it("finds which of many keys a client has", () => {

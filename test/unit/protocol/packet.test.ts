@@ -177,11 +177,11 @@ describe.each(engines)("the $name engine", (engine) => {
       expect(open(new Opener(engine, keys, first), [stream])).toEqual({ data, failure: undefined });
     }
     const last = new Sealer(engine, keys, 2n ** 64n - 2n);
-    expect(() => seal(last, randomBytes(3000))).toThrow("used up");
+    expect(() => seal(last, randomBytes(3000))).toThrow("exhausted");
     seal(last, randomBytes(2000));
-    expect(() => seal(last, randomBytes(1))).toThrow("used up");
+    expect(() => seal(last, randomBytes(1))).toThrow("exhausted");
     const opener = new Opener(engine, keys, 2n ** 64n - 1n);
-    expect(() => open(opener, [randomBytes(2 * PACKET_SIZE)])).toThrow("used up");
+    expect(() => open(opener, [randomBytes(2 * PACKET_SIZE)])).toThrow("exhausted");
   });
 
   it("works on unaligned views", () => {

@@ -108,7 +108,8 @@ const ENDS: readonly (readonly [unknown, CloseReason, string, string?])[] = [
   [connectFailed(), "target-unresolved", "target: no address"],
   [new ResolveError("nosuch.invalid", "unknown"), "target-unresolved", "target: no address"],
   ...(["peer", "plaintext"] as const).flatMap((end) => {
-    const lost = (cause: Error | null) => new ConnectionLostError(end === "peer" ? "wire" : "plain", cause);
+    const lost = (cause: Error | null) =>
+      new ConnectionLostError(end === "peer" ? "encrypted" : "plaintext", cause);
     const side = end === "peer" ? "peer" : "plaintext side";
     return [
       [lost(systemError("read", "ECONNRESET")), `${end}-reset`, `${side}: reset`],
