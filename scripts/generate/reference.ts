@@ -47,7 +47,7 @@ export function optionReference(): string {
   ].join("\n");
 }
 
-/** @param isField returns true if an option is also a field of the configuration file. */
+/** @param isField - returns true if an option is also a field of the configuration file. */
 function optionTable(
   [group, specs]: readonly [string, readonly OptionSpec[]],
   isField: (spec: OptionSpec) => boolean,

@@ -54,7 +54,7 @@ describe.each(["IPv4", "UNIX"] as const)("a listener over %s", (family) => {
       for (const client of clients) client.destroy();
     });
     // Connected by the kernel, but not accepted yet.
-    await new Promise<void>(process.nextTick);
+    await new Promise<void>((resolve) => process.nextTick(resolve));
     expect(accepted).toHaveLength(0);
     // Without time passing: the queue is empty, and the limit of a second does not matter.
     vi.useFakeTimers({ toFake: ["performance"] });

@@ -45,7 +45,7 @@ describe("the file of a UNIX socket", () => {
       atFirst = mode(path);
     });
     expect(atFirst).toBe(wanted);
-    expect(process.umask()).toBe(0o027);
+    expect(process.umask(0o027)).toBe(0o027);
   });
 
   it("has the umask's mode by default", async () => {
