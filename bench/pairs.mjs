@@ -103,7 +103,7 @@ async function startStunnel(side, target) {
 /**
  * Starts a pair in front of the service at `target`.
  *
- * @param kind `ours`, `c`, `c-ours` (C encrypts, ours decrypts), `ours-c`, or `stunnel`.
+ * @param kind - `ours`, `c`, `c-ours` (C encrypts, ours decrypts), `ours-c`, or `stunnel`.
  */
 export async function startPair(kind, target, extra = []) {
   const [front, back] = {

@@ -61,7 +61,7 @@ const handshakes = [];
 /**
  * A case: the side under test gets the peer's nonce and `peerMessage`.
  *
- * @param change changes what the peer sends, nonce and message together.
+ * @param change - changes what the peer sends, nonce and message together.
  */
 function handshake(
   name,
@@ -180,7 +180,7 @@ function packet({ number, data, length, padding, flip: flipped, foreign }) {
 /**
  * A case: the stream that `made_of` describes, cut to `cut` bytes, arrives at an opener that expects packet `first`.
  *
- * @param good how many packets are delivered.
+ * @param good - how many packets are delivered.
  */
 function stream(name, madeOf, { outcome = "clean", first = 0n, good, cut }) {
   const described = madeOf.map((one, i) => ({

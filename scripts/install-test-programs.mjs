@@ -35,7 +35,6 @@ const run = (command, ...args) =>
     env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
   });
 
-// biome-ignore lint/suspicious/noTemplateCurlyInString: dpkg-query's own syntax
 const FORMAT = "${Status}";
 const isInstalled = (name) => run("dpkg-query", "-W", "-f", FORMAT, name).stdout === "install ok installed";
 

@@ -83,7 +83,7 @@ function formatDefault({ default: value, required, type, long }: OptionSpec): st
   if (long === "pid-file") return "source or configuration file, and `.pid`";
   if (value === false) return "off";
   if (value === undefined) return "none";
-  return type.format?.(value) ?? String(value);
+  return type.format?.(value) ?? (typeof value === "string" ? value : JSON.stringify(value));
 }
 
 function code(text: string): string {

@@ -11,7 +11,7 @@
  */
 const VALUE = 256;
 
-/** @param protocol the modules of src/protocol. */
+/** @param protocol - the modules of src/protocol. */
 export function makeTarget(protocol) {
   const { ClientHandshake, ServerHandshake, Secret, Opener, Sealer, HandshakeError, engines, openedSize } =
     protocol;

@@ -2,7 +2,6 @@ import type { Reporter, TestModule } from "vitest/node";
 import { missingPrograms } from "./test-programs.ts";
 
 /** Prints skipped tests with the reason, and a line of totals, at the end of a run. */
-// biome-ignore lint/style/noDefaultExport: vitest loads reporters this way
 export default class ClosingReporter implements Reporter {
   onTestRunEnd(modules: readonly TestModule[], errors: readonly unknown[]): void {
     const count = { passed: 0, failed: errors.length, skipped: 0 };

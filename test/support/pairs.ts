@@ -76,12 +76,12 @@ export function makeSession() {
   return {
     engine,
     session: response.session,
-    seal(data: Uint8Array | string): Buffer {
+    seal: (data: Uint8Array | string): Buffer => {
       const bytes = Buffer.from(data);
       const out = Buffer.alloc(sealedSize(bytes.length));
       return out.subarray(0, sealer.seal(bytes, out));
     },
-    open(packets: Uint8Array): Buffer {
+    open: (packets: Uint8Array): Buffer => {
       const out = Buffer.alloc(openedSize(packets.length));
       return out.subarray(0, opener.open(packets, out));
     },

@@ -55,8 +55,8 @@ export function keyFile(): string {
 export interface Running {
   readonly child: ChildProcess;
   readonly pid: number;
-  stdout(): Buffer;
-  stderr(): string;
+  readonly stdout: () => Buffer;
+  readonly stderr: () => string;
   /** Resolves with exit status and signal when the process has exited and its streams are read. */
   readonly ended: Promise<{ status: number | null; signal: NodeJS.Signals | null }>;
 }

@@ -8,8 +8,8 @@ import { temporaryDirectory } from "./programs.ts";
  * Returns a command that runs another one, with the same process ID, for which a system program is missing or
  * replaced.
  *
- * @param name an installed program.
- * @param script the shell script that replaces it; if undefined, the program is missing.
+ * @param name - an installed program.
+ * @param script - the shell script that replaces it; if undefined, the program is missing.
  */
 export function withProgram(name: string, script: string | undefined, command: readonly string[]): string[] {
   const path = execFileSync("/bin/sh", ["-c", 'command -v "$0"', name], { encoding: "utf8" }).trim();

@@ -60,7 +60,7 @@ describeIfInstalled("spiped", "spipe")(
       ["-d -s [127.0.0.1]:1 -t nosuch.invalid:1 -k KEY"],
       ["-d -s [127.0.0.1]:1 -t 127.0.0.1:nosuchservice -k KEY"],
       [`-d -s ${LONG} -t x:1 -k KEY`],
-      [`${F.replace("KEY", "/nonexistent/key")}`],
+      [F.replace("KEY", "/nonexistent/key")],
       [`${F} -u nosuchuser`],
       [`${F} -u nobody:`],
       [`${F} -u :`],

@@ -44,7 +44,7 @@ describeIfInstalled(
       zpty -w shell $'${program} --\\t\\x15print done'
       zpty -r shell text '*done*'; print -r -- "$text"`;
     const { stdout } = await run(["zsh", "-f", "-c", script], "", { timeout: 20_000 });
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: a terminal's escapes
+    // A terminal's escapes.
     const text = stdout.toString().replace(/\x1b\[[\d;?]*[A-Za-z]|\r/g, "");
     const offered = [...new Set([...text.matchAll(/^(--[a-z-]+)/gm)].map(([, long]) => long!))].sort();
     const everyOption = await listed(program);

@@ -164,7 +164,6 @@ describe("a key file", () => {
 
 describe("a name with unprintable characters", () => {
   const NAMES = ["a\nspiped: forged", "a\u001b[2J", "a\u202egnp", "a\u2028b", "a\u200bb", "a\u0085b"];
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: the test looks for control characters
   const RAW = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u200b\u202e\u2028]/;
 
   it.each(["text", "json"])("is rejected for a key, and escaped in the warning (%s)", async (format) => {

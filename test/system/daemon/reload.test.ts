@@ -48,7 +48,7 @@ async function startWith(text: string, ...options: string[]) {
   const daemon = start([...SPIPED, "-F", "--config", file, "--log-level", "info", ...options]);
   return {
     daemon,
-    reload(next: string) {
+    reload: (next: string) => {
       const before = times(daemon, "reloaded");
       writeFileSync(file, next);
       process.kill(daemon.pid, "SIGHUP");

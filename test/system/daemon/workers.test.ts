@@ -243,8 +243,8 @@ describeIfInstalled(
     second.child.kill("SIGKILL");
     expect(await get("/readyz")).toEqual({ status: 200, text: "ready\n" });
     const pages = await Promise.all([get("/metrics"), get("/metrics"), get("/")]);
-    expect(pages[0]!.text).toMatch(/^spiped_connections\{(?=[^}]*state="open")(?=[^}]*key="bob")[^}]*\} 1$/m);
-    expect(pages[2]!.text).toContain("<td>default</td>");
+    expect(pages[0].text).toMatch(/^spiped_connections\{(?=[^}]*state="open")(?=[^}]*key="bob")[^}]*\} 1$/m);
+    expect(pages[2].text).toContain("<td>default</td>");
     first.child.stdin!.end();
     await answered(third, "alice");
   });

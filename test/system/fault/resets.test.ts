@@ -32,10 +32,11 @@ function unacknowledged({ localPort, remotePort }: Socket): number {
 /** Starts a target that sends an answer, and resets when it has arrived; over a UNIX socket, it closes. */
 const startResetting = (family: Family) =>
   serve((socket) => {
-    socket.write(ANSWER, async () => {
-      await until(() => unacknowledged(socket) === 0);
-      if (family === "UNIX") socket.destroy();
-      else socket.resetAndDestroy();
+    socket.write(ANSWER, () => {
+      void until(() => unacknowledged(socket) === 0).then(() => {
+        if (family === "UNIX") socket.destroy();
+        else socket.resetAndDestroy();
+      });
     });
   }, family);
 
@@ -46,7 +47,10 @@ function record(socket: Socket) {
   return {
     received: () => Buffer.concat(chunks),
     closed: new Promise<string>((resolve) => {
-      socket.on("close", () => resolve((socket.errored as NodeJS.ErrnoException | null)?.code ?? "closed"));
+      socket.on("close", () => {
+        const error: NodeJS.ErrnoException | null = socket.errored;
+        resolve(error?.code ?? "closed");
+      });
       socket.on("end", () => setImmediate(() => socket.destroyed || socket.end()));
     }),
   };

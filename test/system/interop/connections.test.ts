@@ -87,7 +87,8 @@ describe("half-close", () => {
         arrived = true;
       });
       socket.on("close", () => {
-        reset = (socket.errored as NodeJS.ErrnoException | null)?.code ?? "closed";
+        const error: NodeJS.ErrnoException | null = socket.errored;
+        reset = error?.code ?? "closed";
       });
     });
     const { source } = await startPair(target.address);

@@ -63,7 +63,7 @@ cat"
   });
 });
 
-/** Shell code that starts a postfix that delivers mail for you@example.org to mail/box. */
+/** Shell code that starts a postfix that delivers mail for `you@example.org` to mail/box. */
 const START_POSTFIX = `mkdir -p etc queue data mail; chmod 755 . ; chown postfix data; chown nobody mail
       cat > etc/main.cf <<END
 compatibility_level = 3.6

@@ -86,7 +86,9 @@ describe("SIGUSR1", () => {
     expect(await once(parent.child, "exit")).toEqual([0, null]);
     const pid = Number(readFileSync(pidFile, "latin1"));
     cleanUp(() => void process.kill(pid, "SIGKILL"));
-    await signalWhile([pid], async () => void (await exchange(source, "x").catch(() => {})));
+    await signalWhile([pid], async () => {
+      await exchange(source, "x").catch(() => {});
+    });
     expect(listeningPorts(pid)).toEqual([portOf(source)]);
     expect(blocksSignal(pid)).toBe(canBlock);
     expect(withoutFailureLines(parent.stderr())).toBe("");

@@ -22,7 +22,7 @@ const tcp = (port: number, host = "127.0.0.1"): ResolvedAddress => ({
 });
 const unix = (path: string): ResolvedAddress => ({ kind: "unix", path });
 
-/** @param more settings of the tunnel, or fields of its plan. */
+/** @param more - settings of the tunnel, or fields of its plan. */
 function plan(
   source: ResolvedAddress,
   {

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createServer, Socket } from "node:net";
-import { describe, expect, it } from "vitest";
+import { assert, describe, expect, it } from "vitest";
 import { attachReader, connectDirect, DirectSocket, rewrapSocket } from "../../../src/net/direct-read.ts";
 import { MAX_READ_BYTES } from "../../../src/net/fairness.ts";
 import { type SocketKind, socketPair } from "../../support/pairs.ts";
@@ -181,7 +181,8 @@ describe("a failed write", () => {
     await once(peer.socket, "close");
     const events: string[] = [];
     for (const name of ["writeError", "end", "error", "close"]) socket.on(name, () => events.push(name));
-    return { socket: socket as DirectSocket, events };
+    assert(socket instanceof DirectSocket);
+    return { socket, events };
   }
 
   it("does not discard received data: its error is deferred to the end", async () => {

@@ -68,7 +68,7 @@ describe("the budget of a source", () => {
 describe("long reads", () => {
   /** Makes a read of a source and returns the maximum size of its next one. */
   const sizeAfter = (
-    { nextReadSize }: { nextReadSize(): number },
+    { nextReadSize }: { nextReadSize: () => number },
     source: { begin(): void; take(length: number): boolean },
     length = SHORT_READ_BYTES,
   ) => {
