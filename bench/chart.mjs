@@ -1,12 +1,12 @@
-/** The picture of a run: bars for ours, C and stunnel. */
+/** The chart of a run: bars for this implementation, Tarsnap's and stunnel. */
 
 const PANELS = [
-  ["up", "Bulk, one connection", "MB/s, more is better"],
-  ["parallel", "Bulk, 8 connections", "MB/s, more is better"],
-  ["connections", "New connections", "per second, more is better"],
-  ["echo", "64-byte echo", "µs at the median, less is better"],
-  ["up-decrypting", "Processor time, decrypting", "s for each GB, less is better"],
-  ["idle", "Memory, idle connection", "KiB, less is better"],
+  ["up", "Bulk, one connection", "MB/s, higher is better"],
+  ["parallel", "Bulk, 8 connections", "MB/s, higher is better"],
+  ["connections", "New connections", "per second, higher is better"],
+  ["echo", "64-byte echo", "µs, median, lower is better"],
+  ["up-decrypting", "CPU time, decrypting", "s per GB, lower is better"],
+  ["idle", "Memory, idle connection", "KiB, lower is better"],
 ];
 const NAMES = { ours: "spiped for Node", c: "Tarsnap's spiped", stunnel: "stunnel" };
 const WIDTH = 860;
@@ -15,13 +15,13 @@ const PANEL = { width: 400, height: 132, left: 20, top: 64 };
 const escapeXml = (text) => text.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 const format = (value) => (value >= 100 ? value.toFixed(0) : value.toPrecision(2));
 
-/** An SVG of the results of a run, as `run.mjs` writes them. */
+/** Returns an SVG of the results of a run, as written by `run.mjs`. */
 export function drawChart(report) {
   const panels = PANELS.filter(([name]) => report.rows[name] !== undefined);
   const height = PANEL.top + Math.ceil(panels.length / 2) * PANEL.height + 8;
   const { machine, versions, date } = report;
   const caption = `${date.slice(0, 10)}, ${machine.processor}, ${machine.cores} cores, Node ${versions.node}, ${versions.spiped}; medians of ${report.rounds}`;
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="Performance beside the original">
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="Performance compared with Tarsnap's spiped and stunnel">
 <style>
   svg { font: 13px system-ui, sans-serif; fill: #24292f; }
   .back { fill: #ffffff; } .title { font-size: 18px; font-weight: 600; } .head { font-weight: 600; }
@@ -33,7 +33,7 @@ export function drawChart(report) {
   }
 </style>
 <rect class="back" width="${WIDTH}" height="${height}"/>
-<text class="title" x="20" y="28">Beside the original, on the same machine in the same run</text>
+<text class="title" x="20" y="28">Compared with Tarsnap's spiped and stunnel, on the same machine in the same run</text>
 <text class="quiet" x="20" y="48">${escapeXml(caption)}</text>
 ${panels.map(([name, title, unit], i) => drawPanel(report.rows[name], title, unit, i)).join("\n")}
 </svg>

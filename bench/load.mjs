@@ -3,10 +3,10 @@
  * static buffer and write one static block, so that they cost little; the stream's contents are compared with what they
  * must be, byte for byte.
  *
- * The client's first byte says what the connection is for:
+ * The client's first byte selects what the connection does:
  *
  *     E  echo            S  sink, answers with the number of bytes at the end
- *     D  source, of as many bytes as the next 8 say       P  a reader that does not read until told
+ *     D  source, of as many bytes as the next 8 say       P  a reader that does not read until `resume`
  */
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
@@ -25,7 +25,7 @@ function check(chunk, position) {
     const start = (position + at) % BLOCK;
     const size = Math.min(chunk.length - at, BLOCK - start);
     if (block.compare(chunk, at, at + size, start, start + size) !== 0) {
-      throw new Error(`the stream is damaged near byte ${position + at}`);
+      throw new Error(`the stream is corrupted near byte ${position + at}`);
     }
     at += size;
   }
@@ -202,7 +202,7 @@ const operations = {
           socket.on("error", () => {});
           const answered = new Promise((resolve, reject) => {
             answer = resolve;
-            socket.once("close", () => reject(new Error("closed without an answer")));
+            socket.once("close", () => reject(new Error("closed without a response")));
           });
           socket.write("Ex");
           await answered;
@@ -224,7 +224,7 @@ const operations = {
           held.push(socket);
           await new Promise((resolve, reject) => {
             answer = resolve;
-            socket.once("close", () => reject(new Error("closed without an answer")));
+            socket.once("close", () => reject(new Error("closed without a response")));
             socket.write("Ex");
           });
         }),

@@ -64,7 +64,7 @@ function opening(engine) {
       opener = new protocol.Opener(engine, { encrypt: session.encrypt.slice(), mac: session.mac.slice() });
       next = 0;
     }
-    if (opener.open(sealed[next++], out) !== DATA) throw new Error("a packet was refused");
+    if (opener.open(sealed[next++], out) !== DATA) throw new Error("a packet was rejected");
   };
 }
 

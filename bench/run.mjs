@@ -1,14 +1,14 @@
 /**
- * Side by side with Tarsnap's spiped in one run: `npm run bench`.
+ * Measures this implementation and Tarsnap's spiped alternately in one run: `npm run bench`.
  *
- *     --quick          ends within a minute; the figures mean little
- *     --rows A,B       these rows only; `engines` is one, too
- *     --rounds N       rounds of each row, 5 if not given; the programs take turns in each round
- *     --node PATH      another Node for our programs
- *     --no-write       leave bench/results and docs/performance.svg alone
+ *     --quick          finishes within a minute; the figures are not meaningful
+ *     --rows A,B       only these rows, which may include `engines`
+ *     --rounds N       rounds of each row (default 5); the programs alternate in each round
+ *     --node PATH      Node executable for our programs
+ *     --no-write       do not write bench/results and docs/performance.svg
  *
- * Figures are medians over the rounds, with the lowest and the highest; ratios are medians of each round's ratio to the
- * C pair. There are no thresholds: the last column says what is aimed at.
+ * Figures are medians over the rounds, with the minimum and maximum; ratios are medians of each round's ratio to the C
+ * pair. There are no thresholds: the last column is the goal.
  */
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -45,13 +45,13 @@ const SECONDS = quick ? 0.5 : 3;
 const WARM_UP = quick ? 0.2 : 8;
 
 if (which("spiped") === undefined) {
-  console.error("The original is not installed: apt-get install spiped");
+  console.error("Tarsnap's spiped is not installed: apt-get install spiped");
   process.exit(1);
 }
 const build = spawnSync("npm", ["run", "--silent", "build"], { stdio: ["ignore", "ignore", "inherit"] });
 if (build.status !== 0) process.exit(1);
 
-/** A process that serves or asks; calls its operations. */
+/** Starts a load process, a service or a client; returns its RPC client. */
 function startLoad() {
   const child = launch([process.execPath, new URL("load.mjs", import.meta.url).pathname], {
     stdio: ["ignore", "ignore", "inherit", "ipc"],
@@ -92,7 +92,7 @@ async function withPair(kind, extra, work) {
 
 const megabytes = (seconds, size = SIZE) => size / 1e6 / seconds;
 
-/** One measurement of bulk transfer: MB/s, and s of processor time for each GB at each daemon. */
+/** One measurement of bulk transfer: MB/s, and s of CPU time per GB at each daemon. */
 const bulk = (operation, size = SIZE, streams = 1, extra = []) =>
   async function measure(kind) {
     return withPair(kind, extra, async (pair) => {
@@ -113,7 +113,7 @@ const bulk = (operation, size = SIZE, streams = 1, extra = []) =>
 const timed = (operation, pick, extra = []) =>
   async function measure(kind) {
     return withPair(kind, extra, async (pair) => {
-      // A daemon lives long: it is measured when its code has been compiled.
+      // Daemons are long-lived, so they are measured after their code has been compiled.
       await client.call(operation, { port: pair.port, seconds: WARM_UP });
       return pick(await client.call(operation, { port: pair.port, seconds: SECONDS }));
     });
@@ -135,7 +135,7 @@ async function mixed(kind) {
   });
 }
 
-/** Growth of each daemon with 1,000 idle connections, KiB a connection. */
+/** Growth of each daemon with 1,000 idle connections, KiB per connection. */
 async function idle(kind) {
   const count = quick ? 200 : 1000;
   return withPair(kind, [], async (pair) => {
@@ -203,7 +203,7 @@ function engines() {
 
 const MB = { unit: "MB/s", better: "more" };
 const others = which("stunnel4") === undefined && which("stunnel") === undefined ? [] : ["stunnel"];
-/** Each row: who takes part, how it is measured, and what is aimed at. */
+/** Each row: the programs measured, how, and the goal. */
 const ROWS = {
   up: {
     title: "bulk, client to service",
@@ -253,7 +253,7 @@ const ROWS = {
     also: [{ field: "p99", title: "64-byte echo, 99th percentile", unit: "µs", goal: "≤ 1.2" }],
   },
   mixed: {
-    title: "echo beside a bulk stream, 99th percentile",
+    title: "echo during a bulk transfer, 99th percentile",
     unit: "µs",
     better: "less",
     kinds: ["ours", "c"],
@@ -261,7 +261,7 @@ const ROWS = {
     goal: "≤ 1.0",
   },
   idle: {
-    title: "memory for an idle connection",
+    title: "memory per idle connection",
     unit: "KiB",
     better: "less",
     kinds: ["ours", "c"],
@@ -286,15 +286,15 @@ const ROWS = {
     against: "node",
   },
 };
-// Who opens packets is the -d side of what goes up, and the -e side of what comes down.
+// Packets from the client are opened by the -d side, those from the service by the -e side.
 for (const [name, opening, sealing] of [
   ["up", "decrypting", "encrypting"],
   ["down", "encrypting", "decrypting"],
 ]) {
   ROWS[name].also = [
-    { field: opening, title: "  processor, side that decrypts", unit: "s/GB", goal: "≤ 0.65" },
-    { field: sealing, title: "  processor, side that encrypts", unit: "s/GB", goal: "≤ 0.75" },
-    { field: "load", title: "  processor, load at both ends", unit: "s/GB", goal: "" },
+    { field: opening, title: "  CPU time, decrypting side", unit: "s/GB", goal: "≤ 0.65" },
+    { field: sealing, title: "  CPU time, encrypting side", unit: "s/GB", goal: "≤ 0.75" },
+    { field: "load", title: "  CPU time, load at both ends", unit: "s/GB", goal: "" },
   ];
 }
 
@@ -313,7 +313,7 @@ const format = (value) =>
   value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
 const show = ({ median, lowest, highest }) => `${format(median)} (${format(lowest)} to ${format(highest)})`;
 
-/** Runs a row: all kinds take turns in each round, and who begins changes. */
+/** Measures a row: in each round all programs, in alternating order. */
 async function runRow({ kinds, measure }) {
   const results = Object.fromEntries(kinds.map((kind) => [kind, []]));
   for (let round = 0; round < rounds; round += 1) {
@@ -326,7 +326,7 @@ async function runRow({ kinds, measure }) {
 const wanted = options.rows?.split(",") ?? [...Object.keys(ROWS), "engines"];
 for (const name of wanted) {
   if (ROWS[name] === undefined && name !== "engines") {
-    console.error(`There is no row ${name}: ${Object.keys(ROWS).join(", ")}`);
+    console.error(`unknown row ${name}; the rows are ${[...Object.keys(ROWS), "engines"].join(", ")}`);
     process.exit(1);
   }
 }
@@ -400,7 +400,7 @@ await Promise.all([service.end(), client.end()]);
 if (!options["no-write"] && !quick) {
   mkdirSync("bench/results", { recursive: true });
   const file = `bench/results/${report.date.slice(0, 10)}-node${report.versions.node.replace(/^v(\d+).*/, "$1")}.json`;
-  // Rows that were not wanted this time stay as they were measured earlier that day.
+  // Rows that are not measured in this run keep the results from earlier that day.
   const earlier = existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : {};
   const whole = { ...earlier, ...report, rows: { ...earlier.rows, ...report.rows } };
   writeFileSync(file, `${JSON.stringify(whole, null, 2)}\n`);

@@ -13,7 +13,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
 const SPIPED = fileURLToPath(new URL("../dist/bin/spiped.cjs", import.meta.url));
-const say = (text = "") => process.stdout.write(`${text}\n`);
+const print = (text = "") => process.stdout.write(`${text}\n`);
 
 const directory = mkdtempSync(join(tmpdir(), "spiped-demo-"));
 const keyFile = join(directory, "demo.key");
@@ -24,7 +24,7 @@ process.on("exit", () => {
 });
 for (const signal of ["SIGINT", "SIGTERM"]) {
   process.on(signal, () => {
-    say("\nStopped: daemons terminated, key deleted.");
+    print("\nStopped: daemons terminated, key deleted.");
     process.exit(0);
   });
 }
@@ -65,7 +65,7 @@ async function startSpiped(...args) {
   daemons.push(daemon);
   daemon.on("exit", (status) => {
     if (status !== 0 && status !== null) {
-      say(`spiped ${args.join(" ")} ended with status ${status}`);
+      print(`spiped ${args.join(" ")} exited with status ${status}`);
       process.exit(1);
     }
   });
@@ -73,7 +73,7 @@ async function startSpiped(...args) {
   await new Promise((resolve) => {
     log.on("line", (line) => {
       if (/^spiped: listening on /.test(line)) resolve();
-      else if (!/^spiped: (starting|connection .* (opened|ended))\b/.test(line)) say(line);
+      else if (!/^spiped: (starting|connection .* (opened|ended))\b/.test(line)) print(line);
     });
   });
 }
@@ -105,44 +105,52 @@ async function eavesdrop(target, send) {
 
 writeFileSync(keyFile, randomBytes(32), { mode: 0o600 });
 const service = await startService();
-const middle = await freePort();
-const entrance = await freePort();
+const encryptedPort = await freePort();
+const plaintextPort = await freePort();
 
-say("spiped: an encrypted pipe on this machine\n");
-say(`1. key       32 random bytes in ${keyFile}`);
-say(`2. service   echoes what it gets, on 127.0.0.1:${service}`);
-await startSpiped("-d", "-s", `[127.0.0.1]:${middle}`, "-t", `[127.0.0.1]:${service}`, "-k", keyFile);
-say(`3. server    spiped -d -s '[127.0.0.1]:${middle}' -t '[127.0.0.1]:${service}' -k demo.key`);
-await startSpiped("-e", "-s", `[127.0.0.1]:${entrance}`, "-t", `[127.0.0.1]:${middle}`, "-k", keyFile);
-say(`4. client    spiped -e -s '[127.0.0.1]:${entrance}' -t '[127.0.0.1]:${middle}' -k demo.key\n`);
-
-const message = "attack at dawn\n";
-const reply = await roundTrip(entrance, message);
-if (reply.toString() !== message)
-  throw new Error(`sent ${JSON.stringify(message)}, got ${JSON.stringify(String(reply))}`);
-say(
-  `Sent ${JSON.stringify(message)} into the client's end; the service sent it back through both daemons, unchanged.`,
+print("spiped: an encrypted pipe on this machine\n");
+print(`1. key       32 random bytes in ${keyFile}`);
+print(`2. service   echo server on 127.0.0.1:${service}`);
+await startSpiped("-d", "-s", `[127.0.0.1]:${encryptedPort}`, "-t", `[127.0.0.1]:${service}`, "-k", keyFile);
+print(`3. server    spiped -d -s '[127.0.0.1]:${encryptedPort}' -t '[127.0.0.1]:${service}' -k demo.key`);
+await startSpiped(
+  "-e",
+  "-s",
+  `[127.0.0.1]:${plaintextPort}`,
+  "-t",
+  `[127.0.0.1]:${encryptedPort}`,
+  "-k",
+  keyFile,
+);
+print(
+  `4. client    spiped -e -s '[127.0.0.1]:${plaintextPort}' -t '[127.0.0.1]:${encryptedPort}' -k demo.key\n`,
 );
 
-const megabytes = randomBytes(8 * 1024 * 1024);
-const back = await roundTrip(entrance, megabytes);
-if (!back.equals(megabytes)) throw new Error("8 MiB of random data came back changed");
-say("Sent 8 MiB of random data the same way; every byte came back.");
+const message = "attack at dawn\n";
+const reply = await roundTrip(plaintextPort, message);
+if (reply.toString() !== message)
+  throw new Error(`sent ${JSON.stringify(message)}, got ${JSON.stringify(String(reply))}`);
+print(`Sent ${JSON.stringify(message)} through both daemons; the service echoed it unchanged.`);
 
-const tapped = await eavesdrop(middle, async (port) => {
+const megabytes = randomBytes(8 * 1024 * 1024);
+const back = await roundTrip(plaintextPort, megabytes);
+if (!back.equals(megabytes)) throw new Error("8 MiB of random data came back changed");
+print("Sent 8 MiB of random data the same way; the echo was identical.");
+
+const tapped = await eavesdrop(encryptedPort, async (port) => {
   const { connect: open, loadKey } = await import("../dist/index.js");
   const socket = await open({ host: "127.0.0.1", port, key: await loadKey(keyFile) });
   socket.end(message);
   await socket.resume();
   await once(socket, "end");
 });
-if (tapped.includes(message.trim())) throw new Error("the message was readable on the wire");
+if (tapped.includes(message.trim())) throw new Error("the message was readable between the daemons");
 const packet = tapped.subarray(320);
-say(
-  `On the wire between them it is ${packet.length} bytes that begin ${packet.subarray(0, 12).toString("hex")}...\n`,
+print(
+  `Between the daemons, the message is a packet of ${packet.length} bytes: ${packet.subarray(0, 12).toString("hex")}...\n`,
 );
 
-say("It stays up until you press Ctrl-C. Try, in another terminal:\n");
-say(`    curl http://127.0.0.1:${entrance}/`);
-say(`    nc 127.0.0.1 ${entrance}          (type a line, it comes back)`);
-say(`    node dist/bin/spipe.cjs -t '[127.0.0.1]:${middle}' -k ${keyFile}\n`);
+print("Running until you press Ctrl-C. In another terminal, try:\n");
+print(`    curl http://127.0.0.1:${plaintextPort}/`);
+print(`    nc 127.0.0.1 ${plaintextPort}          (each line is echoed)`);
+print(`    node dist/bin/spipe.cjs -t '[127.0.0.1]:${encryptedPort}' -k ${keyFile}\n`);

@@ -147,7 +147,7 @@ for version in "$@"; do
     cat ../log
     left=$(readlink /proc/[0-9]*/exe | grep -c node || true)
     echo "exit status $status, $left processes left"
-    grep -q "every byte came back" ../log && [ "$left" -eq 0 ]' || ended=1
+    grep -q "the echo was identical" ../log && [ "$left" -eq 0 ]' || ended=1
   report "$node: npm start" "$([ $ended -eq 0 ] && echo true || echo false)" "$(tail -n 1 "$log")"
 
   for user in somebody root; do

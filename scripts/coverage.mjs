@@ -77,7 +77,7 @@ for (const [directory, what, goal] of GOALS) {
     if (file.startsWith(join(root, directory, "/"))) summary.merge(map.fileCoverageFor(file).toSummary());
   }
   const { pct } = summary[what];
-  console.log(`${directory}: ${pct} % of ${what}, at least ${goal} % wanted`);
+  console.log(`${directory}: ${pct} % of ${what}, goal: at least ${goal} %`);
   if (pct < goal) status = 1;
 }
 process.exit(status);

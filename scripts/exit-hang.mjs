@@ -82,19 +82,19 @@ function start(command, stdio) {
   return child;
 }
 
-/** Waits until somebody listens on a UNIX socket: the file is there earlier. */
+/** Waits until a process listens on a UNIX socket; the file appears before that. */
 async function listening(path) {
-  const patience = Date.now() + 60_000;
+  const deadline = Date.now() + 60_000;
   for (;;) {
     const sockets = readFileSync("/proc/net/unix", "latin1").split("\n");
     // The flag is __SO_ACCEPTCON.
     if (sockets.some((line) => line.endsWith(` ${path}`) && line.split(" ")[3] === "00010000")) return;
-    if (Date.now() > patience) throw new Error(`nobody listens on ${path}`);
+    if (Date.now() > deadline) throw new Error(`no process listens on ${path}`);
     await delay(10);
   }
 }
 
-/** Sends `size` bytes through a spipe and checks those that come back; resolves when the last has come. */
+/** Sends `size` bytes through a spipe and checks the echo; resolves when all of it has arrived. */
 async function transfer(spipe, size) {
   let sent = 0;
   let received = 0;
@@ -105,13 +105,13 @@ async function transfer(spipe, size) {
         const at = (received + done) % MIB;
         const length = Math.min(chunk.length - done, MIB - at);
         if (block.compare(chunk, done, done + length, at, at + length) !== 0)
-          throw new Error("other bytes came back");
+          throw new Error("the echo differs");
         done += length;
       }
       received += chunk.length;
       if (received === size) return;
     }
-    throw new Error(`${received} of ${size} bytes came back`);
+    throw new Error(`${received} of ${size} bytes were echoed`);
   })();
   back.catch(() => {});
   while (sent < size && spipe.exitCode === null) {
@@ -127,10 +127,10 @@ async function transfer(spipe, size) {
 
 const someSize = () => Math.round((smallest + Math.random() * (largest - smallest)) * 16) * 65_536;
 
-/** Waits until a process has gone; says what is wrong with its end. */
+/** Waits until a process exits; returns the problem, or an empty string. */
 async function watchEnd(child) {
   const ended = await Promise.race([child.ended, delay(waitMs, undefined, { ref: false })]);
-  if (ended !== undefined) return ended.status === 0 ? "" : `ended with ${ended.status ?? ended.signal}`;
+  if (ended !== undefined) return ended.status === 0 ? "" : `exited with ${ended.status ?? ended.signal}`;
   keepStacks(child.pid);
   child.kill("SIGKILL");
   return "hung";
@@ -182,8 +182,8 @@ async function runSpiped() {
   daemon.kill("SIGTERM");
   const result = await watchEnd(daemon);
   const workers = children.split(" ").filter((pid) => pid !== "");
-  const patience = Date.now() + waitMs;
-  while (workers.some(isAlive) && Date.now() < patience) await delay(10);
+  const deadline = Date.now() + waitMs;
+  while (workers.some(isAlive) && Date.now() < deadline) await delay(10);
   const left = workers.filter(isAlive);
   for (const pid of left) {
     keepStacks(pid);
@@ -224,7 +224,7 @@ if (!options.idle) {
 }
 
 const counts = new Map();
-const told = () => [...counts].map(([result, count]) => `${count} ${result}`).join(", ");
+const summary = () => [...counts].map(([result, count]) => `${count} ${result}`).join(", ");
 let next = 0;
 let done = 0;
 await Promise.all(
@@ -233,13 +233,13 @@ await Promise.all(
       const result = (await run()) || "good";
       counts.set(result, (counts.get(result) ?? 0) + 1);
       if (result !== "good") console.log(`${new Date().toISOString()} ${result}`);
-      if (++done % 100 === 0) console.log(`${new Date().toISOString()} ${told()}`);
+      if (++done % 100 === 0) console.log(`${new Date().toISOString()} ${summary()}`);
     }
   }),
 );
 const version = execFileSync(options.node, ["--version"], { encoding: "utf8" }).trim();
 console.log(
-  `${options.program} on Node ${version}, ${runs} runs of ${options.mib} MiB, ${atOnce} at once: ${told()}`,
+  `${options.program} on Node ${version}, ${runs} runs of ${options.mib} MiB, ${atOnce} at once: ${summary()}`,
 );
 process.exitCode = counts.get("good") === runs ? 0 : 1;
 for (const helper of helpers) {

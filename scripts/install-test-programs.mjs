@@ -64,7 +64,7 @@ function installMissing(missing) {
 if (process.getuid?.() === 0 && run("apt-get", "--version").status === 0) {
   const missing = [...new Set(Object.values(PACKAGES))].filter((name) => !isInstalled(name)).sort();
   if (missing.length > 0) {
-    console.log(`The tests need these packages, which are now being installed: ${missing.join(" ")}`);
+    console.log(`Installing packages that the tests need: ${missing.join(" ")}`);
     // Ctrl-C ends apt-get, and this process only after the policy file is removed.
     process.on("SIGINT", () => process.exit(130));
     installMissing(missing);

@@ -446,7 +446,7 @@ export const PROCESS_OPTIONS = {
     value: "SECONDS",
     type: seconds(Number.POSITIVE_INFINITY),
     default: Number.POSITIVE_INFINITY,
-    help: "limit on the drain after SIGTERM; none by default",
+    help: "close open connections this long after SIGTERM",
     manual: [
       "Close the connections that are still open this long after SIGTERM or SIGINT, and exit.",
       "By default, the daemon waits until all connections have closed.",

@@ -48,7 +48,7 @@ describeIfInstalled("systemd-analyze")("the systemd units", () => {
     const { readArguments } = await import("../../../src/cli/spiped-arguments.ts");
     expect(readArguments(command!.split(" "))).toMatchObject({
       action: "serve",
-      config: "/etc/spiped/%i.toml",
+      config: { file: "/etc/spiped/%i.toml" },
     });
   });
 });
