@@ -101,7 +101,7 @@ describe("the file of a UNIX socket", () => {
     expect(mode(path)).toBe(0o600);
     chmodSync(directory, 0o777);
     expect(() => changeSocketFile(path, { mode: 0o666 })).toThrow(
-      `other users can replace ${path}: everyone can write to ${directory}`,
+      `other users can replace ${path}: ${directory} is world-writable`,
     );
     expect(() => changeSocketFile(path, { owner: { uid: -1, gid: -1 } })).toThrow("other users can replace");
     expect(() => changeSocketFile(path, {})).not.toThrow();

@@ -18,8 +18,8 @@ function directoryWith(mode: number): { directory: string; file: string } {
 describe("a path", () => {
   it.each([
     [0o755, undefined],
-    [0o777, "everyone can write to"],
-    [0o775, "its group can write to"],
+    [0o777, "world-writable"],
+    [0o775, "group-writable"],
     // With the sticky bit, others cannot replace what is ours, nor what does not exist.
     [0o1777, undefined],
     [0o1775, undefined],
@@ -29,7 +29,7 @@ describe("a path", () => {
       if (reason === undefined) expect(() => requireTrusted(path)).not.toThrow();
       else
         expect(() => requireTrusted(path)).toThrow(
-          `other users can replace ${path}: ${reason} ${directory}; use a directory that only root can change`,
+          `other users can replace ${path}: ${directory} is ${reason}; use a directory that only root can change`,
         );
     }
   });
@@ -65,7 +65,7 @@ it("a file is trusted only if no other user can write to it", () => {
   for (const mode of [0o602, 0o620]) {
     chmodSync(file, mode);
     expect(() => requireTrustedFile(file)).toThrow(
-      /other users can change it: (everyone|its group) can write/,
+      /other users can change it: .* is (world|group)-writable/,
     );
   }
 });
