@@ -22,6 +22,7 @@ import {
 } from "../../support/programs.ts";
 import { describeIfInstalled } from "../../support/requirements.ts";
 import { exchange, startEcho } from "../../support/servers.ts";
+import { listeningPorts } from "../../support/sockets.ts";
 
 /** Returns the workers' pids. */
 function workersOf({ pid }: Running): number[] {
@@ -37,7 +38,8 @@ async function withWorkers(...options: string[]) {
   const echo = await startEcho();
   const wire = await freeAddress();
   const daemon = await startSpiped("ours", "-d", wire, echo.address, key, "--workers", "2", ...options);
-  await until(() => workersOf(daemon).length === 2);
+  // A worker that has not received the socket yet is not expected to respond.
+  await until(() => workersOf(daemon).filter((pid) => listeningPorts(pid).length > 0).length === 2);
   const plain = await freeAddress();
   await startSpiped("c", "-e", plain, wire, key);
   return { key, echo, wire, plain, daemon };

@@ -64,8 +64,6 @@ it("a file is trusted only if no other user can write to it", () => {
   expect(() => requireTrustedFile(file)).not.toThrow();
   for (const mode of [0o602, 0o620]) {
     chmodSync(file, mode);
-    expect(() => requireTrustedFile(file)).toThrow(
-      /other users can change it: .* is (world|group)-writable/,
-    );
+    expect(() => requireTrustedFile(file)).toThrow(/other users can change it: .* is (world|group)-writable/);
   }
 });
