@@ -4,6 +4,7 @@ import { type CommandLineConfig, readConfig } from "../config/config.ts";
 import { ConfigError } from "../config/config-error.ts";
 import { planTunnel } from "../config/make-plan.ts";
 import { PROGRAM } from "../config/options.ts";
+import { checkProcess } from "../daemon/check-process.ts";
 import { runDaemon } from "../daemon/daemon.ts";
 import { stderrLog } from "../daemon/observe/text-log.ts";
 import { daemonize, readyCallback } from "../daemon/process/daemonize.ts";
@@ -53,8 +54,10 @@ async function checkConfig(config: CommandLineConfig, file: string): Promise<num
     warn(message);
   };
   const options = { waitForDns: false, warn, onUnresolved: warn, onRejected, onIgnored: warn };
+  const { process: processSettings, tunnels } = await readConfig(config);
+  await checkProcess(processSettings, warn);
   const plans = [];
-  for (const settings of (await readConfig(config)).tunnels) plans.push(await planTunnel(settings, options));
+  for (const settings of tunnels) plans.push(await planTunnel(settings, options));
   try {
     checkSources(plans.filter((plan) => plan !== undefined));
   } catch (error) {

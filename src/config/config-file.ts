@@ -42,7 +42,7 @@ export async function readConfigFile(path: string): Promise<ConfigFile> {
   return {
     errorAt: ({ long }, message) => makeError([{ path: [long], text: message }]),
     process: resolvePaths(PROCESS_OPTIONS, process, directory),
-    tunnels: Object.entries(tunnels).map(([name, { clients, ...given }]) => {
+    tunnels: [...tunnels].map(([name, { clients, ...given }]) => {
       const settings: TunnelSettings = {
         ...withDefaults(TUNNEL_OPTIONS, resolvePaths(TUNNEL_OPTIONS, given, directory)),
         name,
@@ -69,7 +69,7 @@ function resolvePaths<Table extends Readonly<Record<string, SettingSpec>>>(
 ): Partial<SettingValues<Table>> {
   const values = Object.entries(given).map(([name, value]) => [
     name,
-    table[name]!.type.isPath ? resolve(directory, value as string) : value,
+    table[name]!.type.isPath && value !== "" ? resolve(directory, value as string) : value,
   ]);
   return Object.fromEntries(values) as Partial<SettingValues<Table>>;
 }

@@ -157,7 +157,7 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
     if (same === undefined) fingerprints.set(print, { name, path });
     else if (same.name === name) warn(`${same.path} and ${path} contain the same key`);
     else warn(`keys ${same.name} and ${name} are identical; clients are treated as ${same.name}`);
-    const own = { ...omitUndefined(read.clients.get(name)), ...omitUndefined(settings.clients?.[name]) };
+    const own = { ...omitUndefined(read.clients.get(name)), ...omitUndefined(settings.clients?.get(name)) };
     if (own.targets !== undefined && !targetsOf.has(name))
       targetsOf.set(name, await lookUpTargets(own.targets, `the target of key ${name}`));
     keys.push({
@@ -169,7 +169,7 @@ async function plan(settings: TunnelSettings, options: PlanningOptions): Promise
       expires: own.expires?.getTime(),
     });
   }
-  for (const name of Object.keys(settings.clients ?? {}).filter((name) => !read.clients.has(name))) {
+  for (const name of [...(settings.clients?.keys() ?? [])].filter((name) => !read.clients.has(name))) {
     const message = `no key of client ${name} in ${settings.key}`;
     // At a reload, the settings of a client may remain after its last key was removed.
     if (!previous?.keys.some((key) => key.name === name)) throw new ConfigError([message]);

@@ -45,8 +45,19 @@ function describeMismatch(range: string, value: string): string {
 }
 
 /** Returns the message of a schema. */
-function mismatch(range: string): (issue: { readonly received: string }) => string {
-  return ({ received }) => describeMismatch(range, received === '""' ? "an empty value" : received);
+export function mismatch(range: string): (issue: { readonly input: unknown }) => string {
+  return ({ input }) => describeMismatch(range, describeValue(input));
+}
+
+/** Describes a value in TOML. */
+function describeValue(value: unknown): string {
+  if (value === "") return "an empty value";
+  if (typeof value === "string") return JSON.stringify(value);
+  if (Array.isArray(value)) return value.length === 0 ? "an empty list" : "a list";
+  if (value instanceof Date) return "a date";
+  if (typeof value === "number" || typeof value === "bigint" || typeof value === "boolean")
+    return String(value);
+  return "a table";
 }
 
 /** True if given. */
@@ -125,8 +136,7 @@ export const COUNT: OptionType<number> = {
     const message = mismatch(COUNT_RANGE);
     return v.pipe(
       v.number(message),
-      v.integer(message),
-      v.minValue(0, message),
+      v.check((count) => Number.isInteger(count) && count >= 0, message),
       v.transform((count) => count || Number.POSITIVE_INFINITY),
     );
   },
@@ -195,12 +205,8 @@ export const WORKERS: OptionType<number | "auto"> = {
   },
   schema(v) {
     const message = mismatch(WORKERS_RANGE);
-    const count = v.pipe(
-      v.number(message),
-      v.integer(message),
-      v.minValue(1, message),
-      v.maxValue(MAX_WORKERS, message),
-    );
+    const isCount = (count: number) => Number.isInteger(count) && count >= 1 && count <= MAX_WORKERS;
+    const count = v.pipe(v.number(message), v.check(isCount, message));
     return v.union([v.literal("auto"), count], message);
   },
 };
@@ -276,11 +282,15 @@ function listOf(
     range: listRange,
     parse: (text) => [element.parse(text)],
     schema(v) {
-      const message = mismatch("a string or a list of strings");
+      const listOfStrings = "a string or a list of strings";
+      const message = ({ input }: { readonly input: unknown }) =>
+        Array.isArray(input)
+          ? describeMismatch(listOfStrings, "a list of other values")
+          : mismatch(listOfStrings)({ input });
       return v.pipe(
         v.union([v.string(), v.array(v.string())], message),
         v.transform((value) => (typeof value === "string" ? [value] : value)),
-        v.minLength(1, () => describeMismatch("a string or a list of strings", "an empty list")),
+        v.minLength(1, mismatch(listOfStrings)),
         v.checkItems(isValid, mismatch(range)),
       );
     },

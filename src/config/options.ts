@@ -321,7 +321,7 @@ export const TUNNEL_OPTIONS = {
     type: seconds(Number.POSITIVE_INFINITY),
     default: Number.POSITIVE_INFINITY,
     help: "close connections without traffic",
-    manual: ["Close connections that have carried no data for this long."],
+    manual: ["Close connections that have carried no data for this long; 0, the default, means never."],
   },
   allow: {
     group: GROUP.security,
@@ -446,10 +446,10 @@ export const PROCESS_OPTIONS = {
     value: "SECONDS",
     type: seconds(Number.POSITIVE_INFINITY),
     default: Number.POSITIVE_INFINITY,
-    help: "close open connections this long after SIGTERM",
+    help: "close open connections this long after SIGTERM; 0 for never",
     manual: [
       "Close the connections that are still open this long after SIGTERM or SIGINT, and exit.",
-      "By default, the daemon waits until all connections have closed.",
+      "By default, and with 0, the daemon waits until all connections have closed.",
     ],
   },
   workers: {

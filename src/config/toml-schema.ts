@@ -1,7 +1,7 @@
 /** The schemas of the TOML files, derived from the option table. */
 import type { GenericSchema } from "valibot";
 import type { SettingSpec, SettingValues } from "./option-spec.ts";
-import type { Valibot } from "./option-types.ts";
+import { mismatch, type Valibot } from "./option-types.ts";
 import { CLIENT_SETTINGS, PROCESS_OPTIONS, TUNNEL_OPTIONS } from "./options.ts";
 import { isPrintable } from "./printable.ts";
 import type { ClientSettings } from "./tunnel-settings.ts";
@@ -16,6 +16,7 @@ export async function loadValibot(): Promise<Valibot> {
 /** Returns the schema of one client's settings. */
 export function clientSchema(v: Valibot): GenericSchema<unknown, ClientSettings> {
   return v.pipe(
+    table(v),
     v.strictObject(entries(v, CLIENT_SETTINGS)),
     v.transform((fields) => toValues(CLIENT_SETTINGS, fields)),
   ) as GenericSchema<unknown, ClientSettings>;
@@ -23,14 +24,11 @@ export function clientSchema(v: Valibot): GenericSchema<unknown, ClientSettings>
 
 /** Returns the schema of the configuration file. */
 export function fileSchema(v: Valibot) {
-  const name = v.pipe(
-    v.string(),
-    v.check((text) => text !== "" && isPrintable(text), "must be a name of printable characters"),
-  );
   const tunnel = v.pipe(
+    table(v),
     v.strictObject({
       ...entries(v, TUNNEL_OPTIONS),
-      keys: v.optional(v.record(name, clientSchema(v))),
+      keys: v.optional(named(v, clientSchema(v))),
     }),
     v.transform((fields) => ({
       ...toValues(TUNNEL_OPTIONS, fields),
@@ -41,8 +39,8 @@ export function fileSchema(v: Valibot) {
     v.strictObject({
       ...entries(v, PROCESS_OPTIONS),
       tunnels: v.pipe(
-        v.record(name, tunnel),
-        v.check((tunnels) => Object.keys(tunnels).length > 0, "must have at least one tunnel"),
+        named(v, tunnel),
+        v.check(({ size }) => size > 0, "must have at least one tunnel"),
       ),
     }),
     v.transform((fields) => ({
@@ -52,10 +50,33 @@ export function fileSchema(v: Valibot) {
   );
 }
 
+/** Returns a schema for a table. Lists and dates are objects, too. */
+function table(v: Valibot): GenericSchema<unknown, Readonly<Record<string, unknown>>> {
+  const isTable = (value: unknown) =>
+    typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Date);
+  return v.custom<Readonly<Record<string, unknown>>>(isTable, mismatch("a table"));
+}
+
+/**
+ * Returns a schema for a table of named entries. The result is a map: `v.record()` leaves out names that objects have
+ * by themselves, such as `constructor`.
+ */
+function named<Entry>(
+  v: Valibot,
+  entry: GenericSchema<unknown, Entry>,
+): GenericSchema<unknown, ReadonlyMap<string, Entry>> {
+  const isName = (text: string) => text !== "" && isPrintable(text);
+  return v.pipe(
+    table(v),
+    v.transform((entries) => new Map<unknown, unknown>(Object.entries(entries))),
+    v.map(v.pipe(v.string(), v.check(isName, "must be a name of printable characters")), entry),
+  );
+}
+
 /** Returns the schema of each setting of a table, by the name of its field. */
-function entries(v: Valibot, table: Table): Record<string, GenericSchema<unknown, unknown>> {
+function entries(v: Valibot, rows: Table): Record<string, GenericSchema<unknown, unknown>> {
   return Object.fromEntries(
-    Object.values(table).map(({ long, type, required }) => {
+    Object.values(rows).map(({ long, type, required }) => {
       const schema = type.schema(v);
       return [long, required === undefined ? v.optional(schema) : schema];
     }),

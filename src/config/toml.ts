@@ -1,6 +1,9 @@
 /** Parses TOML, with errors that name file, line and field. */
 import { ConfigError } from "./config-error.ts";
 
+/** Maximum number of problems in an error. */
+const MAX_PROBLEMS = 20;
+
 /** A problem in a file. */
 export interface ValidationIssue {
   readonly path: readonly string[];
@@ -28,7 +31,6 @@ export function toValidationIssue(
   const { expected, received, message } = issue;
   if (expected === "never") return { path, text: unknownField(path.at(-1) ?? "") };
   if (received === "undefined") return { path, text: "missing" };
-  if (message.startsWith("Invalid type")) return { path, text: `must be a table, not ${received}` };
   return { path, text: message };
 }
 
@@ -40,13 +42,15 @@ export function toValidationIssue(
  */
 export async function parseToml(path: string, text: string) {
   const { parse, TomlError } = await import("smol-toml");
-  const makeError = (problems: readonly ValidationIssue[]) =>
-    new ConfigError(
-      problems.map(({ path: at, text: what }) => {
-        const line = lineOf(text, at, parse);
-        return `${path}:${line === undefined ? "" : `${line}:`} ${formatField(at)}: ${what}`;
-      }),
-    );
+  const makeError = (problems: readonly ValidationIssue[]) => {
+    const lineOf = makeLineFinder(text, parse);
+    const lines = problems.slice(0, MAX_PROBLEMS).map(({ path: at, text: what }) => {
+      const line = lineOf(at);
+      return `${path}:${line === undefined ? "" : `${line}:`} ${formatField(at)}: ${what}`;
+    });
+    const more = problems.length - lines.length;
+    return new ConfigError(more > 0 ? [...lines, `${path}: and ${more} more problems`] : lines);
+  };
   try {
     return { value: parse(text), makeError };
   } catch (error) {
@@ -62,27 +66,55 @@ function formatField(path: readonly string[]): string {
 }
 
 /**
- * Returns the line on which a field, or else the innermost existing table around it, is complete: the last line of the
- * shortest beginning of the file that parses and contains it.
+ * Returns a function that finds the line on which a field, or else the innermost existing table around it, is complete:
+ * the last line of the shortest beginning of the file that parses and contains it. Each beginning is parsed at most
+ * once, since this may happen in a daemon that serves connections.
  */
-function lineOf(text: string, path: readonly string[], parse: (text: string) => unknown): number | undefined {
+function makeLineFinder(
+  text: string,
+  parse: (text: string) => unknown,
+): (path: readonly string[]) => number | undefined {
   const lines = text.split("\n");
-  for (let depth = path.length; depth > 0; depth -= 1) {
-    for (let end = 1; end <= lines.length; end += 1) {
-      try {
-        if (has(parse(lines.slice(0, end).join("\n")), path.slice(0, depth))) return end;
-      } catch {
-        // The beginning ends inside a multi-line value.
-      }
+  const values = new Map<number, unknown>();
+  const parseBeginning = (end: number): unknown => {
+    if (values.has(end)) return values.get(end);
+    let value: unknown;
+    try {
+      value = parse(lines.slice(0, end).join("\n"));
+    } catch {
+      // The beginning ends inside a multi-line value.
     }
-  }
-  return undefined;
+    values.set(end, value);
+    return value;
+  };
+  /** Returns the value of the longest beginning of at most `end` lines that parses. */
+  const valueUpTo = (end: number): unknown => {
+    for (let last = end; last > 0; last -= 1) {
+      const value = parseBeginning(last);
+      if (value !== undefined) return value;
+    }
+    return undefined;
+  };
+  return (path) => {
+    for (let depth = path.length; depth > 0; depth -= 1) {
+      const field = path.slice(0, depth);
+      if (!has(valueUpTo(lines.length), field)) continue;
+      let [first, last] = [1, lines.length];
+      while (first < last) {
+        const middle = Math.floor((first + last) / 2);
+        if (has(valueUpTo(middle), field)) last = middle;
+        else first = middle + 1;
+      }
+      return first;
+    }
+    return undefined;
+  };
 }
 
 function has(value: unknown, path: readonly string[]): boolean {
   let at = value;
   for (const key of path) {
-    if (typeof at !== "object" || at === null || !(key in at)) return false;
+    if (typeof at !== "object" || at === null || !Object.hasOwn(at, key)) return false;
     at = (at as Record<string, unknown>)[key];
   }
   return true;

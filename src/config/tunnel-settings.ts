@@ -10,5 +10,5 @@ export interface TunnelSettings extends SettingValues<typeof TUNNEL_OPTIONS> {
   /** Name from the configuration file; undefined for the tunnel of a command line. */
   readonly name?: string | undefined;
   /** Restrictions by client name. */
-  readonly clients?: Readonly<Record<string, ClientSettings>> | undefined;
+  readonly clients?: ReadonlyMap<string, ClientSettings> | undefined;
 }

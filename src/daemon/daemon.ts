@@ -146,14 +146,17 @@ class Daemon {
     log.info("reloading");
     this.#warned.clear();
     try {
-      const token = await readStatusToken(this.#settings, log);
       const next = await readConfig(this.#commandLine);
+      const isSameTokenFile = next.process.metricsTokenFile === this.#settings.metricsTokenFile;
+      const token = isSameTokenFile ? await readStatusToken(this.#settings, log) : this.#token;
       await manager.load(next.tunnels);
+      if (this.#draining) return;
       this.#token = token;
       log.info("reloaded");
       for (const name of changedSettings(this.#settings, next.process))
         log.warn(`${name} has changed: restart to apply it`);
     } catch (error) {
+      if (this.#draining) return;
       logFailure(log, error);
       log.warn("reload failed; keeping the previous configuration");
     }
@@ -172,7 +175,7 @@ class Daemon {
     const stopDrainLog = logDrain(log, () => tunnels.countConnections());
     const stopTimeout = startTimeout(drainTimeout, () => {
       log.warn(`drain timeout (${drainTimeout / 1000} s): closing the remaining connections`);
-      this.#destroyTunnels();
+      tunnels.destroy();
     });
     await tunnels.drain();
     stopTimeout();

@@ -4,7 +4,7 @@ import { bindHint } from "../../config/address-hints.ts";
 import { firstAddress, resolveOption } from "../../config/addresses.ts";
 import { ConfigError } from "../../config/config-error.ts";
 import type { ProcessSettings } from "../../config/process-settings.ts";
-import { parseAddress } from "../../net/address.ts";
+import { type Address, parseAddress, type ResolvedAddress } from "../../net/address.ts";
 import { systemErrorText } from "../../net/system-error.ts";
 import { BearerToken, isExposed } from "./status-access.ts";
 import { type StatusSource, serveStatus } from "./status-server.ts";
@@ -29,24 +29,39 @@ export async function startStatus(
   warn: (message: string) => void,
 ): Promise<() => void> {
   const { metrics } = settings;
-  const { address, addresses } = await resolveOption(metrics, "--metrics", parseAddress);
-  const resolved = firstAddress(addresses, metrics, warn);
+  const { address, resolved } = await resolveStatusAddress(settings, warn);
   const hosts = [...(settings.metricsHost ?? []), ...(address.kind === "name" ? [address.host] : [])];
-  const stop = await serveStatus(resolved, source, { exposed: settings.metricsPublic, hosts, token }).catch(
-    (error: unknown) => {
-      const hint = bindHint(resolved, error);
-      throw new ConfigError([
-        `cannot serve metrics on ${metrics}: ${systemErrorText(error)}`,
-        ...(hint === undefined ? [] : [hint]),
-      ]);
-    },
-  );
+  const stop = await serveStatus(resolved, source, { hosts, token }).catch((error: unknown) => {
+    const hint = bindHint(resolved, error);
+    throw new ConfigError([
+      `cannot serve metrics on ${metrics}: ${systemErrorText(error)}`,
+      ...(hint === undefined ? [] : [hint]),
+    ]);
+  });
   if (isExposed(resolved) && token() === undefined) {
     warn(
       `--metrics ${metrics} requires no token: anyone who can connect can read the metrics and the status page; set one with --metrics-token-file`,
     );
   }
   return stop;
+}
+
+/**
+ * Resolves the address of `--metrics`.
+ *
+ * @throws ConfigError, UsageError
+ */
+export async function resolveStatusAddress(
+  { metrics, metricsPublic }: ProcessSettings & { readonly metrics: string },
+  warn: (message: string) => void,
+): Promise<{ readonly address: Address; readonly resolved: ResolvedAddress }> {
+  const { address, addresses } = await resolveOption(metrics, "--metrics", parseAddress);
+  const resolved = firstAddress(addresses, metrics, warn);
+  if (isExposed(resolved) && !metricsPublic)
+    throw new ConfigError([
+      `cannot serve metrics on ${metrics}: neither a loopback address nor a UNIX socket; allow it with --metrics-public`,
+    ]);
+  return { address, resolved };
 }
 
 /**

@@ -1,10 +1,9 @@
 /** The HTTP server of `--metrics`: `/metrics`, `/healthz`, `/readyz` and the status page. */
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { Registry } from "prom-client";
-import { SpipedError } from "../../errors.ts";
 import type { ResolvedAddress } from "../../net/address.ts";
 import { bindSocketFile } from "../../net/socket-file.ts";
-import { type BearerToken, isExposed, isHostAllowed } from "./status-access.ts";
+import { type BearerToken, isHostAllowed } from "./status-access.ts";
 import { StatusConnections } from "./status-connections.ts";
 import { type Sample, type Samples, StatusPage } from "./status-page.ts";
 
@@ -48,22 +47,10 @@ export interface StatusSource {
 
 /** Access rules of the status server. */
 export interface StatusAccess {
-  /** True to allow an address that other machines can reach. */
-  readonly exposed: boolean;
   /** Names allowed in the Host header, in addition to `localhost` and IP addresses. */
   readonly hosts: readonly string[];
   /** Returns the token required for metrics, status page and health details, if any; called for each request. */
   readonly token: () => BearerToken | undefined;
-}
-
-/** The address of `--metrics` is reachable from other machines. */
-class ExposedError extends SpipedError {
-  constructor() {
-    super(
-      "ERR_SPIPED_EXPOSED",
-      "neither a loopback address nor a UNIX socket; allow it with --metrics-public",
-    );
-  }
 }
 
 /** A response to a request. */
@@ -77,14 +64,13 @@ interface Reply {
  * Starts the server.
  *
  * @returns a function that stops the server.
- * @throws ExposedError, or the system's error.
+ * @throws the system's error.
  */
 export async function serveStatus(
   address: ResolvedAddress,
   source: StatusSource,
   access: StatusAccess,
 ): Promise<() => void> {
-  if (isExposed(address) && !access.exposed) throw new ExposedError();
   const page = new StatusPage(SAMPLE_INTERVAL_MS);
   const collected = {
     metrics: throttle(MIN_COLLECT_INTERVAL_MS, async () => (await source.registry()).metrics()),

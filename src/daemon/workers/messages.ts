@@ -27,6 +27,8 @@ export type ParentMessage =
   | ({ readonly type: "listen"; readonly tunnel: number; readonly plan: SerializedPlan } & Request)
   /** Apply a new plan to later connections. */
   | { readonly type: "change"; readonly tunnel: number; readonly plan: SerializedPlan }
+  /** Stop listening, and reset the tunnel's connections. */
+  | { readonly type: "destroy"; readonly tunnel: number }
   /** The answer is sent when the tunnel's last connection has closed. */
   | ({ readonly type: "drain"; readonly tunnel: number } & Request)
   | ({ readonly type: "reachable"; readonly tunnel: number } & Request)

@@ -114,7 +114,7 @@ export class WorkerPool implements TunnelFactory {
   destroy(): void {
     this.stop();
     for (const worker of this.#workers) {
-      if (worker.isUnresponsive()) worker.kill();
+      if (worker.isStopped || worker.isUnresponsive()) worker.kill();
       else void worker.exit(EXIT_TIMEOUT_MS);
     }
   }

@@ -75,12 +75,17 @@ export class SharedTunnel implements Tunnel {
   }
 
   async drain(): Promise<void> {
-    this.destroy();
+    this.#close();
     await this.#requestAll("drain");
   }
 
-  /** Closes the primary's copy of the listening socket; the connections close when the workers exit. */
   destroy(): void {
+    this.#close();
+    for (const worker of this.#pool.workers()) worker.send({ type: "destroy", tunnel: this.#id });
+  }
+
+  /** Closes the primary's copy of the listening socket. */
+  #close(): void {
     this.#pool.onEnd(this);
     this.#socket.close();
   }

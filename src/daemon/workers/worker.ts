@@ -128,6 +128,8 @@ export function runWorker(): Promise<number> {
           const plan = deserializePlan(message.plan);
           await tunnels.get(message.tunnel)?.serve(plan);
           destroySecrets([plan]);
+        } else if (message.type === "destroy") {
+          tunnels.get(message.tunnel)?.destroy();
         } else if (message.type === "acquired") {
           limits.acquired(message.requestId);
         } else {

@@ -119,6 +119,42 @@ ${more}`;
   });
 
   it.each([
+    ['metrics = "[0.0.0.0]:9464"', "cannot serve metrics on [0.0.0.0]:9464: neither a loopback address"],
+    ['metrics = "nowhere"', "Address must contain port number: nowhere"],
+    ['metrics = "/m"\nmetrics-token-file = "nowhere"', "cannot read the token file "],
+    ['user = "no such user"', "No such user: no such user"],
+  ])("checks what the daemon needs to start: %s", async (lines, complaint) => {
+    const { status, stderr } = await check(`${lines}\n${good(keyFile())}`);
+    expect(status).toBe(1);
+    expect(stderr).toContain(complaint);
+  });
+
+  it.each(["constructor", "__proto__", "prototype", "toString"])(
+    "checks tunnels and clients named %s as any other",
+    async (name) => {
+      const more = `[tunnels.mail.keys.${name}]\nfoo = 1\n[tunnels.${name}]\nbar = 1`;
+      const { status, stderr } = await check(good(keyFile(), more));
+      expect(status).toBe(1);
+      expect(stderr).toContain(`tunnels.mail.keys.${name}.foo: unknown field\n`);
+      expect(stderr).toContain(`tunnels.${name}.bar: unknown field\n`);
+    },
+  );
+
+  it.each(["[[tunnels]]", "tunnels = 1979-05-27"])("rejects what is not a table: %s", async (line) => {
+    const { stderr } = await check(line);
+    expect(stderr).toMatch(/^spiped: FILE:1: tunnels: must be a table, not a (list|date)\n$/);
+  });
+
+  it("reports the lines of the first problems of a long file, and the number of the others", async () => {
+    const tunnels = Array.from({ length: 300 }, (_, i) => `[tunnels.t${i}]\nfoo = 1\n`).join("");
+    const { stderr } = await check(tunnels);
+    const lines = stderr.trimEnd().split("\n");
+    expect(lines).toHaveLength(21);
+    expect(lines).toContain("spiped: FILE:2: tunnels.t0.foo: unknown field");
+    expect(lines.at(-1)).toMatch(/^spiped: FILE: and \d+ more problems$/);
+  });
+
+  it.each([
     ["source", "", "mail: -s requires an address|mail: Empty socket address"],
     ["target", "nosuch.invalid:1", "mail: Error looking up nosuch.invalid: "],
     ["key", "nowhere.key", "mail: Cannot open file: "],

@@ -274,6 +274,32 @@ describeIfInstalled(
   });
 });
 
+describeIfInstalled("spiped")("a daemon with workers that stops at once", () => {
+  it("leaves no worker behind that a signal has stopped", async () => {
+    const { plain, daemon } = await withWorkers("--log-level", "info");
+    const held = await connectTo(plain);
+    held.on("error", () => {}).write("x");
+    await once(held, "readable");
+    const workers = workersOf(daemon);
+    for (const pid of workers) process.kill(pid, "SIGSTOP");
+    process.kill(daemon.pid, "SIGTERM");
+    await until(() => daemon.stderr().includes("stopping"));
+    process.kill(daemon.pid, "SIGTERM");
+    await daemon.ended;
+    await until(() => workers.every((pid) => !existsSync(`/proc/${pid}`)));
+  });
+
+  it("logs the end of each connection", async () => {
+    const { plain, daemon } = await withWorkers("--log-level", "info", "--drain-timeout", "0.2");
+    const held = await connectTo(plain);
+    held.on("error", () => {}).write("x");
+    await once(held, "readable");
+    process.kill(daemon.pid, "SIGTERM");
+    expect(await daemon.ended).toEqual({ status: 0, signal: null });
+    expect(daemon.stderr()).toMatch(/connection 1 from .* ended after .*: daemon stopped\n/);
+  });
+});
+
 describe("--workers", () => {
   it.each(["many", "0", "-1", "257"])("accepts a number or auto, but not %s", async (workers) => {
     const args = ["-F", "-d", "-s", "[127.0.0.1]:1", "-t", "[127.0.0.1]:1", "-k", keyFile()];

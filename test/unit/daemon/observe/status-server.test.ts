@@ -29,7 +29,7 @@ async function startServer(source: Partial<StatusSource>, access: Partial<Status
       workers: () => [],
       ...source,
     },
-    { exposed: false, hosts: [], token: () => undefined, ...access },
+    { hosts: [], token: () => undefined, ...access },
   );
   cleanUp(stop);
   return address;
