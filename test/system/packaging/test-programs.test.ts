@@ -50,9 +50,7 @@ describeIfInstalled("root", "unshare")("the installation of test programs", () =
     const { status, stdout, done } = await install(RECORD);
     expect(status).toBe(0);
     const list = NAMES.join(" ");
-    expect(stdout).toBe(
-      `The tests need these packages, which are now being installed: ${list}\n/usr/sbin/*\n`,
-    );
+    expect(stdout).toBe(`Installing packages that the tests need: ${list}\n/usr/sbin/*\n`);
     const apt = done.filter((line) => !line.startsWith("systemctl"));
     expect(apt).toHaveLength(2);
     // Exit status 101 prevents a package from starting its service.
