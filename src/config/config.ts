@@ -29,7 +29,8 @@ export interface Config {
 export async function readConfig(commandLine: CommandLineConfig): Promise<Config> {
   const file = "file" in commandLine ? await readConfigFile(commandLine.file) : undefined;
   const given = { ...file?.process, ...commandLine.process };
-  checkProcessRules(commandLine.process, given, file);
+  // Without a file, the command line was checked when it was parsed.
+  if (file !== undefined) checkProcessRules(commandLine.process, given, file);
   const base = "file" in commandLine ? commandLine.file : commandLine.tunnel.source;
   return {
     process: {
@@ -45,14 +46,10 @@ export async function readConfig(commandLine: CommandLineConfig): Promise<Config
  * @param typed - settings from the command line.
  * @param given - the same with those of the file.
  */
-function checkProcessRules(
-  typed: GivenProcessSettings,
-  given: GivenProcessSettings,
-  file: ConfigFile | undefined,
-): void {
+function checkProcessRules(typed: GivenProcessSettings, given: GivenProcessSettings, file: ConfigFile): void {
   const broken = findBrokenProcessRule(typed, ({ long }) => `--${long}`);
   if (broken !== undefined && findBrokenProcessRule(given, String) !== undefined)
     throw new UsageError(broken.message);
   const brokenInFile = findBrokenProcessRule(given, ({ long }) => long);
-  if (brokenInFile !== undefined) throw file!.errorAt(brokenInFile.spec, brokenInFile.message);
+  if (brokenInFile !== undefined) throw file.errorAt(brokenInFile.spec, brokenInFile.message);
 }

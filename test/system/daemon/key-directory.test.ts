@@ -5,6 +5,7 @@ import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { IGNORED_FILES, REJECTED_KEYS } from "../../support/key-directory-files.ts";
 import { withoutLifecycleLines } from "../../support/log-lines.ts";
 import {
   cleanUp,
@@ -33,24 +34,11 @@ async function reload(daemon: Running) {
 }
 
 describeIfInstalled("spipe")("a directory of keys", () => {
-  /** Files that are not keys: contents, and the reason in the warning. */
-  const OTHERS = {
-    "README.txt": ["Each client has a key of its own here.\n", "only files named NAME.key are keys"],
-    "bob.key~": [randomBytes(32), "only files named NAME.key are keys"],
-    "alice.key.bak": [randomBytes(32), "only files named NAME.key are keys"],
-    bob: [randomBytes(32), "only files named NAME.key are keys"],
-    "alice.2027.toml": ["max-connections = 1\n", "the settings of alice are in alice.toml"],
-  } as const;
-  const REFUSED = {
-    "empty.key": ["", "it is empty; a key needs at least 16; create one with spiped keys"],
-    "three.key": ["abc", "it has 3 bytes; a key needs at least 16; create one with spiped keys"],
-  } as const;
-
   it("uses NAME.key only, warns about every other file once with the reason, and rejects short keys", async () => {
     const keys = temporaryDirectory();
     write(join(keys, "alice.key"), randomBytes(32));
     write(join(keys, ".hidden"), randomBytes(32));
-    for (const [file, [contents]] of Object.entries({ ...OTHERS, ...REFUSED }))
+    for (const [file, [contents]] of Object.entries({ ...IGNORED_FILES, ...REJECTED_KEYS }))
       write(join(keys, file), contents);
     mkdirSync(join(keys, "old.key"));
     execFileSync("mkfifo", [join(keys, "fifo.key")]);
@@ -64,17 +52,17 @@ describeIfInstalled("spipe")("a directory of keys", () => {
 
     for (let round = 1; round <= 3; round += 1) {
       expect(await ask(join(keys, "alice.key"))).toBe("hello");
-      for (const [file, [contents]] of Object.entries({ ...OTHERS, ...REFUSED })) {
+      for (const [file, [contents]] of Object.entries({ ...IGNORED_FILES, ...REJECTED_KEYS })) {
         // spipe rejects an empty key file itself.
         if (contents.length > 0) expect(await ask(join(keys, file)), file).toBe("");
       }
       if (round < 3) await reload(daemon);
     }
-    for (const [file, [, why]] of Object.entries(OTHERS))
+    for (const [file, [, why]] of Object.entries(IGNORED_FILES))
       expect(times(daemon, `spiped: ignoring ${join(keys, file)}: ${why}\n`), file).toBe(1);
     for (const file of ["old.key", "fifo.key", "socket.key"])
       expect(times(daemon, `spiped: ignoring ${join(keys, file)}: it is not a regular file\n`)).toBe(1);
-    for (const [file, [, why]] of Object.entries(REFUSED))
+    for (const [file, [, why]] of Object.entries(REJECTED_KEYS))
       expect(times(daemon, `spiped: rejecting ${join(keys, file)}: ${why}\n`), file).toBe(3);
     expect(daemon.stderr()).not.toContain("hidden");
     expect(echo.sockets).toHaveLength(3);
