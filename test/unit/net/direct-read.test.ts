@@ -19,9 +19,9 @@ function collect(socket: Socket) {
     largest: () => Math.max(...chunks.map(({ length }) => length)),
     detach: () => {},
   };
-  collected.detach = attachReader(socket, (chunk) => {
-    chunks.push(Buffer.from(chunk));
-    collected.memory.add(chunk.buffer);
+  collected.detach = attachReader(socket, (buffer, length) => {
+    chunks.push(Buffer.from(buffer.subarray(0, length)));
+    collected.memory.add(buffer.buffer);
     return collected.wantsMore;
   });
   return collected;
