@@ -47,7 +47,7 @@ export interface DirectIo {
   readonly writeError: Error | undefined;
   /** Bytes of `writeNow` that are not accepted yet; `writableLength` does not count them. */
   readonly pendingBytes: number;
-  /** Whether `writeNow` may be called: the socket is writable, and nothing is queued or pending. */
+  /** Whether `writeNow` may be called: nothing is queued or pending, and the socket has not been ended. */
   readonly canWriteNow: boolean;
   /**
    * Writes past the stream's queue; `canWriteNow` must be true. `end()` waits until the bytes are accepted.
@@ -90,7 +90,7 @@ export class DirectSocket extends Socket implements DirectIo {
   }
 
   get canWriteNow(): boolean {
-    return this.#pendingBytes === 0 && this.writableLength === 0 && this.writable && !this.connecting;
+    return this.#pendingBytes === 0 && this.writableLength === 0 && !this.writableEnded;
   }
 
   writeNow(bytes: Buffer, onWritten: WriteCallback): void {

@@ -15,6 +15,7 @@ import type { Output } from "../protocol/engine/output-pool.ts";
 import type { SessionKeys } from "../protocol/key-schedule.ts";
 import { Opener } from "../protocol/opener.ts";
 import { Sealer } from "../protocol/sealer.ts";
+import { maintain } from "./engine-upkeep.ts";
 import { pump, type Transform } from "./pump.ts";
 import { ConnectionLostError, IdleError } from "./tunnel-error.ts";
 
@@ -52,6 +53,7 @@ export function pipe(options: PipeOptions): Promise<void> {
   const { plaintext, encrypted, session, engine, keepAlive, idleTimeout, traffic } = options;
   const { workspace } = engine;
   setReadBuffer(workspace.readBuffer);
+  maintain(engine);
   const sealer = new Sealer(engine, session.seal);
   const opener = new Opener(engine, session.open);
   session.destroy();

@@ -21,6 +21,16 @@ export interface DirectionKeys {
   readonly mac: Uint8Array;
 }
 
+/** Work of an engine that can wait until nothing else is to be done. The engine's user schedules it. */
+export interface Upkeep {
+  /** Called when there may be work for `refill`, and from then on for `releaseUnused`; undefined if nobody does it. */
+  onWork: (() => void) | undefined;
+  /** Computes keystream that the next messages need. */
+  refill(): void;
+  /** Wipes keystream that was not used since the last call. Returns false if none is left. */
+  releaseUnused(): boolean;
+}
+
 /** The memory of an engine. Its buffers are never replaced. */
 export interface Workspace {
   /** Data to seal or packets to open. Sealing and opening may overwrite it. */
@@ -62,6 +72,8 @@ export interface PacketCipher {
 export interface Engine {
   readonly name: "native" | "portable";
   readonly workspace: Workspace;
+  /** Undefined if the engine needs none. */
+  readonly upkeep?: Upkeep;
   /** Creates a cipher with a copy of the keys. */
   createCipher(keys: DirectionKeys): PacketCipher;
 }

@@ -407,8 +407,13 @@
       (local.set $to (i32.add (local.get $to) (i32.const 64)))
       (br_if $block (i32.lt_u (local.get $input) (local.get $end)))))
 
+  ;; Overwrites key ^ ipad in front of a packet.
+  (func $wipePad (param $packet i32)
+    (memory.fill (i32.sub (local.get $packet) (i32.const 64)) (i32.const 0) (i32.const 64)))
+
   ;; Writes the MAC of the packet at $output, from its inner hash in INNER.
   (func (export "tagOne") (param $line i32) (param $output i32)
+    (call $wipePad (local.get $output))
     (call $tag (local.get $line) (i32.const 1) (global.get $EXPECTED) (i32.const 32))
     (v128.store offset=1028 align=1 (local.get $output) (v128.load (global.get $EXPECTED)))
     (v128.store offset=1044 align=1 (local.get $output) (v128.load offset=16 (global.get $EXPECTED))))
@@ -425,6 +430,7 @@
   (func (export "openOne")
     (param $line i32) (param $key i32) (param $input i32) (param $output i32) (result i32)
     (local $length i32) (local $end i32)
+    (call $wipePad (local.get $input))
     (call $tag (local.get $line) (i32.const 1) (global.get $EXPECTED) (i32.const 32))
     (if
       (v128.any_true

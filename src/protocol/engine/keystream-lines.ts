@@ -4,6 +4,7 @@
  * is released.
  */
 import { PACKET_BLOCKS, PACKET_MAC_SIZE } from "../packet.ts";
+import type { Upkeep } from "./engine.ts";
 
 /** Packets' keystream in a line. */
 export const LINE_PACKETS = 8;
@@ -16,6 +17,8 @@ const MAX_LINES = 1024;
 
 /** What owns a line. */
 export interface LineOwner {
+  /** Called when there is time: computes the keystream of the next packets, unless that has been done meanwhile. */
+  refillLine(): void;
   /** Called when the line has not been used for a while: releases it. */
   releaseLine(): void;
 }
@@ -56,13 +59,16 @@ export class Line {
   }
 }
 
-/** The lines of an engine. */
-export class KeystreamLines {
+/** The lines of an engine. Their upkeep is due to its user: see `Upkeep` in engine.ts. */
+export class KeystreamLines implements Upkeep {
+  onWork: (() => void) | undefined;
   readonly #view: (address: number, length: number) => Buffer;
   readonly #start: number;
   #created = 0;
   readonly #free: Line[] = [];
   readonly #used = new Set<Line>();
+  /** Owners of lines whose keystream has been used up. */
+  #exhausted: LineOwner[] = [];
 
   /**
    * @param view - returns a view of the memory.
@@ -71,11 +77,6 @@ export class KeystreamLines {
   constructor(view: (address: number, length: number) => Buffer, start: number) {
     this.#view = view;
     this.#start = start;
-  }
-
-  /** Number of lines in use. */
-  get size(): number {
-    return this.#used.size;
   }
 
   /** Returns a line without keys and keystream; undefined if all are in use. */
@@ -90,7 +91,21 @@ export class KeystreamLines {
     line.owner = owner;
     line.isUsed = true;
     this.#used.add(line);
+    this.onWork?.();
     return line;
+  }
+
+  /** Requests that an owner's line is refilled when there is time. */
+  requestRefill(owner: LineOwner): void {
+    if (this.onWork === undefined) return;
+    this.#exhausted.push(owner);
+    this.onWork();
+  }
+
+  refill(): void {
+    const owners = this.#exhausted;
+    this.#exhausted = [];
+    for (const owner of owners) owner.refillLine();
   }
 
   /** Wipes a line and makes it available again. */
@@ -101,11 +116,11 @@ export class KeystreamLines {
     this.#free.push(line);
   }
 
-  /** Releases the lines that were not used since the last call. */
-  releaseUnused(): void {
+  releaseUnused(): boolean {
     for (const line of this.#used) {
       if (line.isUsed) line.isUsed = false;
       else line.owner?.releaseLine();
     }
+    return this.#used.size > 0;
   }
 }

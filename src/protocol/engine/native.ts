@@ -43,6 +43,8 @@ class NativeCipher implements PacketCipher, LineOwner {
   readonly #opened: OpenedBatch = { length: 0, packets: 0, rejected: undefined };
   #line: Line | undefined;
   #shortMessages = 0;
+  /** The packet number of this direction, which its owner advances. */
+  #next: PacketNumber | undefined;
 
   constructor(workspace: KernelWorkspace, release: Release, { encrypt, mac }: DirectionKeys) {
     this.#workspace = workspace;
@@ -110,6 +112,13 @@ class NativeCipher implements PacketCipher, LineOwner {
     this.#destroyed = true;
     // The workspace may hold another connection's data, which is safe to wipe: every batch rewrites it.
     this.#workspace.kernel.wipe();
+  }
+
+  refillLine(): void {
+    const line = this.#line;
+    const next = this.#next;
+    if (line !== undefined && next !== undefined && offsetIn(line, next) >= LINE_PACKETS)
+      this.#fillLine(line, next);
   }
 
   releaseLine(): void {
@@ -196,10 +205,14 @@ class NativeCipher implements PacketCipher, LineOwner {
       this.#makeKeystream(count, first);
       return this.#workspace.lineAddress + LINE_KEYSTREAM_OFFSET;
     }
-    let offset = first.low - line.low;
-    if (first.high !== line.high || offset < 0 || offset + count > LINE_PACKETS) {
+    let offset = offsetIn(line, first);
+    if (offset + count > LINE_PACKETS) {
       this.#fillLine(line, first);
       offset = 0;
+    }
+    if (offset + count === LINE_PACKETS) {
+      this.#next = first;
+      this.#workspace.lines.requestRefill(this);
     }
     return line.address + LINE_KEYSTREAM_OFFSET + offset * PACKET_KEYSTREAM_SIZE;
   }
@@ -249,6 +262,11 @@ class NativeCipher implements PacketCipher, LineOwner {
   }
 }
 
+/** Returns the place of a packet's keystream in a line; `LINE_PACKETS` or more if it is not there. */
+function offsetIn(line: Line, { high, low }: PacketNumber): number {
+  return high === line.high && low >= line.low ? low - line.low : LINE_PACKETS;
+}
+
 /** Returns false if `crypto.hash` (Node 20.12) is missing, or if WebAssembly is disabled or lacks SIMD. */
 export function nativeIsAvailable(): boolean {
   return typeof hash === "function" && kernelIsAvailable();
@@ -258,5 +276,10 @@ export function nativeIsAvailable(): boolean {
 export function createNativeEngine(): Engine {
   const workspace = new KernelWorkspace();
   const release = makeRelease();
-  return { name: "native", workspace, createCipher: (keys) => new NativeCipher(workspace, release, keys) };
+  return {
+    name: "native",
+    workspace,
+    upkeep: workspace.lines,
+    createCipher: (keys) => new NativeCipher(workspace, release, keys),
+  };
 }

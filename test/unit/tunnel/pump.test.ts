@@ -82,6 +82,22 @@ describe.each<SocketKind>(["direct", "ordinary"])("a pump between %s sockets", (
     expect(transform.outputs.size).toBeLessThanOrEqual(4);
   });
 
+  it("transfers everything though slow connections hold all outputs", async () => {
+    const { source, sink, transform, start } = await startPump(kind);
+    const { outputs } = transform.workspace;
+    const held: Output[] = [];
+    for (const length of [1, MAX_READ_BYTES])
+      for (let output = outputs.acquire(length); output !== undefined; output = outputs.acquire(length))
+        held.push(output);
+    start();
+    const data = randomBytes(3_000_000);
+    source.peer.socket.end(data);
+    await sink.peer.ended;
+    for (const output of held) outputs.release(output);
+    expect(sink.peer.received().equals(data)).toBe(true);
+    expect([...transform.outputs]).toEqual([outputs.reserved]);
+  });
+
   it("transfers first what its source has buffered", async () => {
     const { source, sink, start } = await startPump(kind);
     source.socket.unshift(Buffer.from("put back, "));
