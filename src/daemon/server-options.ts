@@ -38,5 +38,5 @@ export interface ServerOptions extends HandshakeOptions {
   readonly penaltyExempt?: AddressList | undefined;
   readonly admission: Admission;
   readonly observer?: Observer | undefined;
-  readonly engine?: Engine;
+  readonly engine: Engine;
 }

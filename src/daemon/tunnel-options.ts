@@ -1,6 +1,7 @@
 /** Converts a plan to the options of a tunnel server. */
 import type { KeyPlan, TargetPlan, TunnelPlan } from "../config/plan.ts";
 import { AddressList } from "../net/cidr-list.ts";
+import type { Engine } from "../protocol/engine/engine.ts";
 import { fingerprint } from "../protocol/fingerprint.ts";
 import { Secret } from "../protocol/secret.ts";
 import type { Admission } from "../tunnel/admission.ts";
@@ -17,6 +18,7 @@ export interface TunnelContext {
   readonly log: Log;
   readonly observer?: Observer | undefined;
   readonly admission: Admission;
+  readonly engine: Engine;
   /**
    * Returns a connection limit, set to `limit`.
    *
@@ -30,7 +32,7 @@ export interface TunnelContext {
  * plan's secrets, so the caller can destroy the plan's.
  */
 export function serverOptions(plan: TunnelPlan, context: TunnelContext): ServerOptions {
-  const { log, observer, admission } = context;
+  const { log, observer, admission, engine } = context;
   const { settings } = plan;
   const makeTargets = (targets: readonly TargetPlan[]) => {
     const result = new Targets(
@@ -80,6 +82,7 @@ export function serverOptions(plan: TunnelPlan, context: TunnelContext): ServerO
     penaltyExempt: addressList(settings.penaltyExempt),
     admission,
     observer,
+    engine,
   };
 }
 

@@ -11,7 +11,6 @@
  */
 
 import { type Cipher, createCipheriv, hash, timingSafeEqual } from "node:crypto";
-import { MessageChannel } from "node:worker_threads";
 import {
   BATCH_PACKETS,
   PACKET_BLOCKS,
