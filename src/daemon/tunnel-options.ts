@@ -6,6 +6,7 @@ import { fingerprint } from "../protocol/fingerprint.ts";
 import { Secret } from "../protocol/secret.ts";
 import type { Admission } from "../tunnel/admission.ts";
 import type { Limiter } from "../tunnel/connection-limit.ts";
+import type { ExponentPool } from "../tunnel/exponent-pool.ts";
 import { type Key, Keyring } from "./keyring.ts";
 import type { Observer } from "./observe/events.ts";
 import type { Log } from "./observe/log.ts";
@@ -19,6 +20,7 @@ export interface TunnelContext {
   readonly observer?: Observer | undefined;
   readonly admission: Admission;
   readonly engine: Engine;
+  readonly exponents: ExponentPool;
   /**
    * Returns a connection limit, set to `limit`.
    *
@@ -32,7 +34,7 @@ export interface TunnelContext {
  * plan's secrets, so the caller can destroy the plan's.
  */
 export function serverOptions(plan: TunnelPlan, context: TunnelContext): ServerOptions {
-  const { log, observer, admission, engine } = context;
+  const { log, observer, admission, exponents, engine } = context;
   const { settings } = plan;
   const makeTargets = (targets: readonly TargetPlan[]) => {
     const result = new Targets(
@@ -81,6 +83,7 @@ export function serverOptions(plan: TunnelPlan, context: TunnelContext): ServerO
     sendProxy: settings.sendProxy,
     penaltyExempt: addressList(settings.penaltyExempt),
     admission,
+    exponents,
     observer,
     engine,
   };
