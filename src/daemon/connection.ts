@@ -10,7 +10,6 @@ import { type ProxiedConnection, proxyHeaderV1, proxyHeaderV2 } from "../net/pro
 import { readProxyHeader } from "../net/read-proxy-header.ts";
 import { reset } from "../net/reset.ts";
 import { startTimeout } from "../net/timers.ts";
-import type { Engine } from "../protocol/engine/engine.ts";
 import type { Secret } from "../protocol/secret.ts";
 import type { Acceptor } from "../tunnel/accept.ts";
 import { type CloseReason, closingFor } from "../tunnel/close-reason.ts";
@@ -39,7 +38,6 @@ export interface ConnectionContext {
   readonly options: ServerOptions;
   readonly acceptor: Acceptor;
   readonly handshakes: HandshakeQueue;
-  readonly engine: Engine;
   readonly isDraining: boolean;
 }
 
@@ -233,11 +231,10 @@ export class Connection {
   }
 
   #pipe(sockets: SocketPair): Promise<void> {
-    const { mode, keepAlive, idleTimeout } = this.#options;
+    const { mode, engine, keepAlive, idleTimeout } = this.#options;
     const target = mode === "encrypt" ? sockets.encrypted : sockets.plaintext;
     this.#record.target = formatEndpoint(target.remoteAddress, target.remotePort);
     this.#record.report("opened");
-    const { engine } = this.#context;
     return pipe({ ...sockets, engine, keepAlive, idleTimeout, traffic: this.#record.traffic });
   }
 

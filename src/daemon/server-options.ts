@@ -40,5 +40,5 @@ export interface ServerOptions extends HandshakeOptions {
   readonly admission: Admission;
   readonly exponents: ExponentPool;
   readonly observer?: Observer | undefined;
-  readonly engine?: Engine;
+  readonly engine: Engine;
 }

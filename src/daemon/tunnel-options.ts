@@ -1,6 +1,7 @@
 /** Converts a plan to the options of a tunnel server. */
 import type { KeyPlan, TargetPlan, TunnelPlan } from "../config/plan.ts";
 import { AddressList } from "../net/cidr-list.ts";
+import type { Engine } from "../protocol/engine/engine.ts";
 import { fingerprint } from "../protocol/fingerprint.ts";
 import { Secret } from "../protocol/secret.ts";
 import type { Admission } from "../tunnel/admission.ts";
@@ -18,6 +19,7 @@ export interface TunnelContext {
   readonly log: Log;
   readonly observer?: Observer | undefined;
   readonly admission: Admission;
+  readonly engine: Engine;
   readonly exponents: ExponentPool;
   /**
    * Returns a connection limit, set to `limit`.
@@ -32,7 +34,7 @@ export interface TunnelContext {
  * plan's secrets, so the caller can destroy the plan's.
  */
 export function serverOptions(plan: TunnelPlan, context: TunnelContext): ServerOptions {
-  const { log, observer, admission, exponents } = context;
+  const { log, observer, admission, exponents, engine } = context;
   const { settings } = plan;
   const makeTargets = (targets: readonly TargetPlan[]) => {
     const result = new Targets(
@@ -83,6 +85,7 @@ export function serverOptions(plan: TunnelPlan, context: TunnelContext): ServerO
     admission,
     exponents,
     observer,
+    engine,
   };
 }
 

@@ -3,8 +3,6 @@ import type { Socket } from "node:net";
 import { dial } from "../net/dial.ts";
 import { ignoreErrors } from "../net/ignore-errors.ts";
 import { callAt, startTimeout } from "../net/timers.ts";
-import type { Engine } from "../protocol/engine/engine.ts";
-import { defaultEngine } from "../protocol/engine/select.ts";
 import type { Secret } from "../protocol/secret.ts";
 import { Acceptor } from "../tunnel/accept.ts";
 import type { CloseReason } from "../tunnel/close-reason.ts";
@@ -18,7 +16,6 @@ const OLD_KEY_GRACE_MS = 60_000;
 
 /** Serves the connections of one tunnel. A connection that fails does not affect the others. */
 export class TunnelServer implements ConnectionContext {
-  readonly engine: Engine;
   readonly handshakes = new HandshakeQueue();
   #options: ServerOptions;
   #acceptor: Acceptor;
@@ -31,7 +28,6 @@ export class TunnelServer implements ConnectionContext {
 
   constructor(options: ServerOptions) {
     this.#options = options;
-    this.engine = options.engine ?? defaultEngine();
     this.#acceptor = this.#makeAcceptor();
     this.#joinPool();
     this.#closeExpired();

@@ -5,9 +5,9 @@
  * for that, but Linux lists the unacknowledged bytes of all sockets in /proc/net. The peer's kernel keeps received data
  * for its program even if a reset follows, at least on Linux and the BSDs.
  */
-import { readFile } from "node:fs/promises";
 import type { Socket } from "node:net";
 import { endianness } from "node:os";
+import { readFile } from "./async-fs.ts";
 import { directIo, unsentBytes } from "./direct-read.ts";
 import { addressBytes } from "./ip-bytes.ts";
 import { isTcp, reset } from "./reset.ts";

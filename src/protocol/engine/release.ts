@@ -1,6 +1,4 @@
 /** Frees the memory of keystreams. */
-import { MessageChannel } from "node:worker_threads";
-
 /** Frees a buffer immediately, which detaches it. */
 export type Release = (buffer: ArrayBuffer) => void;
 

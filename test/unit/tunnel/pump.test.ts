@@ -5,14 +5,16 @@ import { describe, expect, it } from "vitest";
 import { unsentBytes } from "../../../src/net/direct-read.ts";
 import { MAX_READ_BYTES } from "../../../src/net/fairness.ts";
 import type { Output } from "../../../src/protocol/engine/output-pool.ts";
-import { defaultEngine } from "../../../src/protocol/engine/select.ts";
+import { loadEngine } from "../../../src/protocol/engine/select.ts";
 import { Pump, type Transform } from "../../../src/tunnel/pump.ts";
 import { type SocketKind, socketPair } from "../../support/pairs.ts";
 import { until } from "../../support/programs.ts";
 
+const { workspace } = await loadEngine();
+
 /** Copies its input; the test can make it swallow data or fail. */
 class Copy implements Transform {
-  readonly workspace = defaultEngine().workspace;
+  readonly workspace = workspace;
   converted = 0;
   readonly outputs = new Set<Output>();
   swallows = false;
