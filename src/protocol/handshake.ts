@@ -33,9 +33,9 @@ export const HANDSHAKE_SIZE = NONCE_SIZE + MESSAGE_SIZE;
 /** Options of both sides. */
 export interface HandshakeOptions {
   /** `-f`: send 1 instead of a Diffie-Hellman value, without forward secrecy (section 1.6). */
-  readonly weak?: boolean;
+  readonly weak?: boolean | undefined;
   /** `-g`: reject a peer that does so. */
-  readonly requireForwardSecrecy?: boolean;
+  readonly requireForwardSecrecy?: boolean | undefined;
   /** Source of exponents; by default, each is generated when it is needed. */
   readonly exponents?: ExponentSource;
   /** Source of random bytes, for tests with known values. Called for the nonce, then for the exponent. */
