@@ -19,13 +19,18 @@ for (let i = 0, state = 1; i < BLOCK; i += 1) {
   block[i] = state >>> 16;
 }
 
+/** Reports changed or lost data, which ends the benchmark. */
+function corrupt(message) {
+  process.send({ corrupt: message }, () => process.exit(1));
+}
+
 /** Compares received bytes with the stream's contents from `position` on. */
 function check(chunk, position) {
   for (let at = 0; at < chunk.length; ) {
     const start = (position + at) % BLOCK;
     const size = Math.min(chunk.length - at, BLOCK - start);
     if (block.compare(chunk, at, at + size, start, start + size) !== 0) {
-      throw new Error(`the stream is corrupted near byte ${position + at}`);
+      return corrupt(`the stream is corrupted near byte ${position + at}`);
     }
     at += size;
   }
@@ -137,7 +142,7 @@ const operations = {
         await writeStream(socket, size);
         socket.end();
         await once(socket, "end");
-        if (Number(answer()) !== size) throw new Error(`${answer()} of ${size} bytes arrived`);
+        if (Number(answer()) !== size) corrupt(`${answer()} of ${size} bytes arrived`);
       }),
     );
     return (performance.now() - start) / 1000;
@@ -158,7 +163,7 @@ const operations = {
     await once(socket, "end");
     const seconds = (performance.now() - start) / 1000;
     socket.end();
-    if (count !== size) throw new Error(`${count} of ${size} bytes arrived`);
+    if (count !== size) corrupt(`${count} of ${size} bytes arrived`);
     return seconds;
   },
 
@@ -187,6 +192,62 @@ const operations = {
     socket.destroy();
     times.sort((a, b) => a - b);
     return { p50: quantile(times, 0.5), p99: quantile(times, 0.99), count: times.length };
+  },
+
+  /** Times the first echo of a connection from its start, ms, and the mean of the next nine, us. */
+  async first({ port }) {
+    let received = 0;
+    let wake = () => {};
+    const message = Buffer.alloc(64, "x");
+    const start = performance.now();
+    const socket = await dial(port, (bytes) => {
+      received += bytes.length;
+      wake();
+    });
+    const closed = once(socket, "close").then(() => Promise.reject(new Error("closed without a response")));
+    closed.catch(() => {});
+    socket.on("error", () => {});
+    const echoed = async (count) => {
+      while (received < count * message.length) {
+        const bytes = new Promise((resolve) => {
+          wake = resolve;
+        });
+        await Promise.race([bytes, closed]);
+      }
+    };
+    socket.write(Buffer.concat([Buffer.from("E"), message]));
+    await echoed(1);
+    const first = performance.now() - start;
+    const next = performance.now();
+    for (let count = 2; count <= 10; count += 1) {
+      socket.write(message);
+      await echoed(count);
+    }
+    const following = ((performance.now() - next) / 9) * 1000;
+    socket.destroy();
+    return { first, following };
+  },
+
+  /** Opens connections at once, each of which echoes one byte; returns how many were served and s until the last. */
+  async burst({ port, count }) {
+    const start = performance.now();
+    const sockets = Array.from({ length: count }, () => connect({ port, host: "127.0.0.1", noDelay: true }));
+    const deadline = setTimeout(() => sockets.forEach((socket) => socket.destroy()), 60_000);
+    const outcomes = await Promise.all(
+      sockets.map(
+        (socket) =>
+          new Promise((resolve) => {
+            socket.on("error", () => {});
+            socket.once("close", () => resolve(false));
+            socket.once("data", () => resolve(true));
+            socket.write("Ex");
+          }),
+      ),
+    );
+    const seconds = (performance.now() - start) / 1000;
+    clearTimeout(deadline);
+    for (const socket of sockets) socket.destroy();
+    return { served: outcomes.filter(Boolean).length, seconds };
   },
 
   /** Connects, echoes one byte and closes, with 16 at a time; returns connections a second. */

@@ -5,6 +5,7 @@ import { fingerprint } from "../protocol/fingerprint.ts";
 import { Secret } from "../protocol/secret.ts";
 import type { Admission } from "../tunnel/admission.ts";
 import type { Limiter } from "../tunnel/connection-limit.ts";
+import type { ExponentPool } from "../tunnel/exponent-pool.ts";
 import { type Key, Keyring } from "./keyring.ts";
 import type { Observer } from "./observe/events.ts";
 import type { Log } from "./observe/log.ts";
@@ -17,6 +18,7 @@ export interface TunnelContext {
   readonly log: Log;
   readonly observer?: Observer | undefined;
   readonly admission: Admission;
+  readonly exponents: ExponentPool;
   /**
    * Returns a connection limit, set to `limit`.
    *
@@ -30,7 +32,7 @@ export interface TunnelContext {
  * plan's secrets, so the caller can destroy the plan's.
  */
 export function serverOptions(plan: TunnelPlan, context: TunnelContext): ServerOptions {
-  const { log, observer, admission } = context;
+  const { log, observer, admission, exponents } = context;
   const { settings } = plan;
   const makeTargets = (targets: readonly TargetPlan[]) => {
     const result = new Targets(
@@ -79,6 +81,7 @@ export function serverOptions(plan: TunnelPlan, context: TunnelContext): ServerO
     sendProxy: settings.sendProxy,
     penaltyExempt: addressList(settings.penaltyExempt),
     admission,
+    exponents,
     observer,
   };
 }

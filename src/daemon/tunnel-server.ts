@@ -25,6 +25,7 @@ export class TunnelServer implements ConnectionContext {
   /** Connections whose accepted socket is not closed. */
   readonly #connections = new Set<Connection>();
   #stopExpiry = () => {};
+  #leavePool = () => {};
   #drained: (() => void) | undefined;
   #lastNumber = 0;
 
@@ -32,6 +33,7 @@ export class TunnelServer implements ConnectionContext {
     this.#options = options;
     this.engine = options.engine ?? defaultEngine();
     this.#acceptor = this.#makeAcceptor();
+    this.#joinPool();
     this.#closeExpired();
   }
 
@@ -78,6 +80,7 @@ export class TunnelServer implements ConnectionContext {
     stopLookups(this.#options);
     this.#options = options;
     this.#acceptor = this.#makeAcceptor();
+    this.#joinPool();
     this.#closeClients(new Set(removed), "key-removed");
     this.#closeExpired();
     if (removed.length === 0) return;
@@ -109,6 +112,7 @@ export class TunnelServer implements ConnectionContext {
     return new Promise((resolve) => {
       this.#drained = () => {
         this.#stopExpiry();
+        this.#leavePool();
         resolve();
       };
       if (this.#connections.size === 0) this.#drained();
@@ -117,6 +121,7 @@ export class TunnelServer implements ConnectionContext {
 
   /** Resets all connections, so that no peer takes what it has received for the whole. */
   destroy(): void {
+    this.#leavePool();
     for (const connection of this.#connections) connection.reset("daemon-stopped");
   }
 
@@ -140,6 +145,13 @@ export class TunnelServer implements ConnectionContext {
     }
     if (expired.size > 0) this.#closeClients(expired, "key-expired");
     if (next !== Number.POSITIVE_INFINITY) this.#stopExpiry = callAt(next, () => this.#closeExpired());
+  }
+
+  /** Uses the pool of exponents, unless handshakes are weak. */
+  #joinPool(): void {
+    const leave = this.#leavePool;
+    this.#leavePool = this.#options.weak ? () => {} : this.#options.exponents.use();
+    leave();
   }
 
   #makeAcceptor(): Acceptor {

@@ -12,7 +12,7 @@
  * Received bytes may be split anywhere. Bytes after the end of the handshake are left to the caller.
  */
 import { randomBytes, timingSafeEqual } from "node:crypto";
-import { EXPONENT_RANDOM_SIZE, Exponent, inRange, ONE, sameValue, VALUE_SIZE } from "./diffie-hellman.ts";
+import { Exponent, type ExponentSource, inRange, ONE, sameValue, VALUE_SIZE } from "./diffie-hellman.ts";
 import {
   authenticateValue,
   deriveSessionKeys,
@@ -36,6 +36,8 @@ export interface HandshakeOptions {
   readonly weak?: boolean;
   /** `-g`: reject a peer that does so. */
   readonly requireForwardSecrecy?: boolean;
+  /** Source of exponents; by default, each is generated when it is needed. */
+  readonly exponents?: ExponentSource;
   /** Source of random bytes, for tests with known values. Called for the nonce, then for the exponent. */
   readonly random?: (size: number) => Uint8Array;
 }
@@ -114,9 +116,7 @@ class HandshakeState {
   message(secret: Secret): Uint8Array {
     let value = ONE;
     if (!this.#options.weak) {
-      const x = this.#random(EXPONENT_RANDOM_SIZE);
-      this.#exponent = new Exponent(x);
-      x.fill(0);
+      this.#exponent = this.#options.exponents?.take() ?? Exponent.generate(this.#random);
       value = this.#exponent.publicValue();
     }
     const message = new Uint8Array(MESSAGE_SIZE);

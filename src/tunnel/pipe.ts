@@ -6,14 +6,16 @@
  * truncated stream for a complete one.
  */
 import type { Socket } from "node:net";
-import { writeErrorOf } from "../net/direct-read.ts";
+import { setReadBuffer, writeErrorOf } from "../net/direct-read.ts";
 import { resetWhenDelivered } from "../net/linger.ts";
 import { reset } from "../net/reset.ts";
 import { startTimeout } from "../net/timers.ts";
-import type { Engine } from "../protocol/engine/engine.ts";
+import type { Engine, Workspace } from "../protocol/engine/engine.ts";
+import type { Output } from "../protocol/engine/output-pool.ts";
 import type { SessionKeys } from "../protocol/key-schedule.ts";
 import { Opener } from "../protocol/opener.ts";
 import { Sealer } from "../protocol/sealer.ts";
+import { maintain } from "./engine-upkeep.ts";
 import { pump, type Transform } from "./pump.ts";
 import { ConnectionLostError, IdleError } from "./tunnel-error.ts";
 
@@ -49,6 +51,9 @@ export interface PipeOptions {
  */
 export function pipe(options: PipeOptions): Promise<void> {
   const { plaintext, encrypted, session, engine, keepAlive, idleTimeout, traffic } = options;
+  const { workspace } = engine;
+  setReadBuffer(workspace.readBuffer);
+  maintain(engine);
   const sealer = new Sealer(engine, session.seal);
   const opener = new Opener(engine, session.open);
   session.destroy();
@@ -123,8 +128,8 @@ export function pipe(options: PipeOptions): Promise<void> {
       stops.push(watchTraffic(traffic, idleTimeout, () => fail(new IdleError(idleTimeout))));
     }
     stops.push(
-      pump(plaintext, encrypted, new SealingTransform(sealer, traffic), traffic, directionEnded),
-      pump(encrypted, plaintext, new OpeningTransform(opener, traffic), traffic, directionEnded),
+      pump(plaintext, encrypted, new SealingTransform(workspace, sealer, traffic), traffic, directionEnded),
+      pump(encrypted, plaintext, new OpeningTransform(workspace, opener, traffic), traffic, directionEnded),
     );
   });
 }
@@ -154,17 +159,19 @@ function watchTraffic(traffic: Traffic, timeout: number, onIdle: () => void): ()
 }
 
 class SealingTransform implements Transform {
+  readonly workspace: Workspace;
   readonly #sealer: Sealer;
   readonly #traffic: Traffic;
 
-  constructor(sealer: Sealer, traffic: Traffic) {
+  constructor(workspace: Workspace, sealer: Sealer, traffic: Traffic) {
+    this.workspace = workspace;
     this.#sealer = sealer;
     this.#traffic = traffic;
   }
 
-  convert(input: Uint8Array, output: Uint8Array): number {
-    this.#traffic.bytesEncrypted += input.length;
-    return this.#sealer.seal(input, output);
+  convert(length: number, output: Output): number {
+    this.#traffic.bytesEncrypted += length;
+    return this.#sealer.sealRead(length, output);
   }
 
   failure(): undefined {
@@ -173,18 +180,20 @@ class SealingTransform implements Transform {
 }
 
 class OpeningTransform implements Transform {
+  readonly workspace: Workspace;
   readonly #opener: Opener;
   readonly #traffic: Traffic;
 
-  constructor(opener: Opener, traffic: Traffic) {
+  constructor(workspace: Workspace, opener: Opener, traffic: Traffic) {
+    this.workspace = workspace;
     this.#opener = opener;
     this.#traffic = traffic;
   }
 
-  convert(input: Uint8Array, output: Uint8Array): number {
-    const length = this.#opener.open(input, output);
-    this.#traffic.bytesDecrypted += length;
-    return length;
+  convert(length: number, output: Output): number {
+    const written = this.#opener.openRead(length, output);
+    this.#traffic.bytesDecrypted += written;
+    return written;
   }
 
   failure(ended: boolean): Error | undefined {

@@ -7,14 +7,17 @@
  */
 import type { Socket } from "node:net";
 import { confirmEof } from "../net/confirm-eof.ts";
-import { attachReader, writeErrorOf } from "../net/direct-read.ts";
+import { attachReader, directIo, writeErrorOf } from "../net/direct-read.ts";
 import { onNextIteration, ReadBudget } from "../net/fairness.ts";
+import type { Workspace } from "../protocol/engine/engine.ts";
+import type { Output } from "../protocol/engine/output-pool.ts";
 import { acquireBuffer, releaseBuffer } from "./buffer-pool.ts";
 
 /** Encryption or decryption of one direction. */
 export interface Transform {
-  /** Converts `input` (at most `MAX_READ_BYTES`) into `output`. Returns the number of bytes written. */
-  convert(input: Uint8Array, output: Uint8Array): number;
+  readonly workspace: Workspace;
+  /** Converts the first `length` bytes of the workspace's read buffer into `output`. Returns the number of bytes written. */
+  convert(length: number, output: Output): number;
   /** Returns the error that makes the source's data invalid, if any; called after each `convert` and after its end. */
   failure(ended: boolean): Error | undefined;
 }
@@ -34,9 +37,14 @@ export function pump(
   connection: object,
   onFinished: (failure?: Error) => void,
 ): () => void {
-  /** Buffers that the sink has not accepted yet, in order: one, unless the source had buffered data. */
-  const written: Buffer[] = [];
+  const { readBuffer, outputs } = transform.workspace;
+  const direct = directIo(sink);
+  /** The output that is being written past the sink's queue. */
+  let pending: Output | undefined;
+  /** Number of writes in the sink's queue: one, unless the source had buffered data. */
+  let queued = 0;
   let waiting = false;
+  let reading = false;
   let stopped = false;
   const budget = new ReadBudget(connection);
   const resume = () => {
@@ -44,28 +52,54 @@ export function pump(
     if (!stopped) source.resume();
   };
 
-  const onRead = (chunk: Buffer) => {
-    const buffer = acquireBuffer(chunk.length);
-    const length = transform.convert(chunk, buffer);
-    if (length === 0) {
-      releaseBuffer(buffer);
-    } else {
-      written.push(buffer);
-      sink.write(buffer.subarray(0, length), onWritten);
-      waiting = sink.writableLength > 0;
-    }
+  const onRead = (buffer: Uint8Array, length: number) => {
+    reading = true;
+    // Socket reads land in the engine's memory; buffered data does not.
+    if (buffer !== readBuffer) readBuffer.set(length === buffer.length ? buffer : buffer.subarray(0, length));
+    const output = outputs.acquire(length) ?? outputs.reserved;
+    const size = transform.convert(length, output);
+    if (size > 0) write(output, size);
+    else if (output !== outputs.reserved) outputs.release(output);
     fail(transform.failure(false));
-    const more = budget.take(chunk.length);
+    const more = budget.take(length);
+    reading = false;
     if (waiting) return false;
     if (more) return true;
     onNextIteration(resume);
     return false;
   };
-  const onWritten = () => {
-    releaseBuffer(written.shift()!);
-    if (!waiting || written.length > 0) return;
+  const write = (output: Output, size: number) => {
+    if (output === outputs.reserved) {
+      const buffer = acquireBuffer(size);
+      output.bytes.copy(buffer, 0, 0, size);
+      enqueue(buffer.subarray(0, size), () => releaseBuffer(buffer));
+    } else if (direct?.canWriteNow === true) {
+      waiting = true;
+      pending = output;
+      direct.writeNow(output.first(size), onWritten);
+    } else {
+      enqueue(output.first(size), () => outputs.release(output));
+    }
+  };
+  const onWritten = (error?: Error | null) => {
+    outputs.release(pending!);
+    pending = undefined;
+    if (!error) settle();
+  };
+  /** Continues reading once the sink has accepted everything. */
+  const settle = () => {
+    if (!waiting || pending !== undefined || queued > 0) return;
     waiting = false;
-    resume();
+    if (!reading) resume();
+  };
+  const enqueue = (bytes: Buffer, release: () => void) => {
+    queued += 1;
+    sink.write(bytes, () => {
+      release();
+      queued -= 1;
+      settle();
+    });
+    waiting = sink.writableLength > 0;
   };
   const onEnd = () => {
     // After a reset, an incomplete packet is not a truncated stream: the reset itself is reported.

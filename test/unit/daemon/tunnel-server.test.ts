@@ -9,6 +9,7 @@ import { parseAddress } from "../../../src/net/address.ts";
 import { Secret } from "../../../src/protocol/secret.ts";
 import { Admission } from "../../../src/tunnel/admission.ts";
 import { ConnectionLimit } from "../../../src/tunnel/connection-limit.ts";
+import { ExponentPool } from "../../../src/tunnel/exponent-pool.ts";
 import { until } from "../../support/programs.ts";
 
 /** Names that are looked up; each lookup fails. */
@@ -39,7 +40,7 @@ describe("a reload of keys with their own targets", () => {
       keys: [{ name: "a", secret: Secret.fromKeyFile(Buffer.from("a")), targets }],
     });
     const options = (targets?: TunnelPlan["targets"]) =>
-      serverOptions(plan(targets), { log, connectionLimit, admission });
+      serverOptions(plan(targets), { log, connectionLimit, admission, exponents: new ExponentPool() });
     const server = new TunnelServer(options([{ address: parseAddress("nosuch.invalid:1"), addresses: [] }]));
     const count = () => lookups.filter((text) => text === "nosuch.invalid:1").length;
     await until(() => count() > 2);

@@ -1,0 +1,38 @@
+/** The command line of the benchmark, and the amounts that depend on `--quick`. */
+import { parseArgs } from "node:util";
+
+const { values } = parseArgs({
+  options: {
+    quick: { type: "boolean", default: false },
+    rows: { type: "string" },
+    rounds: { type: "string" },
+    node: { type: "string" },
+    "no-write": { type: "boolean", default: false },
+  },
+});
+const { quick } = values;
+
+export const settings = {
+  quick,
+  /** Names of the rows to measure; undefined for all. */
+  rows: values.rows?.split(","),
+  rounds: Number(values.rounds ?? (quick ? 1 : 5)),
+  /** Node executable for our programs. */
+  node: values.node ?? process.execPath,
+  isOwnNode: values.node === undefined,
+  write: !values["no-write"] && !quick,
+  /** Bytes of a bulk transfer. */
+  size: quick ? 1 << 27 : 1 << 30,
+  /** Bytes that warm up a pair before a bulk transfer. */
+  warmUpSize: quick ? 1 << 28 : 1 << 29,
+  /** Duration of a measurement, s. */
+  seconds: quick ? 1 : 3,
+  /** Duration of a warm-up, s. */
+  warmUpSeconds: quick ? 1 : 4,
+  /** Samples of a measurement that takes a fresh pair or program each. */
+  samples: quick ? 3 : 10,
+  /** Idle connections held open. */
+  idleConnections: quick ? 300 : 1000,
+  /** Time for which a reader is stalled, ms. */
+  stall: quick ? 2000 : 30_000,
+};
