@@ -83,7 +83,7 @@ export type ConnectionEvent = StepEvent | ClosedEvent;
  *
  * @param traffic - the connection's byte counts, which change while it is open.
  */
-export type ConnectionListener = (event: ConnectionEvent, traffic: Readonly<Traffic>) => void;
+type ConnectionListener = (event: ConnectionEvent, traffic: Readonly<Traffic>) => void;
 
 /** Receivers of a connection's events. */
 export interface ConnectionListeners {
