@@ -92,20 +92,24 @@ export class Connection {
    * @param onClosed - called when both sockets have closed.
    */
   serve(onClosed: () => void): void {
+    const notify = () => {
+      if (this.#socket.closed) onClosed();
+      else this.#socket.on("close", onClosed);
+    };
+    const succeed = () => {
+      this.#record.reportClosed(closingFor("closed"));
+      notify();
+    };
+    const fail = (error: unknown) => {
+      this.#socket.destroy();
+      this.#reportFailure(error);
+      notify();
+    };
     this.#record.report("accepted");
+    // The pipe's promise is not part of this chain, whose promises would be retained while the connection is open.
     void this.#open()
-      .then((sockets) => this.#pipe(sockets))
-      .then(
-        () => this.#record.reportClosed(closingFor("closed")),
-        (error: unknown) => {
-          this.#socket.destroy();
-          this.#reportFailure(error);
-        },
-      )
-      .then(() => {
-        if (this.#socket.closed) onClosed();
-        else this.#socket.once("close", onClosed);
-      });
+      .then((sockets) => void this.#pipe(sockets).then(succeed, fail))
+      .catch(fail);
   }
 
   /** Resets the connection, open or not yet open. */
