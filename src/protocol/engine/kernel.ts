@@ -8,6 +8,7 @@ import {
 } from "../packet.ts";
 import { INPUT_OFFSET, READ_BUFFER_SIZE, type Workspace } from "./engine.ts";
 import { KERNEL_BASE64 } from "./kernel-bytes.ts";
+import { KeyStore } from "./key-store.ts";
 import { KeystreamLines, LINE_KEYSTREAM_OFFSET } from "./keystream-lines.ts";
 import { OutputPool, SHORT_PACKETS } from "./output-pool.ts";
 
@@ -87,6 +88,7 @@ export class KernelWorkspace implements Workspace {
   readonly readBuffer: Buffer;
   readonly outputs: OutputPool;
   readonly lines: KeystreamLines;
+  readonly keyStore = new KeyStore();
   /** Addresses of the outputs, by number. */
   readonly outputAddresses: number[] = [];
   /** The inner hash's input of the first packets in each output, by number and packet. */

@@ -3,14 +3,13 @@
  * packets takes little longer than one for a single packet. A line belongs to one cipher at a time, and is wiped when it
  * is released.
  */
-import { PACKET_BLOCKS, PACKET_MAC_SIZE } from "../packet.ts";
+import { PACKET_BLOCKS } from "../packet.ts";
 import type { Upkeep } from "./engine.ts";
 
 /** Packets' keystream in a line. */
 export const LINE_PACKETS = 8;
 /** Offset of the keystream in a line, after key ^ ipad and the state after key ^ opad. */
 export const LINE_KEYSTREAM_OFFSET = 128;
-const KEYS_SIZE = 64 + PACKET_MAC_SIZE;
 const LINE_SIZE = LINE_KEYSTREAM_OFFSET + LINE_PACKETS * PACKET_BLOCKS * 16;
 /** Number of lines; further ciphers compute the keystream of each message when it arrives. */
 const MAX_LINES = 1024;
@@ -26,7 +25,8 @@ export interface LineOwner {
 /** A line of a cipher. */
 export class Line {
   readonly address: number;
-  readonly #bytes: Buffer;
+  /** Keys, padding and keystream. */
+  readonly bytes: Buffer;
   readonly #keystream: Buffer;
   owner: LineOwner | undefined;
   /** Whether the line was used since `releaseUnused` looked. */
@@ -37,13 +37,8 @@ export class Line {
 
   constructor(address: number, bytes: Buffer) {
     this.address = address;
-    this.#bytes = bytes;
+    this.bytes = bytes;
     this.#keystream = bytes.subarray(LINE_KEYSTREAM_OFFSET);
-  }
-
-  /** Sets the keys: key ^ ipad, then the state after key ^ opad. */
-  setKeys(keys: Uint8Array): void {
-    this.#bytes.set(keys.subarray(0, KEYS_SIZE));
   }
 
   /** Sets the keystream of `LINE_PACKETS` packets, from a packet number on. */
@@ -54,7 +49,7 @@ export class Line {
   }
 
   wipe(): void {
-    this.#bytes.fill(0);
+    this.bytes.fill(0);
     this.high = -1;
   }
 }

@@ -41,8 +41,8 @@ class NativeCipher implements PacketCipher, LineOwner {
   readonly #release: Release;
   readonly #aes: Cipher;
   #destroyed = false;
-  /** H, padded to a block and XORed with 0x36, then the state of SHA-256 after H XORed with 0x5c (RFC 2104). */
-  readonly #keys: Uint8Array;
+  /** Entry of the key store: H, padded to a block and XORed with 0x36, then the state of SHA-256 after H XORed with 0x5c. */
+  readonly #keys: number;
   #line: Line | undefined;
   #shortMessages = 0;
   /** The packet number of this direction, which its owner advances. */
@@ -59,7 +59,7 @@ class NativeCipher implements PacketCipher, LineOwner {
       opad[i] = byte ^ 0x5c;
     }
     kernel.prepare();
-    this.#keys = Uint8Array.from(keys);
+    this.#keys = workspace.keyStore.add(keys);
   }
 
   seal(start: number, length: number, first: PacketNumber, output: Output, at: number): void {
@@ -106,11 +106,12 @@ class NativeCipher implements PacketCipher, LineOwner {
   }
 
   destroy(): void {
-    this.#keys.fill(0);
+    if (this.#destroyed) return;
+    this.#destroyed = true;
+    this.#workspace.keyStore.remove(this.#keys);
     this.releaseLine();
     // Makes OpenSSL overwrite and free its key schedule now instead of when this object is garbage-collected.
-    if (!this.#destroyed) this.#aes.final();
-    this.#destroyed = true;
+    this.#aes.final();
     // The workspace may hold another connection's data, which is safe to wipe: every batch rewrites it.
     this.#workspace.kernel.wipe();
   }
@@ -195,7 +196,7 @@ class NativeCipher implements PacketCipher, LineOwner {
     this.#shortMessages += 1;
     if (this.#shortMessages < MESSAGES_BEFORE_LINE) return undefined;
     this.#line = this.#workspace.lines.acquire(this);
-    this.#line?.setKeys(this.#keys);
+    if (this.#line !== undefined) this.#workspace.keyStore.copy(this.#keys, this.#line.bytes);
     return this.#line;
   }
 
@@ -226,7 +227,7 @@ class NativeCipher implements PacketCipher, LineOwner {
   /** Returns the address of a line with this cipher's keys, if it has none of its own. */
   #loadKeys(): number {
     if (this.#line !== undefined) return this.#line.address;
-    this.#workspace.keys.set(this.#keys);
+    this.#workspace.keyStore.copy(this.#keys, this.#workspace.keys);
     return this.#workspace.lineAddress;
   }
 
