@@ -39,9 +39,13 @@ const opened: OpenedBatch = { length: 0, packets: 0, rejected: undefined };
 class NativeCipher implements PacketCipher, LineOwner {
   readonly #workspace: KernelWorkspace;
   readonly #release: Release;
-  readonly #aes: Cipher;
+  /** OpenSSL's cipher, which takes 2.5 KiB; undefined while the connection is idle. */
+  #aes: Cipher | undefined;
   #destroyed = false;
-  /** H, padded to a block and XORed with 0x36, then the state of SHA-256 after H XORed with 0x5c (RFC 2104). */
+  /**
+   * H, padded to a block and XORed with 0x36, then the state of SHA-256 after H XORed with 0x5c (RFC 2104), then E. V8
+   * moves smaller arrays, which would leave copies of the keys behind.
+   */
   readonly #keys: Uint8Array;
   #line: Line | undefined;
   #shortMessages = 0;
@@ -51,7 +55,6 @@ class NativeCipher implements PacketCipher, LineOwner {
   constructor(workspace: KernelWorkspace, release: Release, { encrypt, mac }: DirectionKeys) {
     this.#workspace = workspace;
     this.#release = release;
-    this.#aes = createCipheriv("aes-256-ecb", encrypt, null).setAutoPadding(false);
     const { kernel, opad, keys } = workspace;
     for (let i = 0; i < HASH_BLOCK; i += 1) {
       const byte = mac[i] ?? 0;
@@ -59,7 +62,9 @@ class NativeCipher implements PacketCipher, LineOwner {
       opad[i] = byte ^ 0x5c;
     }
     kernel.prepare();
-    this.#keys = Uint8Array.from(keys);
+    this.#keys = new Uint8Array(keys.length + encrypt.length);
+    this.#keys.set(keys);
+    this.#keys.set(encrypt, keys.length);
   }
 
   seal(start: number, length: number, first: PacketNumber, output: Output, at: number): void {
@@ -106,11 +111,9 @@ class NativeCipher implements PacketCipher, LineOwner {
   }
 
   destroy(): void {
+    this.#destroyed = true;
     this.#keys.fill(0);
     this.releaseLine();
-    // Makes OpenSSL overwrite and free its key schedule now instead of when this object is garbage-collected.
-    if (!this.#destroyed) this.#aes.final();
-    this.#destroyed = true;
     // The workspace may hold another connection's data, which is safe to wipe: every batch rewrites it.
     this.#workspace.kernel.wipe();
   }
@@ -123,8 +126,9 @@ class NativeCipher implements PacketCipher, LineOwner {
   }
 
   releaseLine(): void {
-    if (this.#line === undefined) return;
-    this.#workspace.lines.release(this.#line);
+    if (this.#aes !== undefined) releaseAes(this.#aes);
+    this.#aes = undefined;
+    if (this.#line !== undefined) this.#workspace.lines.release(this.#line);
     this.#line = undefined;
     this.#shortMessages = 0;
   }
@@ -220,23 +224,37 @@ class NativeCipher implements PacketCipher, LineOwner {
   #fillLine(line: Line, first: PacketNumber): void {
     const { kernel, counters } = this.#workspace;
     kernel.writeCounters(LINE_PACKETS, first.high, first.low);
+    this.#aes ??= this.#createAes();
     line.setKeystream(this.#aes.update(counters[LINE_PACKETS]!), first.high, first.low);
   }
 
   /** Returns the address of a line with this cipher's keys, if it has none of its own. */
   #loadKeys(): number {
     if (this.#line !== undefined) return this.#line.address;
-    this.#workspace.keys.set(this.#keys);
+    const { keys } = this.#workspace;
+    keys.set(this.#keys.subarray(0, keys.length));
     return this.#workspace.lineAddress;
   }
 
   #makeKeystream(count: number, first: PacketNumber): void {
     const { kernel, counters, keystream } = this.#workspace;
     kernel.writeCounters(count, first.high, first.low);
-    const made = this.#aes.update(counters[count]!);
+    const aes = this.#aes ?? this.#createAes();
+    const made = aes.update(counters[count]!);
     keystream.set(made);
+    // A connection that has just begun may be idle soon.
+    if (count <= SHORT_PACKETS && this.#shortMessages < MESSAGES_BEFORE_LINE) {
+      releaseAes(aes);
+      this.#aes = undefined;
+    } else this.#aes = aes;
     // A short keystream is left to the garbage collector: releasing it takes as long as making it (0.5 us).
     if (count >= MIN_RELEASED_PACKETS) this.#release(made.buffer);
+  }
+
+  #createAes(): Cipher {
+    if (this.#destroyed) throw new Error("the cipher has been destroyed");
+    const key = this.#keys.subarray(this.#workspace.keys.length);
+    return createCipheriv("aes-256-ecb", key, null).setAutoPadding(false);
   }
 
   /** Writes the MACs of the packets in the slots to `target` in the WebAssembly memory, `stride` bytes apart. */
@@ -260,6 +278,11 @@ class NativeCipher implements PacketCipher, LineOwner {
     while (same(valid)) valid += 1;
     return valid;
   }
+}
+
+/** Makes OpenSSL overwrite and free its key schedule now instead of when the object is garbage-collected. */
+function releaseAes(aes: Cipher): void {
+  aes.final();
 }
 
 /** Returns the place of a packet's keystream in a line; `LINE_PACKETS` or more if it is not there. */
