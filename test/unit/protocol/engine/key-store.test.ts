@@ -5,22 +5,24 @@ import { KeyStore } from "../../../../src/protocol/engine/key-store.ts";
 
 /** Returns the keys of an entry. */
 function read(store: KeyStore, entry: number): Buffer {
-  const keys = Buffer.alloc(96);
-  store.copy(entry, keys);
-  return keys;
+  const macKeys = Buffer.alloc(96);
+  store.copyMacKeys(entry, macKeys);
+  return Buffer.concat([macKeys, store.encryptionKey(entry)]);
 }
+
+const add = (store: KeyStore, keys: Buffer) => store.add(keys.subarray(0, 96), keys.subarray(96));
 
 it("keys are kept apart, copied, and overwritten when they are removed", () => {
   const store = new KeyStore();
-  const all = Array.from({ length: 300 }, () => randomBytes(96));
-  const entries = all.map((keys) => store.add(keys));
+  const all = Array.from({ length: 300 }, () => randomBytes(128));
+  const entries = all.map((keys) => add(store, keys));
   expect(new Set(entries).size).toBe(300);
   const original = Buffer.from(all[7]!);
   all[7]!.fill(0);
   expect(read(store, entries[7]!)).toEqual(original);
   for (const entry of entries.slice(100, 200)) {
     store.remove(entry);
-    expect(read(store, entry)).toEqual(Buffer.alloc(96));
+    expect(read(store, entry)).toEqual(Buffer.alloc(128));
   }
   for (const [i, entry] of entries.entries()) {
     if (i !== 7 && (i < 100 || i >= 200)) expect(read(store, entry)).toEqual(all[i]);
@@ -29,9 +31,9 @@ it("keys are kept apart, copied, and overwritten when they are removed", () => {
 
 it("a removed entry is used again", () => {
   const store = new KeyStore();
-  const [first] = [store.add(randomBytes(96)), store.add(randomBytes(96))];
+  const [first] = [add(store, randomBytes(128)), add(store, randomBytes(128))];
   store.remove(first);
-  const keys = randomBytes(96);
-  expect(store.add(keys)).toBe(first);
+  const keys = randomBytes(128);
+  expect(add(store, keys)).toBe(first);
   expect(read(store, first)).toEqual(keys);
 });

@@ -1,6 +1,6 @@
 /** Keystream that is computed ahead for short messages. */
-import { createCipheriv, randomBytes } from "node:crypto";
-import { describe, expect, it, vi } from "vitest";
+import { type Cipher, createCipheriv, randomBytes } from "node:crypto";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { createNativeEngine } from "../../../../src/protocol/engine/native.ts";
 import { portableEngine } from "../../../../src/protocol/engine/portable.ts";
 import { Opener } from "../../../../src/protocol/opener.ts";
@@ -128,5 +128,51 @@ describe("keystream ahead", () => {
     expect(memory.includes(ipad)).toBe(false);
     upkeep.refill();
     expect(has(9n)).toBe(false);
+  });
+});
+
+describe("an idle connection", () => {
+  /** Counts the OpenSSL ciphers that are in use, by their calls. */
+  function watchCiphers() {
+    const prototype: Cipher = Object.getPrototypeOf(createCipheriv("aes-256-ecb", randomBytes(32), null));
+    const updates = vi.spyOn(prototype, "update");
+    const finals = vi.spyOn(prototype, "final");
+    onTestFinished(() => void vi.restoreAllMocks());
+    return () => new Set(updates.mock.contexts).size - finals.mock.contexts.length;
+  }
+
+  it("has no OpenSSL cipher before its third message, and again none once it has sent nothing for a while", () => {
+    const { engine, upkeep } = setUp();
+    const inUse = watchCiphers();
+    const sealer = new Sealer(engine, newKeys());
+    const expected = [0, 0, 1, 1];
+    for (const round of [1, 2]) {
+      for (const count of expected) {
+        seal(sealer, randomBytes(64));
+        expect(inUse(), `round ${round}`).toBe(count);
+      }
+      upkeep.releaseUnused();
+      upkeep.releaseUnused();
+      expect(inUse()).toBe(0);
+    }
+    sealer.destroy();
+    expect(inUse()).toBe(0);
+  });
+
+  it("keeps the cipher while it transfers much", () => {
+    const { engine } = setUp();
+    const inUse = watchCiphers();
+    const sealer = new Sealer(engine, newKeys());
+    for (let i = 0; i < 3; i += 1) seal(sealer, randomBytes(100_000));
+    expect(inUse()).toBe(1);
+    sealer.destroy();
+    expect(inUse()).toBe(0);
+  });
+
+  it("cannot be used after it was destroyed", () => {
+    const { engine } = setUp();
+    const sealer = new Sealer(engine, newKeys());
+    sealer.destroy();
+    expect(() => seal(sealer, randomBytes(10))).toThrow("destroyed");
   });
 });
