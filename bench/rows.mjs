@@ -188,7 +188,7 @@ export const ROWS = [
     measure: burst,
     figures: [
       { title: "2000 connections at once to a fresh pair, served", unit: "1/s", goal: atLeast(600) },
-      { field: "reset", title: "  of them reset", unit: "connections", goal: atMost(0) },
+      { field: "failed", title: "  of them reset or not served", unit: "connections", goal: atMost(0) },
     ],
   },
   {
