@@ -18,8 +18,12 @@ const SECTIONS = [
         ["up", "Bulk", "MB/s, higher is better"],
       ],
       [
-        ["burst", "2000 connections at once", "served per second, higher is better"],
+        ["redis-cold", "Redis GET, first 30,000", "per second, higher is better"],
         ["redis-200", "Redis GET, 200 clients", "per second, higher is better"],
+      ],
+      [
+        ["burst", "2000 connections at once", "served per second, higher is better"],
+        ["wrk", "wrk, 500 connections", "per second, higher is better"],
       ],
     ],
   },

@@ -1,6 +1,6 @@
 /** Measurements of many small messages, with load generators written in C. Each takes a kind of pair. */
 import { withPair } from "./pairs.mjs";
-import { delay, end, hasExited, launch, processorTime, runProgram } from "./processes.mjs";
+import { delay, end, hasExited, launch, processorTime, runProgram, untilIdle } from "./processes.mjs";
 import { portOf, readCounters } from "./services.mjs";
 import { settings } from "./settings.mjs";
 
@@ -75,6 +75,26 @@ const requests = (service, clients, command) =>
 
 /** redis-benchmark GET, without pipelining. */
 export const redis = (clients) => requests("redis", clients, (port) => redisBenchmark(port, clients));
+
+/**
+ * The first requests of redis-benchmark GET through a fresh pair: requests per second, as it reports them, and us of
+ * user time per message and daemon, which includes the handshakes.
+ */
+export const coldRedis = (clients, count) =>
+  async function measure(kind) {
+    return withPair(kind, await portOf("redis"), async ({ port, encrypting, decrypting }) => {
+      const pids = [encrypting, decrypting];
+      await untilIdle(pids);
+      const used = () => pids.reduce((sum, pid) => sum + processorTime(pid).user, 0);
+      const before = used();
+      const amount = ["-c", String(clients), "-n", String(count)];
+      const output = await runProgram(
+        ["redis-benchmark", "-p", String(port), "-t", "get", "-P", "1"].concat(amount, "--csv"),
+      );
+      const value = Number(/^"GET","([\d.]+)"/m.exec(output)[1]);
+      return { value, user: ((used() - before) / (count * 2 * pids.length)) * 1e6 };
+    });
+  };
 
 /** wrk with a small file. */
 export const wrk = (clients) =>
