@@ -32,6 +32,8 @@ import { settings } from "./settings.mjs";
 
 /** Attempts at one measurement: Tarsnap's daemons sometimes reset connections of many clients. */
 const ATTEMPTS = 5;
+/** Time after which a measurement is not repeated, ms. */
+const ATTEMPTS_TIMEOUT = 60_000;
 
 function fail(message) {
   console.error(message);
@@ -47,12 +49,13 @@ for (const name of settings.rows ?? []) {
 
 /** Measures one program once; repeats a measurement that fails. */
 async function attempt(measure, kind) {
+  const start = performance.now();
   for (let failures = 0; ; ) {
     try {
       return await measure(kind);
     } catch (error) {
       failures += 1;
-      if (failures === ATTEMPTS) throw error;
+      if (failures === ATTEMPTS || performance.now() - start > ATTEMPTS_TIMEOUT) throw error;
     }
   }
 }
