@@ -18,8 +18,12 @@ const SECTIONS = [
         ["up", "Bulk", "MB/s, higher is better"],
       ],
       [
-        ["burst", "2000 connections at once", "served per second, higher is better"],
+        ["redis-cold", "Redis GET, first 30,000", "per second, higher is better"],
         ["redis-200", "Redis GET, 200 clients", "per second, higher is better"],
+      ],
+      [
+        ["burst", "2000 connections at once", "served per second, higher is better"],
+        ["wrk", "wrk, 500 connections", "per second, higher is better"],
       ],
     ],
   },
@@ -82,7 +86,7 @@ export function drawChart(report) {
   .ours { fill: #0b7285; } .c { fill: #adb5bd; } .stunnel, .plain, .node { fill: #dee2e6; }
   @media (prefers-color-scheme: dark) {
     svg { fill: #e6edf3; } .back { fill: #0d1117; } .quiet { fill: #9198a1; } .section { fill: #3bc9db; }
-    .ours { fill: #3bc9db; } .c { fill: #6e7681; } .stunnel, .plain, .node { fill: #30363d; }
+    .ours { fill: #3bc9db; } .c { fill: #6e7681; } .stunnel, .plain, .node { fill: #484f58; }
   }
 </style>
 <rect class="back" width="${WIDTH}" height="${top}"/>

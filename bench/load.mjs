@@ -94,6 +94,18 @@ function serve(socket) {
 
 const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))];
 
+/** Longest time until a warm-up has enough echoes or connections, s. */
+const MAX_WARM_UP = 20;
+
+/** Returns a function that is true after some time if there is enough, and after a longer time in any case. */
+function stopAfter(seconds) {
+  const start = performance.now();
+  return (isEnough) => {
+    const elapsed = (performance.now() - start) / 1000;
+    return elapsed > seconds && (isEnough || elapsed > MAX_WARM_UP);
+  };
+}
+
 const operations = {
   /** Starts the service; returns its port. */
   async listen() {
@@ -167,8 +179,11 @@ const operations = {
     return seconds;
   },
 
-  /** Sends 64 bytes and waits for them, again and again; returns quantiles of the time, us. */
-  async echo({ port, seconds }) {
+  /**
+   * Sends 64 bytes and waits for them, again and again, for some time and until there are `atLeast` echoes; returns
+   * quantiles of the time, us.
+   */
+  async echo({ port, seconds, atLeast = 0 }) {
     let received = 0;
     let wake = () => {};
     const socket = await dial(port, (bytes) => {
@@ -178,7 +193,8 @@ const operations = {
     const times = [];
     const message = Buffer.alloc(64, "x");
     socket.write("E");
-    for (const end = performance.now() + seconds * 1000; performance.now() < end; ) {
+    const isDone = stopAfter(seconds);
+    while (!isDone(times.length >= atLeast)) {
       const start = performance.now();
       const expected = received + message.length;
       socket.write(message);
@@ -228,36 +244,48 @@ const operations = {
     return { first, following };
   },
 
-  /** Opens connections at once, each of which echoes one byte; returns how many were served and s until the last. */
-  async burst({ port, count }) {
+  /**
+   * Opens connections at once, each of which echoes one byte, and waits for `timeout` ms at most; returns how many were
+   * served and the s until the last of them.
+   */
+  async burst({ port, count, timeout }) {
     const start = performance.now();
+    let [served, seconds] = [0, 0];
     const sockets = Array.from({ length: count }, () => connect({ port, host: "127.0.0.1", noDelay: true }));
-    const deadline = setTimeout(() => sockets.forEach((socket) => socket.destroy()), 60_000);
-    const outcomes = await Promise.all(
+    const deadline = setTimeout(() => {
+      for (const socket of sockets) socket.destroy();
+    }, timeout);
+    await Promise.all(
       sockets.map(
         (socket) =>
           new Promise((resolve) => {
             socket.on("error", () => {});
-            socket.once("close", () => resolve(false));
-            socket.once("data", () => resolve(true));
+            socket.once("close", resolve);
+            socket.once("data", () => {
+              served += 1;
+              seconds = (performance.now() - start) / 1000;
+              resolve();
+            });
             socket.write("Ex");
           }),
       ),
     );
-    const seconds = (performance.now() - start) / 1000;
     clearTimeout(deadline);
     for (const socket of sockets) socket.destroy();
-    return { served: outcomes.filter(Boolean).length, seconds };
+    return { served, seconds };
   },
 
-  /** Connects, echoes one byte and closes, with 16 at a time; returns their number and the s. */
-  async connections({ port, seconds }) {
-    const end = performance.now() + seconds * 1000;
+  /**
+   * Connects, echoes one byte and closes, with 16 at a time, for some time and until there are `atLeast` connections;
+   * returns their number and the s.
+   */
+  async connections({ port, seconds, atLeast = 0 }) {
+    const isDone = stopAfter(seconds);
     let count = 0;
     const start = performance.now();
     await Promise.all(
       Array.from({ length: 16 }, async () => {
-        while (performance.now() < end) {
+        while (!isDone(count >= atLeast)) {
           let answer = () => {};
           const socket = await dial(port, () => answer());
           socket.on("error", () => {});

@@ -1,6 +1,6 @@
 /** Measurements of many small messages, with load generators written in C. Each takes a kind of pair. */
 import { withPair } from "./pairs.mjs";
-import { delay, end, hasExited, launch, processorTime, runProgram } from "./processes.mjs";
+import { delay, end, hasExited, launch, processorTime, runProgram, untilIdle } from "./processes.mjs";
 import { portOf, readCounters } from "./services.mjs";
 import { settings } from "./settings.mjs";
 
@@ -10,18 +10,24 @@ import { settings } from "./settings.mjs";
  */
 const CONNECT_TIMEOUT = 8000;
 
+/** Longest warm-up, ms. */
+const WARM_UP_TIMEOUT = 20_000;
+
 /**
  * Runs a load generator against a service and measures a part of its run: after its clients have connected and the
  * programs have warmed up.
  *
  * @returns the number of requests in that part, its s, the CPU time of `pids` in it, and how many clients are connected.
  */
-async function measureUnderLoad(service, command, clients, pids) {
+async function measureUnderLoad({ service, command, clients, warmUp = settings.warmUpRequests, pids }) {
   const child = launch(command, { stdio: "ignore" });
   try {
     const deadline = performance.now() + CONNECT_TIMEOUT;
     while ((await readCounters(service)).open < clients && performance.now() < deadline) await delay(20);
+    const warmAt = (await readCounters(service)).requests + warmUp;
     await delay(settings.warmUpSeconds * 1000);
+    const warmUpEnd = performance.now() + WARM_UP_TIMEOUT;
+    while ((await readCounters(service)).requests < warmAt && performance.now() < warmUpEnd) await delay(50);
     const before = pids.map(processorTime);
     const [first, start] = [await readCounters(service), performance.now()];
     await delay(settings.seconds * 1000);
@@ -55,7 +61,7 @@ const requests = (service, clients, command) =>
   async function measure(kind) {
     return withPair(kind, await portOf(service), async ({ port, encrypting, decrypting }) => {
       const pids = [encrypting, decrypting];
-      const measured = await measureUnderLoad(service, command(port), clients, pids);
+      const measured = await measureUnderLoad({ service, command: command(port), clients, pids });
       // Each request is a message in either direction, in each daemon.
       const messages = measured.requests * 2 * pids.length;
       return {
@@ -70,6 +76,26 @@ const requests = (service, clients, command) =>
 /** redis-benchmark GET, without pipelining. */
 export const redis = (clients) => requests("redis", clients, (port) => redisBenchmark(port, clients));
 
+/**
+ * The first requests of redis-benchmark GET through a fresh pair: requests per second, as it reports them, and us of
+ * user time per message and daemon, which includes the handshakes.
+ */
+export const coldRedis = (clients, count) =>
+  async function measure(kind) {
+    return withPair(kind, await portOf("redis"), async ({ port, encrypting, decrypting }) => {
+      const pids = [encrypting, decrypting];
+      await untilIdle(pids);
+      const used = () => pids.reduce((sum, pid) => sum + processorTime(pid).user, 0);
+      const before = used();
+      const amount = ["-c", String(clients), "-n", String(count)];
+      const output = await runProgram(
+        ["redis-benchmark", "-p", String(port), "-t", "get", "-P", "1"].concat(amount, "--csv"),
+      );
+      const value = Number(/^"GET","([\d.]+)"/m.exec(output)[1]);
+      return { value, user: ((used() - before) / (count * 2 * pids.length)) * 1e6 };
+    });
+  };
+
 /** wrk with a small file. */
 export const wrk = (clients) =>
   requests("nginx", clients, (port) =>
@@ -80,14 +106,13 @@ export const wrk = (clients) =>
 export const pgbench = (clients) =>
   async function measure(kind) {
     return withPair(kind, await portOf("postgresql"), async ({ port }) => {
-      const run = (seconds) => {
+      const run = (...amount) => {
         const where = ["-h", "127.0.0.1", "-p", String(port), "-U", "bench"];
-        const load = ["-S", "-n", "-c", String(clients), "-T", String(seconds)];
-        return runProgram(["pgbench", ...load, ...where, "postgres"]);
+        return runProgram(["pgbench", "-S", "-n", "-c", String(clients), ...amount, ...where, "postgres"]);
       };
-      await run(settings.warmUpSeconds);
+      await run("-t", String(Math.ceil(settings.warmUpRequests / clients)));
       // Its clients take a part of the time to connect, which its figure leaves out.
-      const output = await run(settings.seconds * 2);
+      const output = await run("-T", String(settings.seconds * 2));
       const [, rate] = /^tps = ([\d.]+)/m.exec(output) ?? [];
       if (rate === undefined) throw new Error("pgbench makes no progress");
       return { value: Number(rate) };
@@ -108,9 +133,13 @@ export const withWorkers = ({ clients, reconnect }) =>
       await portOf("redis"),
       async ({ port, decrypting }) => {
         const command = redisBenchmark(port, clients, reconnect ? ["-k", "0"] : []);
-        // Clients that reconnect are never all connected.
-        const open = reconnect ? 1 : clients;
-        const measured = await measureUnderLoad("redis", command, open, [decrypting]);
+        const measured = await measureUnderLoad({
+          service: "redis",
+          command,
+          // Clients that reconnect are never all connected.
+          ...(reconnect ? { clients: 1, warmUp: settings.warmUpConnections } : { clients }),
+          pids: [decrypting],
+        });
         return {
           value: measured.requests / measured.seconds,
           processor: ((measured.user + measured.system) / measured.requests) * 1e3,

@@ -15,6 +15,9 @@ async function withLoad(kind, work, extra) {
   return withPair(kind, target, (pair) => work({ pair, service, client }), extra);
 }
 
+const warmUpEchoes = (client, port) =>
+  client.call("echo", { port, seconds: settings.warmUpSeconds, atLeast: settings.warmUpRequests });
+
 /** Runs `work` beside one busy process per core, if `busy`. */
 const beside = (busy, work) => (busy ? besideSpinners(CORES, work) : work());
 
@@ -62,7 +65,7 @@ export function coldBulk(kind) {
 export const echo = ({ busy = false } = {}) =>
   function measure(kind) {
     return withLoad(kind, async ({ pair: { port }, client }) => {
-      await client.call("echo", { port, seconds: settings.warmUpSeconds });
+      await warmUpEchoes(client, port);
       return beside(busy, () => client.call("echo", { port, seconds: settings.seconds }));
     });
   };
@@ -73,7 +76,7 @@ export function echoBesideBulk(kind) {
     const filler = startLoad();
     try {
       await filler.call("up", { port, size: settings.warmUpSize });
-      await client.call("echo", { port, seconds: settings.warmUpSeconds / 2 });
+      await warmUpEchoes(client, port);
       // More than can be sent in the time of the echoes; the end of `filler` ends it.
       filler.call("up", { port, size: 1 << 40 }).catch(() => {});
       return await client.call("echo", { port, seconds: settings.seconds });
@@ -86,12 +89,13 @@ export function echoBesideBulk(kind) {
 /** Connections to a warm pair, 16 at a time, per second, and ms of CPU time per connection at each daemon. */
 export function connections(kind) {
   return withLoad(kind, async ({ pair: { port, encrypting, decrypting }, client }) => {
-    await client.call("connections", { port, seconds: settings.warmUpSeconds });
+    const { warmUpSeconds: seconds, warmUpConnections: atLeast } = settings;
+    await client.call("connections", { port, seconds, atLeast });
     const pids = [encrypting, decrypting];
     const before = pids.map((pid) => processorTime(pid).total);
-    const { count, seconds } = await client.call("connections", { port, seconds: settings.seconds });
-    const used = pids.map((pid, i) => ((processorTime(pid).total - before[i]) / count) * 1000);
-    return { value: count / seconds, encrypting: used[0], decrypting: used[1] };
+    const made = await client.call("connections", { port, seconds: settings.seconds });
+    const used = pids.map((pid, i) => ((processorTime(pid).total - before[i]) / made.count) * 1000);
+    return { value: made.count / made.seconds, encrypting: used[0], decrypting: used[1] };
   });
 }
 
@@ -117,7 +121,9 @@ export function burst(kind) {
   const count = 2000;
   return withLoad(kind, async ({ pair, client }) => {
     await untilIdle([pair.encrypting, pair.decrypting]);
-    const { served, seconds } = await client.call("burst", { port: pair.port, count });
-    return { value: served / seconds, reset: count - served };
+    const timeout = settings.burstTimeout;
+    const { served, seconds } = await client.call("burst", { port: pair.port, count, timeout });
+    if (served === 0) throw new Error("no connection was served");
+    return { value: served / seconds, failed: count - served };
   });
 }

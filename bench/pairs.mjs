@@ -1,6 +1,6 @@
 /** The programs that are compared: pairs of daemons, the encrypting one in front of the decrypting one. */
 import { randomBytes } from "node:crypto";
-import { writeFileSync } from "node:fs";
+import { openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { directory, end, freePort, launch, listening, which } from "./processes.mjs";
@@ -11,6 +11,10 @@ const PROXY = fileURLToPath(new URL("plain-proxy.mjs", import.meta.url));
 export const key = join(directory, "key");
 writeFileSync(key, randomBytes(32), { mode: 0o600 });
 
+/** The daemons log here: they report the connections that an ended load generator resets. */
+export const logFile = join(directory, "log");
+const stdio = ["ignore", "ignore", openSync(logFile, "a")];
+
 export const spipeOf = (maker) =>
   maker === "ours" ? [settings.node, join(settings.programs, "spipe.cjs")] : ["spipe"];
 
@@ -18,7 +22,7 @@ async function startSpiped(maker, mode, target, extra) {
   const port = await freePort();
   const program = maker === "ours" ? [settings.node, SPIPED] : ["spiped"];
   const addresses = ["-s", `[127.0.0.1]:${port}`, "-t", `[127.0.0.1]:${target}`];
-  const child = launch([...program, "-F", mode, ...addresses, "-k", key, "-n", "0", ...extra]);
+  const child = launch([...program, "-F", mode, ...addresses, "-k", key, "-n", "0", ...extra], { stdio });
   await listening(port, child);
   return { child, port };
 }
@@ -26,7 +30,7 @@ async function startSpiped(maker, mode, target, extra) {
 /** A proxy that forwards bytes as they are. */
 async function startProxy(target) {
   const port = await freePort();
-  const child = launch([settings.node, PROXY, String(port), String(target)]);
+  const child = launch([settings.node, PROXY, String(port), String(target)], { stdio });
   await listening(port, child);
   return { child, port };
 }
@@ -44,7 +48,7 @@ async function startStunnel(mode, target) {
       `accept = 127.0.0.1:${port}\nconnect = 127.0.0.1:${target}\nciphers = PSK\nPSKsecrets = ${secrets}\n` +
       (side === "client" ? "PSKidentity = bench\n" : ""),
   );
-  const child = launch([which("stunnel4") ?? "stunnel", file], { stdio: "ignore" });
+  const child = launch([which("stunnel4") ?? "stunnel", file], { stdio });
   await listening(port, child);
   return { child, port };
 }

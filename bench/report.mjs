@@ -16,10 +16,10 @@ const format = (value) => {
 const show = ({ median, lowest, highest }) =>
   lowest === highest ? format(median) : `${format(median)} (${format(lowest)} to ${format(highest)})`;
 
-/** A program's version: the first line of what it prints. */
+/** A program's version: the first line of what it prints; undefined if it fails. */
 function version(command, ...args) {
-  const { stdout, stderr } = spawnSync(command, args, { encoding: "utf8" });
-  return `${stdout ?? ""}${stderr ?? ""}`.trim().split("\n")[0];
+  const { stdout, stderr, status } = spawnSync(command, args, { encoding: "utf8" });
+  return status === 0 ? `${stdout}${stderr}`.trim().split("\n")[0] : undefined;
 }
 
 /** Returns what identifies a run. */
@@ -104,10 +104,7 @@ export function formatResults({ date, machine, versions, rounds, rows }) {
 
 ${programs}; medians of ${rounds} rounds.
 
-${HEADER.replaceAll(/^|$/gm, "|")}
-${Object.values(rows)
-  .map((figure) => `|${formatLine(figure)}|`)
-  .join("\n")}
+${[HEADER, ...Object.values(rows).map(formatLine)].join("\n").replaceAll(/^ *(.*?) *$/gm, "| $1 |")}
 
 ${formatGoals(rows)
   .replace("\n", "\n\n")

@@ -5,7 +5,7 @@
  *     --rows A,B       only these rows
  *     --rounds N       rounds of each row (default 5, with --quick 1); the programs alternate in each round
  *     --node PATH      Node executable for our programs
- *     --no-write       do not write the results to bench/results, docs/performance.md, docs/performance.svg and docs/scale.md
+ *     --no-write       do not write bench/results and, if all rows were measured on this day, docs/
  *
  * Figures are medians over the rounds, with the minimum and maximum; ratios are medians of each round's ratio to the C
  * pair. A row that warms its programs up says so in its title. There are no thresholds: the last column is the goal, and
@@ -15,7 +15,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { formatCapacity } from "./capacity.mjs";
 import { drawChart } from "./chart.mjs";
 import { endLoad } from "./load-process.mjs";
-import { SPIPED } from "./pairs.mjs";
+import { logFile, SPIPED } from "./pairs.mjs";
 import { which } from "./processes.mjs";
 import {
   describeRun,
@@ -32,6 +32,8 @@ import { settings } from "./settings.mjs";
 
 /** Attempts at one measurement: Tarsnap's daemons sometimes reset connections of many clients. */
 const ATTEMPTS = 5;
+/** Time after which a measurement is not repeated, ms. */
+const ATTEMPTS_TIMEOUT = 60_000;
 
 function fail(message) {
   console.error(message);
@@ -47,12 +49,13 @@ for (const name of settings.rows ?? []) {
 
 /** Measures one program once; repeats a measurement that fails. */
 async function attempt(measure, kind) {
+  const start = performance.now();
   for (let failures = 0; ; ) {
     try {
       return await measure(kind);
     } catch (error) {
       failures += 1;
-      if (failures === ATTEMPTS) throw error;
+      if (failures === ATTEMPTS || performance.now() - start > ATTEMPTS_TIMEOUT) throw error;
     }
   }
 }
@@ -83,6 +86,7 @@ for (const row of ROWS.filter(({ name }) => settings.rows?.includes(name) ?? tru
     for (const figure of Object.values(figures)) console.log(formatLine(figure));
   } catch (error) {
     console.log(`${row.figures[0].title}: not measured: ${error.message}`);
+    console.error(readFileSync(logFile, "utf8").trim().split("\n").slice(-5).join("\n"));
   }
 }
 console.log(`\n${formatGoals(report.rows)}`);
@@ -96,7 +100,9 @@ if (settings.write) {
   const earlier = existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : {};
   const whole = { ...earlier, ...report, rows: { ...earlier.rows, ...report.rows } };
   writeFileSync(file, `${JSON.stringify(whole, null, 2)}\n`);
-  if (settings.isOwnNode) {
+  // The documentation has the results of all rows or is left alone.
+  const isComplete = ROWS.every(({ name, service }) => whole.rows[name] ?? missingProgram(service));
+  if (settings.isOwnNode && isComplete) {
     writeFileSync("docs/performance.svg", drawChart(whole));
     for (const [page, text] of [
       ["docs/performance.md", formatResults(whole)],

@@ -33,10 +33,16 @@ export const settings = {
   warmUpSize: quick ? 1 << 28 : 1 << 29,
   /** Duration of a measurement, s. */
   seconds: quick ? 1 : 3,
-  /** Duration of a warm-up, s. */
+  /** Duration of a warm-up, s. It takes longer on a machine that does not reach the numbers below in that time. */
   warmUpSeconds: quick ? 1 : 4,
+  /** Echoes or requests of a warm-up: the 99th percentile of echoes is stable after about 8,000 of them. */
+  warmUpRequests: quick ? 10_000 : 30_000,
+  /** Connections of a warm-up. */
+  warmUpConnections: quick ? 500 : 2000,
   /** Samples of a measurement that takes a fresh pair or program each. */
   samples: quick ? 3 : 10,
+  /** Time in which 2000 connections must be served, ms. */
+  burstTimeout: quick ? 15_000 : 60_000,
   /** Idle connections held open. */
   idleConnections: quick ? 300 : 1000,
   /** Time for which a reader is stalled, ms. */
