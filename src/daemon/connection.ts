@@ -77,6 +77,7 @@ export class Connection {
         source: this.#pending.source,
       },
       options.observer?.connection,
+      options.isInternal !== true,
     );
   }
 

@@ -97,6 +97,7 @@ export class ConnectionRecord {
   readonly #tunnel: string | undefined;
   readonly #mode: "encrypt" | "decrypt";
   readonly #listener: ConnectionListener | undefined;
+  readonly #isPublished: boolean;
   /** Time of the accept or of the call of `connect()`, in ms on the monotonic clock. */
   readonly #startedAt: number;
   #opened = false;
@@ -108,12 +109,18 @@ export class ConnectionRecord {
   #handshakeTime: number | undefined;
   readonly traffic: Traffic = { bytesEncrypted: 0, bytesDecrypted: 0 };
 
-  constructor({ number, tunnel, mode, peer, source }: Origin, listener?: ConnectionListener) {
-    this.#id = ++lastId;
+  /** @param isPublished - whether events are published on the diagnostics channels. */
+  constructor(
+    { number, tunnel, mode, peer, source }: Origin,
+    listener?: ConnectionListener,
+    isPublished = true,
+  ) {
+    this.#id = isPublished ? ++lastId : 0;
     this.#number = number;
     this.#tunnel = tunnel;
     this.#mode = mode;
     this.#listener = listener;
+    this.#isPublished = isPublished;
     this.#startedAt = performance.now();
     this.peer = peer;
     this.source = source;
@@ -152,14 +159,14 @@ export class ConnectionRecord {
   }
 
   #hasListeners(type: ConnectionEvent["type"]): boolean {
-    return this.#listener !== undefined || CHANNELS[type].hasSubscribers;
+    return this.#listener !== undefined || (this.#isPublished && CHANNELS[type].hasSubscribers);
   }
 
   #emit(event: ConnectionEvent): void {
     Object.freeze(event);
     this.#listener?.(event, this.traffic);
     const channel = CHANNELS[event.type];
-    if (channel.hasSubscribers) channel.publish(event);
+    if (this.#isPublished && channel.hasSubscribers) channel.publish(event);
   }
 
   #elapsed(): number {
