@@ -250,7 +250,7 @@ const operations = {
     return { served: outcomes.filter(Boolean).length, seconds };
   },
 
-  /** Connects, echoes one byte and closes, with 16 at a time; returns connections a second. */
+  /** Connects, echoes one byte and closes, with 16 at a time; returns their number and the s. */
   async connections({ port, seconds }) {
     const end = performance.now() + seconds * 1000;
     let count = 0;
@@ -272,7 +272,7 @@ const operations = {
         }
       }),
     );
-    return count / ((performance.now() - start) / 1000);
+    return { count, seconds: (performance.now() - start) / 1000 };
   },
 
   /** Opens connections, each of which has echoed one byte, and keeps them. */

@@ -28,7 +28,8 @@ export const bulk = (operation, { streams = 1, busy = false, extra } = {}) =>
     return withLoad(
       kind,
       async ({ pair: { port, encrypting, decrypting }, service, client }) => {
-        await client.call(operation, { port, size: settings.warmUpSize });
+        // With as many streams, so that each worker warms up.
+        await client.call(operation, { port, size: settings.warmUpSize / streams, streams });
         return beside(busy, async () => {
           const { size } = settings;
           const pids = [encrypting, decrypting, service.pid, client.pid];
@@ -39,6 +40,7 @@ export const bulk = (operation, { streams = 1, busy = false, extra } = {}) =>
             value: megabytes(size, seconds),
             encrypting: used[0],
             decrypting: used[1],
+            daemons: used[0] + used[1],
             load: used[2] + used[3],
           };
         });
@@ -81,11 +83,15 @@ export function echoBesideBulk(kind) {
   });
 }
 
-/** Connections to a warm pair, 16 at a time, per second. */
+/** Connections to a warm pair, 16 at a time, per second, and ms of CPU time per connection at each daemon. */
 export function connections(kind) {
-  return withLoad(kind, async ({ pair: { port }, client }) => {
+  return withLoad(kind, async ({ pair: { port, encrypting, decrypting }, client }) => {
     await client.call("connections", { port, seconds: settings.warmUpSeconds });
-    return { value: await client.call("connections", { port, seconds: settings.seconds }) };
+    const pids = [encrypting, decrypting];
+    const before = pids.map((pid) => processorTime(pid).total);
+    const { count, seconds } = await client.call("connections", { port, seconds: settings.seconds });
+    const used = pids.map((pid, i) => ((processorTime(pid).total - before[i]) / count) * 1000);
+    return { value: count / seconds, encrypting: used[0], decrypting: used[1] };
   });
 }
 

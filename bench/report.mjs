@@ -1,10 +1,13 @@
-/** Makes the table of a run, the list of missed goals and the contents of the results file. */
+/** Makes the table of a run and the list of missed goals, for the terminal and for docs/performance.md. */
 import { spawnSync } from "node:child_process";
 import { cpus, release, totalmem } from "node:os";
 import { settings } from "./settings.mjs";
 import { spread } from "./statistics.mjs";
 
 export const HEADER = "measured | ours | C | others | ratio | goal\n--- | --- | --- | --- | --- | ---";
+
+/** What a run replaces in a page. */
+const GENERATED = /(<!-- written by npm run bench -->\n)[^]*?(\n<!-- end -->)/;
 
 const format = (value) => {
   const size = Math.abs(value);
@@ -49,17 +52,19 @@ function goalText(goal, against) {
 
 /** Summarizes the results of a row: a figure for each of its fields, by its name in the results file. */
 export function summarize(row, results) {
-  const [subject, second] = row.kinds;
+  const [first, second] = row.kinds;
   const reference = row.against ?? second;
   return Object.fromEntries(
     row.figures.map(({ field = "value", title, unit, goal }) => {
       const figures = Object.fromEntries(
         row.kinds.map((kind) => [kind, spread(results[kind].map((result) => result[field]))]),
       );
-      const ratios = results[subject].map((result, i) => result[field] / results[reference][i][field]);
+      const ratios = results[first].map((result, i) => result[field] / results[reference][i][field]);
       const ratio = ratios.every(Number.isFinite) ? spread(ratios) : undefined;
       const name = field === row.figures[0].field || field === "value" ? row.name : `${row.name}-${field}`;
-      return [name, { title, unit, kinds: row.kinds, figures, ratio, goal, against: row.against }];
+      // An indented title belongs to the first one.
+      const subject = title.startsWith(" ") ? `${row.figures[0].title}: ${title.trim()}` : title;
+      return [name, { title, subject, unit, kinds: row.kinds, figures, ratio, goal, against: row.against }];
     }),
   );
 }
@@ -77,16 +82,39 @@ export function formatLine({ title, unit, kinds, figures, ratio, goal, against }
   ].join(" | ");
 }
 
-/** Returns the goals that a run missed and met, and those it did not measure. */
+/** Lists the goals that a run has missed. */
 export function formatGoals(rows) {
   const lines = [];
   let count = 0;
-  for (const { title, kinds, figures, ratio, goal, against } of Object.values(rows)) {
+  for (const { subject, kinds, figures, ratio, goal, against } of Object.values(rows)) {
     const reached = goal?.of === "ratio" ? ratio?.median : figures[kinds[0]].median;
     if (goal === undefined || reached === undefined) continue;
     count += 1;
     if (goal.sign === "≥" ? reached >= goal.limit : reached <= goal.limit) continue;
-    lines.push(`- ${title.trim()}: ${format(reached)} instead of ${goalText(goal, against)}`);
+    lines.push(`- ${subject}: ${format(reached)} instead of ${goalText(goal, against)}`);
   }
   return [`goals missed: ${lines.length} of ${count} measured`, ...lines].join("\n");
 }
+
+/** Returns the part of docs/performance.md that has the results of a run. */
+export function formatResults({ date, machine, versions, rounds, rows }) {
+  const programs = [`Node ${versions.node}`, versions.spiped, versions.stunnel].filter(Boolean).join(", ");
+  return `
+## ${date.slice(0, 10)}, ${machine.processor}, ${machine.cores} cores
+
+${programs}; medians of ${rounds} rounds.
+
+${HEADER.replaceAll(/^|$/gm, "|")}
+${Object.values(rows)
+  .map((figure) => `|${formatLine(figure)}|`)
+  .join("\n")}
+
+${formatGoals(rows)
+  .replace("\n", "\n\n")
+  .replace(/^goals missed/, "Goals missed")}
+`;
+}
+
+/** Returns a page with its generated part replaced. */
+export const replaceGenerated = (page, text) =>
+  page.replace(GENERATED, (_, start, stop) => start + text + stop);

@@ -5,18 +5,27 @@
  *     --rows A,B       only these rows
  *     --rounds N       rounds of each row (default 5, with --quick 1); the programs alternate in each round
  *     --node PATH      Node executable for our programs
- *     --no-write       do not write bench/results and docs/performance.svg
+ *     --no-write       do not write the results to bench/results, docs/performance.md, docs/performance.svg and docs/scale.md
  *
  * Figures are medians over the rounds, with the minimum and maximum; ratios are medians of each round's ratio to the C
  * pair. A row that warms its programs up says so in its title. There are no thresholds: the last column is the goal, and
  * the end of the output lists the goals that were missed. The exit status is 0 unless data was lost or changed.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { formatCapacity } from "./capacity.mjs";
 import { drawChart } from "./chart.mjs";
 import { endLoad } from "./load-process.mjs";
 import { SPIPED } from "./pairs.mjs";
 import { which } from "./processes.mjs";
-import { describeRun, formatGoals, formatLine, HEADER, summarize } from "./report.mjs";
+import {
+  describeRun,
+  formatGoals,
+  formatLine,
+  formatResults,
+  HEADER,
+  replaceGenerated,
+  summarize,
+} from "./report.mjs";
 import { ROWS } from "./rows.mjs";
 import { endServices, missingProgram } from "./services.mjs";
 import { settings } from "./settings.mjs";
@@ -87,7 +96,15 @@ if (settings.write) {
   const earlier = existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : {};
   const whole = { ...earlier, ...report, rows: { ...earlier.rows, ...report.rows } };
   writeFileSync(file, `${JSON.stringify(whole, null, 2)}\n`);
-  if (settings.isOwnNode) writeFileSync("docs/performance.svg", drawChart(whole));
+  if (settings.isOwnNode) {
+    writeFileSync("docs/performance.svg", drawChart(whole));
+    for (const [page, text] of [
+      ["docs/performance.md", formatResults(whole)],
+      ["docs/scale.md", formatCapacity(whole)],
+    ]) {
+      writeFileSync(page, replaceGenerated(readFileSync(page, "utf8"), text));
+    }
+  }
   console.log(`written: ${file}`);
 }
 process.exit(0);

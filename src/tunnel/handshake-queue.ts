@@ -4,6 +4,8 @@
  * kernel drops connections that then wait for retransmissions. How many make sense depends on the machines and the
  * round-trip time, so the limit adapts to the time that connections take, as in TCP Vegas.
  */
+import type { CloseSignal } from "../net/close-signal.ts";
+import { onAbort } from "../net/on-abort.ts";
 import { startTimeout } from "../net/timers.ts";
 import { ConnectionLimit } from "./connection-limit.ts";
 import { QueueTimeoutError } from "./tunnel-error.ts";
@@ -34,8 +36,12 @@ export class HandshakeQueue {
    * @param signal - cancels the wait, which rejects with the signal's reason.
    * @throws QueueTimeoutError, the signal's reason, or what `open` throws.
    */
-  async run<Result>(timeout: number, signal: AbortSignal, open: () => Promise<Result>): Promise<Result> {
-    signal.throwIfAborted();
+  async run<Result>(
+    timeout: number,
+    signal: AbortSignal | CloseSignal,
+    open: () => Promise<Result>,
+  ): Promise<Result> {
+    if (signal.aborted) throw signal.reason;
     await this.#acquireSlot(timeout, signal);
     const start = performance.now();
     let isOpen = false;
@@ -66,17 +72,13 @@ export class HandshakeQueue {
     if (next !== limit) this.#slots.setLimit(Math.min(Math.max(next, MIN_IN_FLIGHT), MAX_IN_FLIGHT));
   }
 
-  #acquireSlot(timeout: number, signal: AbortSignal): Promise<void> {
+  #acquireSlot(timeout: number, signal: AbortSignal | CloseSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       let cancelTimeout = () => {};
+      let removeAbortListener = () => {};
       const cleanUp = () => {
         cancelTimeout();
-        signal.removeEventListener("abort", abort);
-      };
-      const abort = () => {
-        cancelRequest();
-        cleanUp();
-        reject(signal.reason);
+        removeAbortListener();
       };
       let acquired = false;
       const cancelRequest = this.#slots.acquire(() => {
@@ -85,7 +87,11 @@ export class HandshakeQueue {
         resolve();
       });
       if (acquired) return;
-      signal.addEventListener("abort", abort);
+      removeAbortListener = onAbort(signal, () => {
+        cancelRequest();
+        cleanUp();
+        reject(signal.reason);
+      });
       const wait = (opened: number) => {
         cancelTimeout = startTimeout(timeout, () => {
           if (this.#opened !== opened) {

@@ -16,7 +16,7 @@ import type { SessionKeys } from "../protocol/key-schedule.ts";
 import { Opener } from "../protocol/opener.ts";
 import { Sealer } from "../protocol/sealer.ts";
 import { maintain } from "./engine-upkeep.ts";
-import { pump, type Transform } from "./pump.ts";
+import { Pump, type Transform } from "./pump.ts";
 import { ConnectionLostError, IdleError } from "./tunnel-error.ts";
 
 /** Bytes of data transferred by a pipe. */
@@ -66,11 +66,13 @@ export function pipe(options: PipeOptions): Promise<void> {
   return new Promise<void>((resolve, reject) => {
     const sockets = [plaintext, encrypted];
     const otherOf = (socket: Socket) => (socket === plaintext ? encrypted : plaintext);
-    const stops: (() => void)[] = [];
+    const pumps: Pump[] = [];
+    let stopWatching = () => {};
     let openDirections = 2;
     const stop = () => {
       openDirections = 0;
-      for (const stopOne of stops) stopOne();
+      stopWatching();
+      for (const pump of pumps) pump.stop();
       for (const socket of sockets) {
         socket.off("close", onClose);
         socket.off("writeError", onWriteError);
@@ -125,11 +127,13 @@ export function pipe(options: PipeOptions): Promise<void> {
     }
     onWriteError();
     if (idleTimeout !== Number.POSITIVE_INFINITY) {
-      stops.push(watchTraffic(traffic, idleTimeout, () => fail(new IdleError(idleTimeout))));
+      stopWatching = watchTraffic(traffic, idleTimeout, () => fail(new IdleError(idleTimeout)));
     }
-    stops.push(
-      pump(plaintext, encrypted, new SealingTransform(workspace, sealer, traffic), traffic, directionEnded),
-      pump(encrypted, plaintext, new OpeningTransform(workspace, opener, traffic), traffic, directionEnded),
+    const sealing = new SealingTransform(workspace, sealer, traffic);
+    const opening = new OpeningTransform(workspace, opener, traffic);
+    pumps.push(
+      new Pump(plaintext, encrypted, sealing, traffic, directionEnded),
+      new Pump(encrypted, plaintext, opening, traffic, directionEnded),
     );
   });
 }

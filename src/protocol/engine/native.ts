@@ -33,6 +33,9 @@ const MIN_RELEASED_PACKETS = 8;
 /** Number of short messages after which a cipher acquires a line: an idle connection has exchanged a few. */
 const MESSAGES_BEFORE_LINE = 3;
 
+/** The result of the last `open`. */
+const opened: OpenedBatch = { length: 0, packets: 0, rejected: undefined };
+
 class NativeCipher implements PacketCipher, LineOwner {
   readonly #workspace: KernelWorkspace;
   readonly #release: Release;
@@ -40,7 +43,6 @@ class NativeCipher implements PacketCipher, LineOwner {
   #destroyed = false;
   /** H, padded to a block and XORed with 0x36, then the state of SHA-256 after H XORed with 0x5c (RFC 2104). */
   readonly #keys: Uint8Array;
-  readonly #opened: OpenedBatch = { length: 0, packets: 0, rejected: undefined };
   #line: Line | undefined;
   #shortMessages = 0;
   /** The packet number of this direction, which its owner advances. */
@@ -79,7 +81,6 @@ class NativeCipher implements PacketCipher, LineOwner {
 
   open(start: number, count: number, first: PacketNumber, output: Output, at: number): OpenedBatch {
     const { kernel, inputAddress, expectedAddress, outputAddresses } = this.#workspace;
-    const opened = this.#opened;
     const input = inputAddress + start;
     const target = outputAddresses[output.index]! + at;
     if (count <= SHORT_PACKETS && start === INPUT_OFFSET) {
@@ -158,7 +159,6 @@ class NativeCipher implements PacketCipher, LineOwner {
   /** Opens up to four packets in place, the first one first. */
   #openShort(input: number, count: number, first: PacketNumber, target: number): void {
     const { kernel, inputHashed, inner } = this.#workspace;
-    const opened = this.#opened;
     const line = this.#prepareLine();
     const key = this.#shortKeystream(line, count, first);
     const address = line?.address ?? this.#loadKeys();

@@ -6,7 +6,7 @@ import { unsentBytes } from "../../../src/net/direct-read.ts";
 import { MAX_READ_BYTES } from "../../../src/net/fairness.ts";
 import type { Output } from "../../../src/protocol/engine/output-pool.ts";
 import { loadEngine } from "../../../src/protocol/engine/select.ts";
-import { pump, type Transform } from "../../../src/tunnel/pump.ts";
+import { Pump, type Transform } from "../../../src/tunnel/pump.ts";
 import { type SocketKind, socketPair } from "../../support/pairs.ts";
 import { until } from "../../support/programs.ts";
 
@@ -41,7 +41,10 @@ async function startPump(kind: SocketKind, transform = new Copy()) {
   const source = await socketPair("IPv4", kind);
   const sink = await socketPair("IPv4", kind);
   const finished: (Error | undefined)[] = [];
-  const start = () => pump(source.socket, sink.socket, transform, {}, (failure) => finished.push(failure));
+  const start = () => {
+    const pump = new Pump(source.socket, sink.socket, transform, {}, (failure) => finished.push(failure));
+    return () => pump.stop();
+  };
   return { source, sink, transform, finished, start };
 }
 
