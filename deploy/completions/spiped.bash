@@ -74,7 +74,7 @@ _spiped() {
   case ${COMP_WORDS[0]##*/} in
     spipe) options+=" --fragile --verbose" ;;
     *)
-      options+=" --encrypt --decrypt --source --max-connections --resolve-interval --no-resolve --failover-target --idle-timeout --allow --accept-proxy --send-proxy --penalty-exempt --socket-mode --socket-owner --config --check-config --foreground --generate-key --check-key --wait-for-dns --pid-file --user --drain-timeout --workers --syslog --log-level --log-format --metrics --metrics-public --metrics-token-file --metrics-host"
+      options+=" --encrypt --decrypt --source --max-connections --resolve-interval --no-resolve --failover-target --idle-timeout --allow --accept-proxy --send-proxy --penalty-exempt --socket-mode --socket-owner --config --check-config --foreground --generate-key --check-key --wait-for-dns --pid-file --user --drain-timeout --no-warm-up --workers --syslog --log-level --log-format --metrics --metrics-public --metrics-token-file --metrics-host"
       ((COMP_CWORD == 1)) && [[ $current != -* ]] && options+=" keys"
       ;;
   esac

@@ -40,6 +40,7 @@ complete -c spiped -s D -l wait-for-dns -d 'start immediately and retry DNS look
 complete -c spiped -s p -l pid-file -r -F -d 'pid file (source address or configuration file, plus .pid)'
 complete -c spiped -s u -l user -x -a '(__fish_complete_users)' -d 'run as user, :group or user:group'
 complete -c spiped -l drain-timeout -x -d 'close open connections this long after SIGTERM; 0 for never'
+complete -c spiped -l no-warm-up -d 'accept connections before their code is compiled'
 complete -c spiped -l workers -x -a 'auto 2 4 8' -d 'worker processes; auto for one per core (1)'
 complete -c spiped -l syslog -d 'log to syslog'
 complete -c spiped -l log-level -x -a 'warn info' -d 'warn, or info to log each connection (warn)'

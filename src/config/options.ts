@@ -452,6 +452,19 @@ export const PROCESS_OPTIONS = {
       "By default, and with 0, the daemon waits until all connections have closed.",
     ],
   },
+  noWarmUp: {
+    group: GROUP.process,
+    long: "no-warm-up",
+    type: FLAG,
+    default: false,
+    help: "accept connections before their code is compiled",
+    manual: [
+      "Do not compile the code that connections use before accepting the first one.",
+      "By default, each process that serves connections runs a few within itself when it starts,",
+      "for up to 50 milliseconds of processor time, because the first connection would otherwise be slow.",
+      "A daemon that was given a listening socket by the service manager never does so, since a connection may be waiting.",
+    ],
+  },
   workers: {
     group: GROUP.process,
     long: "workers",

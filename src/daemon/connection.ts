@@ -78,6 +78,7 @@ export class Connection {
         source: this.#pending.source,
       },
       options.observer,
+      options.isInternal !== true,
     );
   }
 
@@ -155,13 +156,14 @@ export class Connection {
     record.target = options.targets.name;
     record.report("connecting");
     const clientGone = abortOnClose(plaintext);
-    const { timeout, bind, weak, requireForwardSecrecy, exponents } = options;
+    const { timeout, bind, openSocket, weak, requireForwardSecrecy, exponents } = options;
     const { encrypted, session } = await this.#context.handshakes.run(timeout, clientGone, () =>
       options.targets.attempt((target) =>
         connectAndHandshake({
           addresses: this.#addressesOf(target),
           timeout,
           bind,
+          openSocket,
           signal: clientGone,
           weak,
           requireForwardSecrecy,
@@ -206,6 +208,7 @@ export class Connection {
         addresses: this.#addressesOf(target),
         timeout: options.timeout,
         bind: options.bind,
+        openSocket: options.openSocket,
         signal: clientGone,
       }),
     );

@@ -91,7 +91,7 @@ class Daemon {
 
   /** Makes the plans and binds the addresses. */
   async bind(settings: readonly TunnelSettings[]): Promise<void> {
-    const { waitForDns, syslog: useSyslog } = this.#settings;
+    const { waitForDns, syslog: useSyslog, noWarmUp } = this.#settings;
     if (waitForDns) {
       this.#claimPidFile();
       this.#reportReady?.();
@@ -100,7 +100,9 @@ class Daemon {
     const syslog = useSyslog ? new Syslog(PROGRAM, (reason) => this.#stderr.warn(reason)) : undefined;
     const log = await chooseLog(this.#settings, this.#stderr, syslog);
     log.info(`starting, version ${this.#version}`);
-    const backend = await makeBackend(this.#settings, log);
+    // A connection may already be waiting at an inherited socket.
+    const warmsUp = !noWarmUp && this.#inherited.length === 0;
+    const backend = await makeBackend(this.#settings, log, warmsUp);
     const tunnels = new Tunnels(backend.factory, log);
     const manager = new TunnelManager<TunnelSettings>({
       tunnels,
@@ -122,7 +124,7 @@ class Daemon {
       if (!waitForDns) this.#claimPidFile();
       this.#stopStatus = await this.#startStatus();
       if (user !== undefined) changeUser(user, backend.isShared);
-      backend.start();
+      await backend.start();
       await tunnels.start().catch((error: unknown) => {
         throw describeFailure(error);
       });

@@ -1,6 +1,7 @@
 /** Settings of a TunnelServer, and what its connections share with those of other tunnels. */
 import type { ResolvedAddress } from "../net/address.ts";
 import type { AddressList } from "../net/cidr-list.ts";
+import type { DialOptions } from "../net/dial.ts";
 import type { Engine } from "../protocol/engine/engine.ts";
 import type { HandshakeOptions } from "../protocol/handshake.ts";
 import type { Admission } from "../tunnel/admission.ts";
@@ -40,5 +41,8 @@ export interface ServerOptions extends HandshakeOptions {
   readonly admission: Admission;
   readonly exponents: ExponentPool;
   readonly observer?: Observer | undefined;
+  /** True if no event is published on the diagnostics channels: for connections within this process. */
+  readonly isInternal?: boolean;
+  readonly openSocket?: DialOptions["openSocket"];
   readonly engine: Engine;
 }

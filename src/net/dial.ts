@@ -15,6 +15,8 @@ export interface DialOptions {
   readonly timeout: number;
   /** Local address to connect from. */
   readonly bind?: ResolvedAddress | undefined;
+  /** Creates a paused socket that is connecting to an address; defaults to a real one. */
+  readonly openSocket?: ((address: ResolvedAddress, bind: ResolvedAddress | undefined) => Socket) | undefined;
   /** Aborts the attempt, which rejects with the signal's reason. */
   readonly signal?: AbortSignal | CloseSignal | undefined;
   /** Called with each address before it is tried. */
@@ -32,7 +34,7 @@ export interface DialOptions {
  * signal's reason.
  */
 export function dial(options: DialOptions): Promise<Socket> {
-  const { addresses, timeout, signal } = options;
+  const { addresses, timeout, signal, openSocket = open } = options;
   return new Promise((resolve, reject) => {
     let socket: Socket | undefined;
     const settle = (outcome: () => void) => {
@@ -58,7 +60,7 @@ export function dial(options: DialOptions): Promise<Socket> {
         return;
       }
       options.onAttempt?.(address);
-      const current = open(address, options.bind);
+      const current = openSocket(address, options.bind);
       socket = current;
       const onError = (error: NodeJS.ErrnoException) => {
         options.onAttemptFailed?.(address, error);

@@ -149,14 +149,30 @@ export function writeErrorOf(socket: Socket): Error | undefined {
   return directIo(socket)?.writeError;
 }
 
-function createSocket(options: { handle?: object; pauseOnCreate?: boolean }): DirectSocket {
+/** What Node calls for the reads of a socket. */
+export interface OnRead {
+  /** Returns the buffer for the next read; undefined to keep the last one. */
+  buffer(): Buffer | undefined;
+  /** @returns false to stop reading. */
+  callback(length: number): boolean;
+}
+
+/**
+ * Creates a socket.
+ *
+ * @param options - as for Node's sockets, with an internal handle.
+ */
+export function createSocket(options: { handle?: object; pauseOnCreate?: boolean }): {
+  socket: DirectSocket;
+  onread: OnRead;
+} {
   // Node requests the first buffer in the constructor, before this is set.
   let socket: DirectSocket | undefined;
   let buffer = readBuffer();
   let view = buffer.long;
   /** Whether Node keeps the last buffer if it gets none: after a read. */
   let isKept = false;
-  const onread = {
+  const onread: OnRead = {
     buffer() {
       const next = readBuffer();
       const isShort = socket?.reader !== undefined && nextReadSize() === SHORT_READ_BYTES;
@@ -178,7 +194,7 @@ function createSocket(options: { handle?: object; pauseOnCreate?: boolean }): Di
   // Node's types lack some of these options.
   const all = { ...options, allowHalfOpen: true, onread } as unknown as SocketConstructorOpts;
   socket = new DirectSocket(all);
-  return socket;
+  return { socket, onread };
 }
 
 /**
@@ -186,7 +202,7 @@ function createSocket(options: { handle?: object; pauseOnCreate?: boolean }): Di
  * resumed, so that if a target replies and resets immediately, the reader gets the reply before the reset.
  */
 export function connectDirect(options: NetConnectOpts): Socket {
-  const socket = createSocket({});
+  const { socket } = createSocket({});
   socket.pause();
   return socket.connect(options as SocketConnectOpts);
 }
@@ -207,7 +223,7 @@ export function rewrapSocket(accepted: Socket): Socket {
   const holder = accepted as Partial<HandleHolder>;
   const handle = holder._handle;
   if (!handle) return accepted;
-  const socket = createSocket({ handle, pauseOnCreate: true }) as DirectSocket & Partial<HandleHolder>;
+  const socket: DirectSocket & Partial<HandleHolder> = createSocket({ handle, pauseOnCreate: true }).socket;
   if (socket._handle !== handle) {
     socket.destroy();
     return accepted;

@@ -105,6 +105,7 @@ export class ConnectionRecord {
   readonly #tunnel: string | undefined;
   readonly #mode: "encrypt" | "decrypt";
   readonly #listeners: ConnectionListeners | undefined;
+  readonly #isPublished: boolean;
   /** Time of the accept or of the call of `connect()`, in ms on the monotonic clock. */
   readonly #startedAt: number;
   #opened = false;
@@ -116,12 +117,18 @@ export class ConnectionRecord {
   #handshakeTime: number | undefined;
   readonly traffic: Traffic = { bytesEncrypted: 0, bytesDecrypted: 0 };
 
-  constructor({ number, tunnel, mode, peer, source }: Origin, listeners?: ConnectionListeners) {
-    this.#id = ++lastId;
+  /** @param isPublished - whether events are published on the diagnostics channels. */
+  constructor(
+    { number, tunnel, mode, peer, source }: Origin,
+    listeners?: ConnectionListeners,
+    isPublished = true,
+  ) {
+    this.#id = isPublished ? ++lastId : 0;
     this.#number = number;
     this.#tunnel = tunnel;
     this.#mode = mode;
     this.#listeners = listeners;
+    this.#isPublished = isPublished;
     this.#startedAt = performance.now();
     this.peer = peer;
     this.source = source;
@@ -162,14 +169,15 @@ export class ConnectionRecord {
   }
 
   #hasListeners(type: ConnectionEvent["type"]): boolean {
-    return this.#listeners?.connection !== undefined || CHANNELS[type].hasSubscribers;
+    const isPublished = this.#isPublished && CHANNELS[type].hasSubscribers;
+    return isPublished || this.#listeners?.connection !== undefined;
   }
 
   #emit(event: ConnectionEvent): void {
     Object.freeze(event);
     this.#listeners?.connection?.(event, this.traffic);
     const channel = CHANNELS[event.type];
-    if (channel.hasSubscribers) channel.publish(event);
+    if (this.#isPublished && channel.hasSubscribers) channel.publish(event);
   }
 
   #elapsed(): number {

@@ -11,6 +11,7 @@ import { FailureLog } from "../observe/failure-log.ts";
 import type { Log } from "../observe/log.ts";
 import type { WorkerStatus } from "../observe/status-server.ts";
 import { localTunnels, type TunnelFactory } from "../tunnel.ts";
+import { warmUp } from "../warm-up.ts";
 
 /** Serves the tunnels' connections, in this process or in workers. */
 export interface Backend {
@@ -19,8 +20,8 @@ export interface Backend {
   readonly isShared: boolean;
   readonly registry?: () => Promise<Registry>;
   workers(): readonly WorkerStatus[];
-  /** Starts the workers. Call after dropping privileges. */
-  start(): void;
+  /** Starts the workers, or warms up this process. Call after dropping privileges. */
+  start(): Promise<void>;
   /** Prepares for exit. Call before draining the tunnels. */
   stop(): void;
   /** Resolves when the workers have exited. Call after draining the tunnels. */
@@ -28,20 +29,21 @@ export interface Backend {
   destroy(): void;
 }
 
-export async function makeBackend(settings: ProcessSettings, log: Log): Promise<Backend> {
+/** @param warmsUp - true to warm up each process before it accepts connections. */
+export async function makeBackend(settings: ProcessSettings, log: Log, warmsUp: boolean): Promise<Backend> {
   const logConnections = settings.logLevel === "info";
   const collectMetrics = settings.metrics !== undefined;
   const metrics = collectMetrics ? await import("../observe/metrics.ts") : undefined;
   const count = settings.workers === "auto" ? availableParallelism() : settings.workers;
   if (count > 1) {
     const { WorkerPool } = await import("./pool.ts");
-    const pool = new WorkerPool({ count, log, logConnections, collectMetrics });
+    const pool = new WorkerPool({ count, log, logConnections, collectMetrics, warmsUp });
     return {
       factory: pool,
       isShared: true,
       ...(metrics && { registry: async () => metrics.aggregateMetrics(await pool.metrics(), pool.status()) }),
       workers: () => pool.status(),
-      start: () => pool.start(),
+      start: async () => pool.start(),
       stop: () => pool.stop(),
       exited: () => pool.exited(),
       destroy: () => pool.destroy(),
@@ -50,6 +52,7 @@ export async function makeBackend(settings: ProcessSettings, log: Log): Promise<
   const local = metrics?.makeMetrics(metrics.makeRegistry());
   const limits = new Limits(log);
   const failures = new FailureLog(log);
+  const engine = await loadEngine();
   return {
     factory: localTunnels({
       log,
@@ -59,14 +62,16 @@ export async function makeBackend(settings: ProcessSettings, log: Log): Promise<
         ...(local ? [local.observer] : []),
       ),
       admission: makeAdmission(log, 1),
-      engine: await loadEngine(),
+      engine,
       exponents: new ExponentPool(),
       connectionLimit: (plan, key, limit) => limits.get(plan.name, key?.name, limit),
     }),
     isShared: false,
     ...(local && { registry: async () => local.registry }),
     workers: () => [],
-    start: () => {},
+    start: async () => {
+      if (warmsUp) await warmUp(engine);
+    },
     stop: () => {},
     exited: async () => failures.flush(),
     destroy: () => {},

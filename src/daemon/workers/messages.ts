@@ -22,6 +22,8 @@ export type ParentMessage =
       /** True to log each connection. */
       readonly logConnections: boolean;
       readonly collectMetrics: boolean;
+      /** True to warm up before the worker accepts connections. */
+      readonly warmsUp: boolean;
     }
   /** Accept connections from the socket sent with the message. The answer is true or a SocketError. */
   | ({ readonly type: "listen"; readonly tunnel: number; readonly plan: SerializedPlan } & Request)

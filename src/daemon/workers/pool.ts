@@ -44,6 +44,8 @@ export interface WorkerOptions {
   /** True to log each connection. */
   readonly logConnections: boolean;
   readonly collectMetrics: boolean;
+  /** True to warm up each worker before it accepts connections. */
+  readonly warmsUp: boolean;
 }
 
 /** Runs the workers and creates the tunnels that they serve. Used in the primary. */
@@ -164,8 +166,8 @@ export class WorkerPool implements TunnelFactory {
     child.on("error", (error) => {
       if (child.pid === undefined) this.#onExit(worker, systemErrorText(error));
     });
-    const { count, logConnections, collectMetrics } = this.#options;
-    worker.send({ type: "setup", workers: count, logConnections, collectMetrics });
+    const { count, logConnections, collectMetrics, warmsUp } = this.#options;
+    worker.send({ type: "setup", workers: count, logConnections, collectMetrics, warmsUp });
   }
 
   #onExit(worker: WorkerHandle, cause: string): void {

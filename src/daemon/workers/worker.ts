@@ -15,6 +15,7 @@ import { FailureLog } from "../observe/failure-log.ts";
 import type { Log } from "../observe/log.ts";
 import { LocalTunnel } from "../tunnel.ts";
 import type { TunnelContext } from "../tunnel-options.ts";
+import { warmUp } from "../warm-up.ts";
 import {
   CANNOT_SHARE,
   type ParentMessage,
@@ -56,6 +57,8 @@ export function runWorker(): Promise<number> {
   let registry: Registry | undefined;
 
   const setUp = async (message: Extract<ParentMessage, { type: "setup" }>) => {
+    const engine = await loadEngine();
+    if (message.warmsUp) await warmUp(engine);
     const observers: Observer[] = [failures];
     if (message.logConnections) observers.push(connectionLog(log));
     if (message.collectMetrics) {
@@ -68,7 +71,7 @@ export function runWorker(): Promise<number> {
       log,
       observer: combineObservers(...observers),
       admission: makeAdmission(log, message.workers),
-      engine: await loadEngine(),
+      engine,
       exponents: new ExponentPool(),
       connectionLimit: (plan, key) => limits.get(limitId(plan.name, key?.name)),
     };

@@ -53,6 +53,7 @@ const SAMPLES: Readonly<Record<keyof typeof TUNNEL_OPTIONS | keyof typeof PROCES
   pidFile: text("/pid"),
   user: text("nobody"),
   drainTimeout: duration,
+  noWarmUp: FLAG,
   workers: { typed: "2", toml: "2", value: 2, wrong: { typed: "0", toml: "0" } },
   syslog: FLAG,
   logLevel: choice("info"),
