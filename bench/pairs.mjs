@@ -6,8 +6,7 @@ import { fileURLToPath } from "node:url";
 import { directory, end, freePort, launch, listening, which } from "./processes.mjs";
 import { settings } from "./settings.mjs";
 
-const DIST = fileURLToPath(new URL("../dist/bin/", import.meta.url));
-export const SPIPED = join(DIST, "spiped.cjs");
+export const SPIPED = join(settings.programs, "spiped.cjs");
 const PROXY = fileURLToPath(new URL("plain-proxy.mjs", import.meta.url));
 export const key = join(directory, "key");
 writeFileSync(key, randomBytes(32), { mode: 0o600 });
@@ -16,7 +15,8 @@ writeFileSync(key, randomBytes(32), { mode: 0o600 });
 export const logFile = join(directory, "log");
 const stdio = ["ignore", "ignore", openSync(logFile, "a")];
 
-export const spipeOf = (maker) => (maker === "ours" ? [settings.node, join(DIST, "spipe.cjs")] : ["spipe"]);
+export const spipeOf = (maker) =>
+  maker === "ours" ? [settings.node, join(settings.programs, "spipe.cjs")] : ["spipe"];
 
 async function startSpiped(maker, mode, target, extra) {
   const port = await freePort();

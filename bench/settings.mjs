@@ -1,4 +1,6 @@
 /** The command line of the benchmark, and the amounts that depend on `--quick`. */
+import { join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 const { values } = parseArgs({
@@ -7,10 +9,12 @@ const { values } = parseArgs({
     rows: { type: "string" },
     rounds: { type: "string" },
     node: { type: "string" },
+    dist: { type: "string" },
     "no-write": { type: "boolean", default: false },
   },
 });
 const { quick } = values;
+const BUILD = fileURLToPath(new URL("../dist", import.meta.url));
 
 export const settings = {
   quick,
@@ -19,6 +23,8 @@ export const settings = {
   rounds: Number(values.rounds ?? (quick ? 1 : 5)),
   /** Node executable for our programs. */
   node: values.node ?? process.execPath,
+  /** Directory of our programs. */
+  programs: join(values.dist === undefined ? BUILD : resolve(values.dist), "bin"),
   isOwnNode: values.node === undefined,
   write: !values["no-write"] && !quick,
   /** Bytes of a bulk transfer. */

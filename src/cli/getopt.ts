@@ -1,9 +1,6 @@
 /**
- * The grammar of Tarsnap's `getopt`, where commander's differs: combined flags (`-Fj`), attached or separate values
- * (`-kfile`, `-k file`; a value may begin with a dash), no repeated options, no operands.
- *
- * The arguments are brought into the one form in which both agree, `--name` or `--name=value`, up to the first one that
- * the grammar does not allow.
+ * The grammar of Tarsnap's `getopt`: combined flags (`-Fj`), attached or separate values (`-kfile`, `-k file`; a value
+ * may begin with a dash), no repeated options, no operands. Long options and `--name=value` are allowed as well.
  */
 import { parseArgs } from "node:util";
 import { UsageError } from "../config/config-error.ts";

@@ -4,6 +4,7 @@ import { open, stat } from "node:fs/promises";
 import { ConfigError } from "../config/config-error.ts";
 import { KEY_BYTES } from "../config/key-file.ts";
 import { readKey } from "../config/read-key.ts";
+import { writeError } from "../daemon/observe/line-writer.ts";
 import { systemErrorText } from "../net/system-error.ts";
 import { fingerprint } from "../protocol/fingerprint.ts";
 import { Secret } from "../protocol/secret.ts";
@@ -44,7 +45,7 @@ export async function checkKey(path: string): Promise<number> {
   const status = path === "-" ? undefined : await stat(path).catch(() => undefined);
   if (status?.isDirectory())
     throw new ConfigError([`${path} is a directory; list its keys with spiped keys list ${path}`]);
-  const secret = await readKey(path, (warning) => process.stderr.write(`spiped: ${warning}\n`));
+  const secret = await readKey(path, (warning) => writeError(`spiped: ${warning}\n`));
   const facts =
     status === undefined
       ? "key"

@@ -15,6 +15,7 @@ import { KEY_BYTES } from "../config/key-file.ts";
 import { KEY_COMMANDS, type KeyCommandSpec } from "../config/options.ts";
 import { escapeUnprintable, isPrintable } from "../config/printable.ts";
 import type { ClientSettings } from "../config/tunnel-settings.ts";
+import { writeError } from "../daemon/observe/line-writer.ts";
 import { systemErrorText } from "../net/system-error.ts";
 import { fingerprint } from "../protocol/fingerprint.ts";
 import { Secret } from "../protocol/secret.ts";
@@ -234,7 +235,7 @@ function checkName(name: string): void {
 }
 
 function printError(message: string): void {
-  process.stderr.write(`spiped: ${escapeUnprintable(message)}\n`);
+  writeError(`spiped: ${escapeUnprintable(message)}\n`);
 }
 
 /** Returns keys, restrictions and problems; prints the problems, except those with settings, to standard error. */

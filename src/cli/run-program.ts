@@ -2,7 +2,7 @@
 
 import { ConfigError, UsageError } from "../config/config-error.ts";
 import { escapeUnprintable } from "../config/printable.ts";
-import { flushStandardError } from "../daemon/observe/line-writer.ts";
+import { flushStandardError, writeError } from "../daemon/observe/line-writer.ts";
 import { ConnectionFailure } from "./connection-failure.ts";
 
 /** Thrown to end `main` early with an exit status. */
@@ -26,15 +26,14 @@ export async function runProgram(
   usage: string,
   main: () => Promise<number>,
 ): Promise<number> {
-  process.stderr.on("error", () => {});
-  const printError = (line: string) => process.stderr.write(`${program}: ${escapeUnprintable(line)}\n`);
+  const printError = (line: string) => writeError(`${program}: ${escapeUnprintable(line)}\n`);
   try {
     return await main();
   } catch (error) {
     if (error instanceof Exit) return error.status;
     if (error instanceof UsageError) {
       if (error.upstreamMessage !== undefined) printError(error.upstreamMessage);
-      process.stderr.write(usage);
+      writeError(usage);
       printError(error.message);
       return 1;
     }

@@ -7,6 +7,7 @@ import { type SettingValues, withDefaults } from "../config/option-spec.ts";
 import { SPIPE_OPTIONS } from "../config/options.ts";
 import { readKey } from "../config/read-key.ts";
 import { findExclusive } from "../config/setting-rules.ts";
+import { writeError } from "../daemon/observe/line-writer.ts";
 import { setProcessTitle } from "../daemon/process/process-title.ts";
 import { formatAddress, parseAddress, parseBindAddress, type ResolvedAddress } from "../net/address.ts";
 import { systemErrorText } from "../net/system-error.ts";
@@ -32,7 +33,7 @@ type SpipeArguments = SettingValues<typeof SPIPE_OPTIONS>;
 /** Runs `spipe` with its arguments. Resolves to the exit status. */
 export function spipe(argv: readonly string[]): Promise<number> {
   return runProgram(PROGRAM, USAGE, async () => {
-    const args = readArguments(argv);
+    const args = await readArguments(argv);
     setProcessTitle(PROGRAM, argv);
     const stop = new AbortController();
     const stopped = new Promise<number>((resolve) => {
@@ -86,7 +87,7 @@ function watchTraffic(socket: SpipedSocket, report: Report): () => void {
 
 /** Prints a line to standard error. */
 function printError(line: string): void {
-  process.stderr.write(`${PROGRAM}: ${line}\n`);
+  writeError(`${PROGRAM}: ${line}\n`);
 }
 
 /** Reports a step of the connection. */
@@ -95,9 +96,9 @@ type Report = (step: string) => void;
 /** Prints a step with the time since the program was started. */
 const printStep: Report = (step) => printError(`${Math.round(performance.now())} ms: ${step}`);
 
-function readArguments(argv: readonly string[]): SpipeArguments {
+async function readArguments(argv: readonly string[]): Promise<SpipeArguments> {
   const program = { name: PROGRAM, usage: USAGE, version: VERSION };
-  const { values } = parseCommandLine(program, SPIPE_OPTIONS, argv);
+  const { values } = await parseCommandLine(program, SPIPE_OPTIONS, argv);
   const missing = findMissing(SPIPE_OPTIONS, values);
   if (missing !== undefined) throw missing;
   const args = withDefaults(SPIPE_OPTIONS, values);

@@ -36,8 +36,8 @@ export type SpipedArguments =
  *
  * @throws UsageError, ConfigError; Exit after `-v` or `-h`.
  */
-export function readArguments(argv: readonly string[]): SpipedArguments {
-  const { values, hasOtherThan } = parseCommandLine(
+export async function readArguments(argv: readonly string[]): Promise<SpipedArguments> {
+  const { values, hasOtherThan } = await parseCommandLine(
     { name: PROGRAM, usage: USAGE, version: VERSION },
     SPIPED_OPTIONS,
     argv,

@@ -13,7 +13,6 @@ import { limitYoungGeneration } from "../daemon/process/v8-flags.ts";
 import { describeFailure } from "../daemon/start-failure.ts";
 import { checkSources } from "../daemon/tunnels.ts";
 import { isWorker, runWorker } from "../daemon/workers/worker.ts";
-import { checkKey, generateKey } from "./key-commands.ts";
 import { runProgram } from "./run-program.ts";
 import { readArguments, USAGE } from "./spiped-arguments.ts";
 import { VERSION } from "./version.ts";
@@ -28,9 +27,9 @@ export async function spiped(argv: readonly string[]): Promise<number> {
       setProcessTitle(PROGRAM, argv);
       return runWorker();
     }
-    const args = readArguments(argv);
-    if (args.action === "generate-key") return generateKey(args.file);
-    if (args.action === "check-key") return checkKey(args.file);
+    const args = await readArguments(argv);
+    if (args.action === "generate-key") return (await import("./key-commands.ts")).generateKey(args.file);
+    if (args.action === "check-key") return (await import("./key-commands.ts")).checkKey(args.file);
     if (args.action === "check-config") return checkConfig(args.config, args.file);
     // With this variable, node:cluster would request each listening socket from the parent process.
     if (cluster.isWorker)

@@ -1,5 +1,5 @@
 /** Reads `NAME.toml` in a key directory, the restrictions of one client. */
-import { readFile } from "node:fs/promises";
+import { readFile } from "../net/async-fs.ts";
 import { systemErrorText } from "../net/system-error.ts";
 import { ConfigError } from "./config-error.ts";
 import { parseToml, toValidationIssue } from "./toml.ts";

@@ -2,8 +2,8 @@
  * The configuration file (`--config`): several tunnels and the settings of the process, in TOML. Fields have the names
  * of the long options. Errors name file, line and field.
  */
-import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
+import { readFile } from "../net/async-fs.ts";
 import { systemErrorText } from "../net/system-error.ts";
 import { ConfigError } from "./config-error.ts";
 import { type OptionSpec, type SettingSpec, type SettingValues, withDefaults } from "./option-spec.ts";

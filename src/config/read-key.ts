@@ -1,5 +1,5 @@
 /** Reads the key file of a tunnel or of `spipe` (`-k`). */
-import { open } from "node:fs/promises";
+import { closeSync, fstatSync, openSync, readFileSync, statSync } from "node:fs";
 import { ConfigError } from "../config/config-error.ts";
 import { warningsFor } from "../config/key-file.ts";
 import { systemErrorText } from "../net/system-error.ts";
@@ -27,17 +27,44 @@ export async function readKey(path: string, warn: (message: string) => void): Pr
 }
 
 async function readEntireFile(path: string): Promise<{ contents: Buffer; mode: number }> {
-  const file = await open(path).catch((error: unknown) => {
-    const hints = path === "" ? ["the name of the key file is empty; give one with -k"] : [];
-    throw unreadable(`Cannot open file: ${path}: ${systemErrorText(error)}`, ...hints);
-  });
+  let isOpen = false;
+  const onOpen = () => {
+    isOpen = true;
+  };
   try {
-    const status = await file.stat();
-    return { contents: await file.readFile(), mode: status.isFile() ? status.mode : 0 };
+    // Starting a thread for a regular file would take longer than reading it. Any other file, such as a named pipe, may
+    // block.
+    return await (statSync(path).isFile() ? readRegularFile(path, onOpen) : readSpecialFile(path, onOpen));
   } catch (error) {
+    if (!isOpen) {
+      const hints = path === "" ? ["the name of the key file is empty; give one with -k"] : [];
+      throw unreadable(`Cannot open file: ${path}: ${systemErrorText(error)}`, ...hints);
+    }
     const reason = `Error reading file: ${path}: ${systemErrorText(error)}`;
     const isDirectory = (error as NodeJS.ErrnoException).code === "EISDIR";
     throw unreadable(reason, ...(isDirectory ? [ONE_KEY] : []));
+  }
+}
+
+function readRegularFile(path: string, onOpen: () => void): { contents: Buffer; mode: number } {
+  const fd = openSync(path, "r");
+  onOpen();
+  try {
+    return { contents: readFileSync(fd), mode: fstatSync(fd).mode };
+  } finally {
+    closeSync(fd);
+  }
+}
+
+async function readSpecialFile(
+  path: string,
+  onOpen: () => void,
+): Promise<{ contents: Buffer; mode: number }> {
+  const { open } = await import("node:fs/promises");
+  const file = await open(path);
+  onOpen();
+  try {
+    return { contents: await file.readFile(), mode: 0 };
   } finally {
     await file.close();
   }

@@ -1,9 +1,8 @@
 /** Reads the keys of `-d -k`: one key file, or a directory with one or more keys for each client. */
-import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { ConfigError } from "../config/config-error.ts";
-import { readKeyDirectory } from "../config/key-directory.ts";
 import type { ClientSettings } from "../config/tunnel-settings.ts";
+import { stat } from "../net/async-fs.ts";
 import type { Secret } from "../protocol/secret.ts";
 import { readKey } from "./read-key.ts";
 
@@ -52,6 +51,7 @@ export async function readKeys(
   const known = (previous ?? [])
     .flatMap((key) => key.path ?? [])
     .filter((file) => join(path, basename(file)) === file);
+  const { readKeyDirectory } = await import("../config/key-directory.ts");
   const directory = await readKeyDirectory(path, { known: known.map((file) => basename(file)) });
   const keys: NamedKey[] = directory.keys.map(({ name, file, secret }) => ({
     name,

@@ -3,14 +3,14 @@
  * to its close. Each step is reported as an event.
  */
 import type { Socket } from "node:net";
-import { type DialOptions, dial } from "../net/dial.ts";
+import { CloseSignal } from "../net/close-signal.ts";
+import { dial } from "../net/dial.ts";
 import { formatEndpoint } from "../net/format-endpoint.ts";
 import { ignoreErrors } from "../net/ignore-errors.ts";
 import { type ProxiedConnection, proxyHeaderV1, proxyHeaderV2 } from "../net/proxy-protocol.ts";
 import { readProxyHeader } from "../net/read-proxy-header.ts";
 import { reset } from "../net/reset.ts";
 import { startTimeout } from "../net/timers.ts";
-import type { Engine } from "../protocol/engine/engine.ts";
 import type { Secret } from "../protocol/secret.ts";
 import type { Acceptor } from "../tunnel/accept.ts";
 import { type CloseReason, closingFor } from "../tunnel/close-reason.ts";
@@ -39,7 +39,6 @@ export interface ConnectionContext {
   readonly options: ServerOptions;
   readonly acceptor: Acceptor;
   readonly handshakes: HandshakeQueue;
-  readonly engine: Engine;
   readonly isDraining: boolean;
 }
 
@@ -78,7 +77,7 @@ export class Connection {
         peer: formatEndpoint(socket.remoteAddress, socket.remotePort, options.source),
         source: this.#pending.source,
       },
-      options.observer?.connection,
+      options.observer,
     );
   }
 
@@ -93,20 +92,24 @@ export class Connection {
    * @param onClosed - called when both sockets have closed.
    */
   serve(onClosed: () => void): void {
+    const notify = () => {
+      if (this.#socket.closed) onClosed();
+      else this.#socket.on("close", onClosed);
+    };
+    const succeed = () => {
+      this.#record.reportClosed(closingFor("closed"));
+      notify();
+    };
+    const fail = (error: unknown) => {
+      this.#socket.destroy();
+      this.#reportFailure(error);
+      notify();
+    };
     this.#record.report("accepted");
+    // The pipe's promise is not part of this chain, whose promises would be retained while the connection is open.
     void this.#open()
-      .then((sockets) => this.#pipe(sockets))
-      .then(
-        () => this.#record.reportClosed(closingFor("closed")),
-        (error: unknown) => {
-          this.#socket.destroy();
-          this.#reportFailure(error);
-        },
-      )
-      .then(() => {
-        if (this.#socket.closed) onClosed();
-        else this.#socket.once("close", onClosed);
-      });
+      .then((sockets) => void this.#pipe(sockets).then(succeed, fail))
+      .catch(fail);
   }
 
   /** Resets the connection, open or not yet open. */
@@ -152,21 +155,24 @@ export class Connection {
     record.target = options.targets.name;
     record.report("connecting");
     const clientGone = abortOnClose(plaintext);
-    const { encrypted, session } = await this.#context.handshakes.run(
-      options.timeout,
-      clientGone.signal,
-      () =>
-        options.targets.attempt((target) =>
-          connectAndHandshake({
-            ...options,
-            ...this.#dialOptions(target, clientGone.signal),
-            secret: this.#context.options.keyring.singleSecret,
-            preamble: this.#proxyHeader(proxied),
-            onStep: (step) => {
-              if (step === "connected") record.report("connected");
-            },
-          }),
-        ),
+    const { timeout, bind, weak, requireForwardSecrecy, exponents } = options;
+    const { encrypted, session } = await this.#context.handshakes.run(timeout, clientGone, () =>
+      options.targets.attempt((target) =>
+        connectAndHandshake({
+          addresses: this.#addressesOf(target),
+          timeout,
+          bind,
+          signal: clientGone,
+          weak,
+          requireForwardSecrecy,
+          exponents,
+          secret: this.#context.options.keyring.singleSecret,
+          preamble: this.#proxyHeader(proxied),
+          onStep: (step) => {
+            if (step === "connected") record.report("connected");
+          },
+        }),
+      ),
     );
     clientGone.stop();
     record.recordHandshake();
@@ -196,7 +202,12 @@ export class Connection {
     // Connect while the exponentiations are computed. The response is sent only if the connect succeeds: as with
     // Tarsnap's spiped, an unreachable target makes the client's handshake fail.
     const connecting = targets.attempt((target) =>
-      dial({ ...options, ...this.#dialOptions(target, clientGone.signal) }),
+      dial({
+        addresses: this.#addressesOf(target),
+        timeout: options.timeout,
+        bind: options.bind,
+        signal: clientGone,
+      }),
     );
     connecting.then(
       (plaintext) => {
@@ -233,11 +244,10 @@ export class Connection {
   }
 
   #pipe(sockets: SocketPair): Promise<void> {
-    const { mode, keepAlive, idleTimeout } = this.#options;
+    const { mode, engine, keepAlive, idleTimeout } = this.#options;
     const target = mode === "encrypt" ? sockets.encrypted : sockets.plaintext;
     this.#record.target = formatEndpoint(target.remoteAddress, target.remotePort);
     this.#record.report("opened");
-    const { engine } = this.#context;
     return pipe({ ...sockets, engine, keepAlive, idleTimeout, traffic: this.#record.traffic });
   }
 
@@ -278,10 +288,10 @@ export class Connection {
     });
   }
 
-  /** Returns the options for connecting to a target; `signal` aborts if the client closes its connection. */
-  #dialOptions(target: Target, signal: AbortSignal): Pick<DialOptions, "addresses" | "signal"> {
+  /** Returns the addresses of a target, and records that it is tried. */
+  #addressesOf(target: Target): Target["addresses"] {
     this.#record.target = target.address.text;
-    return { addresses: target.addresses, signal };
+    return target.addresses;
   }
 
   /** Returns the PROXY protocol header for the target; undefined if none is sent. */
@@ -306,7 +316,8 @@ function releaseOnClose(socket: Socket, limit: Limiter): void {
 /**
  * Checks that a client's address is allowed, after reading the PROXY protocol header if the peer must send one.
  *
- * @returns the client's connection, as given in the header if there is one; undefined over a UNIX socket.
+ * @returns the client's connection, as given in the header if there is one; undefined over a UNIX socket, and without a
+ * header if the target gets none.
  */
 async function checkClient(
   socket: Socket,
@@ -327,6 +338,7 @@ async function checkClient(
     }
   }
   check(socket.remoteAddress);
+  if (options.sendProxy === undefined) return undefined;
   const { remoteAddress, remotePort, localAddress, localPort } = socket;
   if (remoteAddress === undefined || localAddress === undefined) return undefined;
   return {
@@ -335,11 +347,7 @@ async function checkClient(
   };
 }
 
-/** Returns a signal that aborts if the socket closes before `stop()` is called. */
-function abortOnClose(socket: Socket): { signal: AbortSignal; stop: () => void } {
-  const controller = new AbortController();
-  const abort = () => controller.abort(rejected("client-closed"));
-  if (socket.destroyed) abort();
-  socket.once("close", abort);
-  return { signal: controller.signal, stop: () => socket.off("close", abort) };
+/** Returns a signal that aborts if the client closes its connection before `stop()` is called. */
+function abortOnClose(socket: Socket): CloseSignal {
+  return new CloseSignal(socket, () => rejected("client-closed"));
 }

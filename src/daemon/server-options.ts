@@ -5,6 +5,7 @@ import type { Engine } from "../protocol/engine/engine.ts";
 import type { HandshakeOptions } from "../protocol/handshake.ts";
 import type { Admission } from "../tunnel/admission.ts";
 import type { Limiter } from "../tunnel/connection-limit.ts";
+import type { ExponentPool } from "../tunnel/exponent-pool.ts";
 import type { Keyring } from "./keyring.ts";
 import type { Observer } from "./observe/events.ts";
 import type { Targets } from "./targets.ts";
@@ -37,6 +38,7 @@ export interface ServerOptions extends HandshakeOptions {
   /** Addresses that are never penalized for failed handshakes. */
   readonly penaltyExempt?: AddressList | undefined;
   readonly admission: Admission;
+  readonly exponents: ExponentPool;
   readonly observer?: Observer | undefined;
-  readonly engine?: Engine;
+  readonly engine: Engine;
 }

@@ -1,10 +1,12 @@
 /** Converts a plan to the options of a tunnel server. */
 import type { KeyPlan, TargetPlan, TunnelPlan } from "../config/plan.ts";
 import { AddressList } from "../net/cidr-list.ts";
+import type { Engine } from "../protocol/engine/engine.ts";
 import { fingerprint } from "../protocol/fingerprint.ts";
 import { Secret } from "../protocol/secret.ts";
 import type { Admission } from "../tunnel/admission.ts";
 import type { Limiter } from "../tunnel/connection-limit.ts";
+import type { ExponentPool } from "../tunnel/exponent-pool.ts";
 import { type Key, Keyring } from "./keyring.ts";
 import type { Observer } from "./observe/events.ts";
 import type { Log } from "./observe/log.ts";
@@ -17,6 +19,8 @@ export interface TunnelContext {
   readonly log: Log;
   readonly observer?: Observer | undefined;
   readonly admission: Admission;
+  readonly engine: Engine;
+  readonly exponents: ExponentPool;
   /**
    * Returns a connection limit, set to `limit`.
    *
@@ -30,7 +34,7 @@ export interface TunnelContext {
  * plan's secrets, so the caller can destroy the plan's.
  */
 export function serverOptions(plan: TunnelPlan, context: TunnelContext): ServerOptions {
-  const { log, observer, admission } = context;
+  const { log, observer, admission, exponents, engine } = context;
   const { settings } = plan;
   const makeTargets = (targets: readonly TargetPlan[]) => {
     const result = new Targets(
@@ -79,7 +83,9 @@ export function serverOptions(plan: TunnelPlan, context: TunnelContext): ServerO
     sendProxy: settings.sendProxy,
     penaltyExempt: addressList(settings.penaltyExempt),
     admission,
+    exponents,
     observer,
+    engine,
   };
 }
 

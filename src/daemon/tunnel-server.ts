@@ -3,8 +3,6 @@ import type { Socket } from "node:net";
 import { dial } from "../net/dial.ts";
 import { ignoreErrors } from "../net/ignore-errors.ts";
 import { callAt, startTimeout } from "../net/timers.ts";
-import type { Engine } from "../protocol/engine/engine.ts";
-import { defaultEngine } from "../protocol/engine/select.ts";
 import type { Secret } from "../protocol/secret.ts";
 import { Acceptor } from "../tunnel/accept.ts";
 import type { CloseReason } from "../tunnel/close-reason.ts";
@@ -18,20 +16,20 @@ const OLD_KEY_GRACE_MS = 60_000;
 
 /** Serves the connections of one tunnel. A connection that fails does not affect the others. */
 export class TunnelServer implements ConnectionContext {
-  readonly engine: Engine;
   readonly handshakes = new HandshakeQueue();
   #options: ServerOptions;
   #acceptor: Acceptor;
   /** Connections whose accepted socket is not closed. */
   readonly #connections = new Set<Connection>();
   #stopExpiry = () => {};
+  #leavePool = () => {};
   #drained: (() => void) | undefined;
   #lastNumber = 0;
 
   constructor(options: ServerOptions) {
     this.#options = options;
-    this.engine = options.engine ?? defaultEngine();
     this.#acceptor = this.#makeAcceptor();
+    this.#joinPool();
     this.#closeExpired();
   }
 
@@ -78,6 +76,7 @@ export class TunnelServer implements ConnectionContext {
     stopLookups(this.#options);
     this.#options = options;
     this.#acceptor = this.#makeAcceptor();
+    this.#joinPool();
     this.#closeClients(new Set(removed), "key-removed");
     this.#closeExpired();
     if (removed.length === 0) return;
@@ -109,6 +108,7 @@ export class TunnelServer implements ConnectionContext {
     return new Promise((resolve) => {
       this.#drained = () => {
         this.#stopExpiry();
+        this.#leavePool();
         resolve();
       };
       if (this.#connections.size === 0) this.#drained();
@@ -117,6 +117,7 @@ export class TunnelServer implements ConnectionContext {
 
   /** Resets all connections, so that no peer takes what it has received for the whole. */
   destroy(): void {
+    this.#leavePool();
     for (const connection of this.#connections) connection.reset("daemon-stopped");
   }
 
@@ -140,6 +141,13 @@ export class TunnelServer implements ConnectionContext {
     }
     if (expired.size > 0) this.#closeClients(expired, "key-expired");
     if (next !== Number.POSITIVE_INFINITY) this.#stopExpiry = callAt(next, () => this.#closeExpired());
+  }
+
+  /** Uses the pool of exponents, unless handshakes are weak. */
+  #joinPool(): void {
+    const leave = this.#leavePool;
+    this.#leavePool = this.#options.weak ? () => {} : this.#options.exponents.use();
+    leave();
   }
 
   #makeAcceptor(): Acceptor {

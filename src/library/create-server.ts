@@ -5,7 +5,8 @@ import { formatEndpoint } from "../net/format-endpoint.ts";
 import { ignoreErrors } from "../net/ignore-errors.ts";
 import { Listener } from "../net/listener.ts";
 import { callAt } from "../net/timers.ts";
-import { defaultEngine } from "../protocol/engine/select.ts";
+import type { Engine } from "../protocol/engine/engine.ts";
+import { loadEngine } from "../protocol/engine/select.ts";
 import type { ServerHandshake } from "../protocol/handshake.ts";
 import { Secret } from "../protocol/secret.ts";
 import { Acceptor } from "../tunnel/accept.ts";
@@ -84,6 +85,8 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
   /** Resolve functions of pending `close()` calls, called when the last connection is closed. */
   readonly #closing = new Set<() => void>();
   #kind: "tcp" | "unix" = "tcp";
+  /** Loaded before listening. */
+  #engine: Engine | undefined;
   #lastNumber = 0;
 
   /** @internal */
@@ -130,6 +133,7 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
     if (typeof where !== "object" || where === null) {
       throw new TypeError("listen() takes { port }, { port, host } or { path }");
     }
+    this.#engine = await loadEngine();
     if ("path" in where) {
       this.#kind = "unix";
       await this.#listener.listen({ kind: "unix", path: where.path });
@@ -216,7 +220,7 @@ export class SpipedServer extends EventEmitter<SpipedServerEvents> {
   ): void {
     const { send, session } = handshake.respond();
     encrypted.write(send);
-    const socket = SpipedSocket.create(encrypted, session, defaultEngine(), { key, traffic: record.traffic });
+    const socket = SpipedSocket.create(encrypted, session, this.#engine!, { key, traffic: record.traffic });
     record.keyName = socket.keyName;
     record.keyFingerprint = socket.keyFingerprint;
     record.report("authenticated");

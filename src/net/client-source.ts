@@ -12,6 +12,7 @@ const UNIX_SOURCE = "unix";
  */
 export function sourceOf(address: string | undefined): string {
   if (address === undefined) return UNIX_SOURCE;
+  if (!address.includes(":")) return address;
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
   if (mapped !== null) return mapped[1]!;
   if (!isIPv6(address) || /^fe[89ab]/i.test(address)) return address;

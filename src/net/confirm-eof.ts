@@ -4,7 +4,7 @@
  * the system error.
  */
 import type { Socket } from "node:net";
-import { writeErrorOf } from "./direct-read.ts";
+import { unsentBytes, writeErrorOf } from "./direct-read.ts";
 import { isTcp } from "./reset.ts";
 
 const EMPTY = new Uint8Array(0);
@@ -20,7 +20,7 @@ export function confirmEof(socket: Socket, onEof: () => void): void {
   if (failed()) return;
   if (!socket.writable || !isTcp(socket)) {
     onEof();
-  } else if (socket.writableLength > 0) {
+  } else if (unsentBytes(socket) > 0) {
     // If the socket was reset, the pending write fails in this event-loop iteration.
     setImmediate(() => {
       if (!failed()) onEof();

@@ -1,6 +1,7 @@
 /** Connects to a target (Tarsnap's `sock_connect`): tries its addresses in order until one succeeds. */
 import type { Socket } from "node:net";
 import type { ResolvedAddress } from "./address.ts";
+import type { CloseSignal } from "./close-signal.ts";
 import { ConnectError } from "./connect-error.ts";
 import { connectDirect } from "./direct-read.ts";
 import { onAbort } from "./on-abort.ts";
@@ -15,7 +16,7 @@ export interface DialOptions {
   /** Local address to connect from. */
   readonly bind?: ResolvedAddress | undefined;
   /** Aborts the attempt, which rejects with the signal's reason. */
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignal | CloseSignal | undefined;
   /** Called with each address before it is tried. */
   readonly onAttempt?: (address: ResolvedAddress) => void;
   /** Called with each address that failed. */

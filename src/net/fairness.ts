@@ -27,8 +27,10 @@ const INTERACTIVE_READ_BYTES = 4096;
 /** Time after an interactive connection's last read during which other connections use short reads, in ms. */
 const INTERACTIVE_MS = 20;
 
-/** The last interactive connection, and the end of the time in which others use short reads. */
+/** The last interactive connection, and whether it has read since the clock was last checked. */
 let interactive: object | undefined;
+let hasInteractiveRead = false;
+/** End of the time in which other connections use short reads. */
 let interactiveUntil = 0;
 let readSize = MAX_READ_BYTES;
 let credits = MAX_CREDITS;
@@ -61,14 +63,21 @@ export class ReadBudget {
    */
   take(length: number): boolean {
     this.#average += (length - this.#average) / (this.#average === 0 ? 1 : 8);
-    const now = performance.now();
-    if (this.#average < INTERACTIVE_READ_BYTES) {
-      interactive = this.#connection;
-      interactiveUntil = now + INTERACTIVE_MS;
-    }
-    this.#lastRead = now;
     this.#read += length;
     this.#flowed += length;
+    if (this.#average < INTERACTIVE_READ_BYTES) {
+      interactive = this.#connection;
+      hasInteractiveRead = true;
+      // A short message does not check the clock, so that it costs little: the next long read does.
+      if (length < INTERACTIVE_READ_BYTES) {
+        readSize = SHORT_READ_BYTES;
+        return this.#read < MAX_READ_BYTES;
+      }
+    }
+    const now = performance.now();
+    if (hasInteractiveRead) interactiveUntil = now + INTERACTIVE_MS;
+    hasInteractiveRead = false;
+    this.#lastRead = now;
     const limit =
       now < interactiveUntil && interactive !== this.#connection ? SHORT_READ_BYTES : MAX_READ_BYTES;
     readSize = this.#mayReadLong(length) ? limit : SHORT_READ_BYTES;

@@ -5,10 +5,10 @@
  * for that, but Linux lists the unacknowledged bytes of all sockets in /proc/net. The peer's kernel keeps received data
  * for its program even if a reset follows, at least on Linux and the BSDs.
  */
-import { readFile } from "node:fs/promises";
 import type { Socket } from "node:net";
 import { endianness } from "node:os";
-import { DirectSocket } from "./direct-read.ts";
+import { readFile } from "./async-fs.ts";
+import { directIo, unsentBytes } from "./direct-read.ts";
 import { addressBytes } from "./ip-bytes.ts";
 import { isTcp, reset } from "./reset.ts";
 import { startTimeout } from "./timers.ts";
@@ -50,9 +50,10 @@ export function resetWhenDelivered(socket: Socket, onClosed: () => void): void {
     lingering.delete(socket);
     onClosed();
   });
-  if (socket instanceof DirectSocket) {
-    socket.deferWriteErrors = false;
-    if (socket.writeError !== undefined) {
+  const direct = directIo(socket);
+  if (direct !== undefined) {
+    direct.deferWriteErrors = false;
+    if (direct.writeError !== undefined) {
       reset(socket);
       return;
     }
@@ -75,7 +76,7 @@ async function poll(): Promise<void> {
     for (const [socket, state] of batch) {
       if (!lingering.has(socket)) continue;
       const queued = state.row === undefined ? 0 : sendQueue(table, state.row);
-      const left = socket.writableLength + (queued ?? 0);
+      const left = unsentBytes(socket) + (queued ?? 0);
       if (left !== state.left) {
         state.left = left;
         state.changedAt = now;

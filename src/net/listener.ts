@@ -10,6 +10,10 @@ const BACKLOG = 65_535;
 
 /** Maximum time that `drain` keeps the listener open while clients continue to connect, in ms. */
 const MAX_DRAIN_MS = 3000;
+/** Maximum duration of the event-loop iteration in which `drain` closes the listener, in ms. */
+const MAX_ITERATION_MS = 0.1;
+/** Maximum time that `drain` waits for such an iteration, in ms. */
+const MAX_SHORT_ITERATION_WAIT_MS = 100;
 
 /**
  * Accepts connections on one address. Accepted sockets are paused and unread until resumed, so that a queued connection
@@ -75,21 +79,27 @@ export class Listener {
    * Stops listening once an event-loop iteration accepts no connection, or after three seconds. `close` would reset the
    * connections in the accept queue, which a load balancer counts as failures.
    *
+   * It also resets the connections that arrive after the iteration has polled the socket. So the listener is closed in
+   * an iteration that did little else, unless there is none within 100 ms.
+   *
    * @returns a promise that resolves when the listener is closed.
    */
   drain(): Promise<void> {
-    const deadline = performance.now() + MAX_DRAIN_MS;
+    const start = performance.now();
     return new Promise((resolve) => {
-      const poll = (accepted: number) => {
-        if (this.#accepted === accepted || performance.now() >= deadline) {
+      const poll = (accepted: number, previous: number) => {
+        const now = performance.now();
+        const isQueueEmpty = this.#accepted === accepted;
+        const isShort = now - previous <= MAX_ITERATION_MS || previous - start >= MAX_SHORT_ITERATION_WAIT_MS;
+        if ((isQueueEmpty && isShort) || now - start >= MAX_DRAIN_MS) {
           this.close();
           resolve();
         } else {
-          setImmediate(poll, this.#accepted);
+          setImmediate(poll, this.#accepted, now);
         }
       };
       // The event loop polls each socket once between two immediates.
-      setImmediate(poll, -1);
+      setImmediate(poll, -1, start);
     });
   }
 

@@ -2,6 +2,7 @@
  * Shares one 'abort' listener per AbortSignal. A program may use one signal for all its connections, and Node warns of
  * a leak at the eleventh listener.
  */
+import { CloseSignal } from "./close-signal.ts";
 
 interface Watched {
   readonly actions: Set<() => void>;
@@ -14,8 +15,9 @@ const watched = new WeakMap<AbortSignal, Watched>();
  * Calls `action` when `signal` is aborted, unless the returned function is called first. Does not call it if the signal
  * is already aborted.
  */
-export function onAbort(signal: AbortSignal | undefined, action: () => void): () => void {
+export function onAbort(signal: AbortSignal | CloseSignal | undefined, action: () => void): () => void {
   if (signal === undefined) return () => {};
+  if (signal instanceof CloseSignal) return signal.onAbort(action);
   const { actions, listener } = watched.get(signal) ?? watch(signal);
   actions.add(action);
   return () => {

@@ -1,4 +1,5 @@
 import type { Socket } from "node:net";
+import { unsentBytes } from "./direct-read.ts";
 
 /** Returns true for a TCP socket, on which the peer can distinguish a reset from EOF. */
 export function isTcp(socket: Socket): boolean {
@@ -11,7 +12,7 @@ export function reset(socket: Socket): void {
     socket.destroy();
     return;
   }
-  const shuttingDown = socket.writableEnded && socket.writableLength === 0 && !socket.writableFinished;
+  const shuttingDown = socket.writableEnded && unsentBytes(socket) === 0 && !socket.writableFinished;
   if (socket.destroyed || !shuttingDown) {
     socket.resetAndDestroy();
     return;

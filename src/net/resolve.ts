@@ -1,8 +1,7 @@
 /** Resolves addresses (Tarsnap's `sock_resolve`). */
-import { lookup } from "node:dns/promises";
-import { readFile } from "node:fs/promises";
 import { SpipedError } from "../errors.ts";
 import type { Address, ResolvedAddress } from "./address.ts";
+import { readFile } from "./async-fs.ts";
 
 /** Host or service name that could not be resolved. */
 export class ResolveError extends SpipedError {
@@ -27,6 +26,8 @@ const UNKNOWN_SERVICE = "Servname not supported for ai_socktype";
  * @throws ResolveError
  */
 export async function resolveHost(host: string): Promise<{ address: string; family: 4 | 6 }[]> {
+  // Loaded only for names.
+  const { lookup } = await import("node:dns/promises");
   try {
     const found = await lookup(host, { all: true, verbatim: true });
     return found.map(({ address, family }) => ({ address, family: family === 6 ? 6 : 4 }));

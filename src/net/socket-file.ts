@@ -3,9 +3,9 @@
  * is changed or removed instead.
  */
 import { chmodSync, lchownSync, readFileSync, unlinkSync } from "node:fs";
-import { lstat, unlink } from "node:fs/promises";
 import { connect } from "node:net";
 import { dirname } from "node:path";
+import { lstat, unlink } from "./async-fs.ts";
 import { isRoot, requireTrusted } from "./trusted-path.ts";
 
 /** Mode and owner of a socket's file. Undefined fields keep the system's default. */

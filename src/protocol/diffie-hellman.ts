@@ -15,12 +15,13 @@ import {
   diffieHellman,
   getDiffieHellman,
   type KeyObject,
+  randomBytes,
 } from "node:crypto";
 
 /** Bytes of the prime and of every value on the wire. */
 export const VALUE_SIZE = 256;
 /** Bytes of the random part x of an exponent. */
-export const EXPONENT_RANDOM_SIZE = 32;
+const EXPONENT_RANDOM_SIZE = 32;
 
 /** The prime of group 14, 256 bytes. */
 export const PRIME: Uint8Array = Uint8Array.from(getDiffieHellman("modp14").getPrime());
@@ -42,9 +43,16 @@ export function inRange(y: Uint8Array): boolean {
   return Buffer.compare(y, PRIME) < 0;
 }
 
+/** Provides exponents that were computed in advance. */
+export interface ExponentSource {
+  /** Returns an exponent that nothing else uses. The caller must destroy it. */
+  take(): Exponent;
+}
+
 /** A side's secret exponent, 2^258 + x. */
 export class Exponent {
   #modExp: ModExp | undefined;
+  #publicValue: Uint8Array | undefined;
   readonly #isOdd: boolean;
 
   /**
@@ -59,13 +67,22 @@ export class Exponent {
     this.#modExp = backend(exponent);
   }
 
+  /** Generates a random exponent. */
+  static generate(random: (size: number) => Uint8Array = randomBytes): Exponent {
+    const x = random(EXPONENT_RANDOM_SIZE);
+    const exponent = new Exponent(x);
+    x.fill(0);
+    return exponent;
+  }
+
   /**
-   * Returns 2^(2^258 + x) mod p.
+   * Returns 2^(2^258 + x) mod p, which is computed by the first call.
    *
-   * @returns 256 bytes.
+   * @returns 256 bytes, not to be modified.
    */
   publicValue(): Uint8Array {
-    return leftPad(this.#usable.ofGenerator());
+    this.#publicValue ??= leftPad(this.#usable.ofGenerator());
+    return this.#publicValue;
   }
 
   /**

@@ -4,10 +4,7 @@
  *
  * Both derivations are PBKDF2-HMAC-SHA256 with one iteration, so that output block i is HMAC(K, salt || BE32(i)).
  */
-import { createHmac, hash } from "node:crypto";
-import { pbkdf2 } from "@noble/hashes/pbkdf2.js";
-import { sha256 } from "@noble/hashes/sha2.js";
-import { concatBytes } from "@noble/hashes/utils.js";
+import { createHmac, hash, pbkdf2Sync } from "node:crypto";
 import type { DirectionKeys } from "./engine/engine.ts";
 import { Secret } from "./secret.ts";
 
@@ -138,8 +135,11 @@ export function deriveSessionKeys(
   shared: Uint8Array,
   side: Side,
 ): SessionKeys {
-  const salt = concatBytes(nonces.client, nonces.server, shared);
-  const material = pbkdf2(sha256, Secret.reveal(secret), salt, { c: 1, dkLen: 4 * KEY_SIZE });
+  const salt = new Uint8Array(2 * NONCE_SIZE + shared.length);
+  salt.set(nonces.client);
+  salt.set(nonces.server, NONCE_SIZE);
+  salt.set(shared, 2 * NONCE_SIZE);
+  const material = pbkdf2Sync(Secret.reveal(secret), salt, 1, 4 * KEY_SIZE, "sha256");
   salt.fill(0);
   shared.fill(0);
   return new SessionKeys(material, side);

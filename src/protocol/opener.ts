@@ -1,10 +1,16 @@
 /** Decrypts a stream of packets, split anywhere (section 1.8 of the protocol; the other half of `proto_crypt`). */
-import type { DirectionKeys, Engine, PacketCipher, Workspace } from "./engine/engine.ts";
+import {
+  type DirectionKeys,
+  type Engine,
+  INPUT_OFFSET,
+  type PacketCipher,
+  READ_BUFFER_SIZE,
+  type Workspace,
+} from "./engine/engine.ts";
+import type { Output } from "./engine/output-pool.ts";
 import { BATCH_PACKETS, openedSize, PACKET_SIZE } from "./packet.ts";
 import { PacketNumber } from "./packet-number.ts";
 import { PacketError } from "./protocol-error.ts";
-
-const BATCH_SIZE = BATCH_PACKETS * PACKET_SIZE;
 
 /** Opens the packets that this side receives. */
 export class Opener {
@@ -42,27 +48,45 @@ export class Opener {
    * @throws RangeError if `out` is too small; Error after `destroy()`, or if the packet numbers are exhausted.
    */
   open(wire: Uint8Array, out: Uint8Array): number {
-    if (this.#destroyed) throw new Error("the opener has been destroyed");
     const size = openedSize(wire.length);
     if (out.length < size) throw new RangeError(`output has ${out.length} bytes, ${size} are needed`);
-    const { input, output } = this.#workspace;
-    let taken = 0;
+    const { readBuffer, outputs } = this.#workspace;
     let written = 0;
-    while (taken < wire.length && this.#failure === undefined) {
-      // The partial packet first, then as many bytes as fit in a batch.
-      const before = this.#partialLength;
-      if (before > 0) input.set(this.#partialPacket!.subarray(0, before));
-      const added = Math.min(wire.length - taken, BATCH_SIZE - before);
-      input.set(added === wire.length ? wire : wire.subarray(taken, taken + added), before);
-      taken += added;
-      const count = Math.floor((before + added) / PACKET_SIZE);
-      this.#partialLength = before + added - count * PACKET_SIZE;
-      if (this.#partialLength > 0) this.#savePartial(input.subarray(count * PACKET_SIZE, before + added));
-      if (count > 0) {
-        const length = this.#openBatch(count);
-        out.set(output.subarray(0, length), written);
-        written += length;
-      }
+    for (let start = 0; start < wire.length; start += READ_BUFFER_SIZE) {
+      const part = wire.subarray(start, start + READ_BUFFER_SIZE);
+      readBuffer.set(part);
+      const length = this.openRead(part.length, outputs.reserved);
+      out.set(outputs.reserved.first(length), written);
+      written += length;
+    }
+    return written;
+  }
+
+  /**
+   * Processes the first `length` bytes of the workspace's read buffer like `open`, and writes the data to `output`.
+   *
+   * @returns the number of bytes written.
+   * @throws Error after `destroy()`, or if the packet numbers are exhausted.
+   */
+  openRead(length: number, output: Output): number {
+    if (this.#destroyed) throw new Error("the opener has been destroyed");
+    if (this.#failure !== undefined) return 0;
+    const { input } = this.#workspace;
+    const end = INPUT_OFFSET + length;
+    let start = INPUT_OFFSET;
+    if (this.#partialLength > 0) {
+      start -= this.#partialLength;
+      input.set(this.#partialPacket!.subarray(0, this.#partialLength), start);
+    }
+    let left = Math.floor((end - start) / PACKET_SIZE);
+    this.#partialLength = end - start - left * PACKET_SIZE;
+    if (this.#partialLength > 0) this.#savePartial(input.subarray(end - this.#partialLength, end));
+    let written = 0;
+    while (left > 0 && this.#failure === undefined) {
+      const count = Math.min(left, BATCH_PACKETS);
+      written += this.#openBatch(start, count, output, written);
+      start += count * PACKET_SIZE;
+      left -= count;
     }
     return written;
   }
@@ -85,9 +109,9 @@ export class Opener {
     this.#partialPacket?.fill(0);
   }
 
-  #openBatch(count: number): number {
+  #openBatch(start: number, count: number, output: Output, at: number): number {
     if (!this.#next.has(count)) throw new Error("packet numbers exhausted");
-    const { length, packets, rejected } = this.#cipher.open(count, this.#next);
+    const { length, packets, rejected } = this.#cipher.open(start, count, this.#next, output, at);
     if (rejected === "mac") this.#fail("ERR_SPIPED_BAD_MAC", packets, "packet has an invalid MAC");
     if (rejected === "length") this.#fail("ERR_SPIPED_BAD_LENGTH", packets, "packet has an invalid length");
     this.#next.advance(packets);

@@ -1,5 +1,13 @@
 /** Encrypts data into packets (section 1.8 of the protocol; one half of Tarsnap's `proto_crypt`). */
-import type { DirectionKeys, Engine, PacketCipher, Workspace } from "./engine/engine.ts";
+import {
+  type DirectionKeys,
+  type Engine,
+  INPUT_OFFSET,
+  type PacketCipher,
+  READ_BUFFER_SIZE,
+  type Workspace,
+} from "./engine/engine.ts";
+import type { Output } from "./engine/output-pool.ts";
 import { BATCH_PACKETS, PACKET_DATA_SIZE, PACKET_SIZE, sealedSize } from "./packet.ts";
 import { PacketNumber } from "./packet-number.ts";
 
@@ -32,19 +40,35 @@ export class Sealer {
    */
   seal(data: Uint8Array, out: Uint8Array): number {
     const size = sealedSize(data.length);
-    if (this.#destroyed) throw new Error("the sealer has been destroyed");
     if (out.length < size) throw new RangeError(`output has ${out.length} bytes, ${size} are needed`);
-    if (!this.#next.has(size / PACKET_SIZE)) throw new Error("packet numbers exhausted");
-    const { input, output } = this.#workspace;
+    this.#check(size / PACKET_SIZE);
+    const { readBuffer, outputs } = this.#workspace;
     let written = 0;
-    for (let start = 0; start < data.length; start += BATCH_DATA) {
-      const length = Math.min(data.length - start, BATCH_DATA);
-      const sealed = sealedSize(length);
-      input.set(length === data.length ? data : data.subarray(start, start + length));
-      this.#cipher.seal(length, this.#next);
-      this.#next.advance(sealed / PACKET_SIZE);
-      out.set(output.subarray(0, sealed), written);
-      written += sealed;
+    for (let start = 0; start < data.length; start += READ_BUFFER_SIZE) {
+      const part = data.subarray(start, start + READ_BUFFER_SIZE);
+      readBuffer.set(part);
+      const length = this.sealRead(part.length, outputs.reserved);
+      out.set(outputs.reserved.first(length), written);
+      written += length;
+    }
+    return written;
+  }
+
+  /**
+   * Seals the first `length` bytes of the workspace's read buffer into `output`.
+   *
+   * @returns the number of bytes written.
+   * @throws Error after `destroy()`, or if too few packet numbers are left.
+   */
+  sealRead(length: number, output: Output): number {
+    this.#check(Math.ceil(length / PACKET_DATA_SIZE));
+    let written = 0;
+    for (let start = 0; start < length; start += BATCH_DATA) {
+      const part = Math.min(length - start, BATCH_DATA);
+      this.#cipher.seal(INPUT_OFFSET + start, part, this.#next, output, written);
+      const count = Math.ceil(part / PACKET_DATA_SIZE);
+      this.#next.advance(count);
+      written += count * PACKET_SIZE;
     }
     return written;
   }
@@ -53,5 +77,10 @@ export class Sealer {
   destroy(): void {
     this.#destroyed = true;
     this.#cipher.destroy();
+  }
+
+  #check(packets: number): void {
+    if (this.#destroyed) throw new Error("the sealer has been destroyed");
+    if (!this.#next.has(packets)) throw new Error("packet numbers exhausted");
   }
 }

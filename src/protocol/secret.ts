@@ -1,8 +1,7 @@
 /**
  * The shared secret K (section 1.1 of the protocol): SHA-256 over every byte of the key file.
  */
-import { timingSafeEqual } from "node:crypto";
-import { sha256 } from "@noble/hashes/sha2.js";
+import { createHash, timingSafeEqual } from "node:crypto";
 
 /**
  * Holds K. It has no own public property, so that `util.inspect` and `JSON.stringify` never show the key, even inside
@@ -18,7 +17,10 @@ export class Secret {
 
   /** Derives K from the contents of a key file. Nothing is trimmed; empty contents are valid. */
   static fromKeyFile(contents: Uint8Array): Secret {
-    return new Secret(sha256(contents));
+    const digest = createHash("sha256").update(contents).digest();
+    const key = Uint8Array.from(digest);
+    digest.fill(0);
+    return new Secret(key);
   }
 
   /** Type guard for any value. */

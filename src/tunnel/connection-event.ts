@@ -83,7 +83,15 @@ export type ConnectionEvent = StepEvent | ClosedEvent;
  *
  * @param traffic - the connection's byte counts, which change while it is open.
  */
-export type ConnectionListener = (event: ConnectionEvent, traffic: Readonly<Traffic>) => void;
+type ConnectionListener = (event: ConnectionEvent, traffic: Readonly<Traffic>) => void;
+
+/** Receivers of a connection's events. */
+export interface ConnectionListeners {
+  /** Called with each event. */
+  readonly connection?: ConnectionListener | undefined;
+  /** Called with the last event only: a new connection then costs no event objects. */
+  readonly closed?: ((event: ClosedEvent) => void) | undefined;
+}
 
 /** What is known about a connection from its start. */
 type Origin = Pick<ConnectionFacts, "number" | "tunnel" | "mode" | "peer" | "source">;
@@ -96,7 +104,7 @@ export class ConnectionRecord {
   readonly #number: number;
   readonly #tunnel: string | undefined;
   readonly #mode: "encrypt" | "decrypt";
-  readonly #listener: ConnectionListener | undefined;
+  readonly #listeners: ConnectionListeners | undefined;
   /** Time of the accept or of the call of `connect()`, in ms on the monotonic clock. */
   readonly #startedAt: number;
   #opened = false;
@@ -108,12 +116,12 @@ export class ConnectionRecord {
   #handshakeTime: number | undefined;
   readonly traffic: Traffic = { bytesEncrypted: 0, bytesDecrypted: 0 };
 
-  constructor({ number, tunnel, mode, peer, source }: Origin, listener?: ConnectionListener) {
+  constructor({ number, tunnel, mode, peer, source }: Origin, listeners?: ConnectionListeners) {
     this.#id = ++lastId;
     this.#number = number;
     this.#tunnel = tunnel;
     this.#mode = mode;
-    this.#listener = listener;
+    this.#listeners = listeners;
     this.#startedAt = performance.now();
     this.peer = peer;
     this.source = source;
@@ -135,9 +143,9 @@ export class ConnectionRecord {
 
   /** Reports the end of the connection; to be called once. */
   reportClosed({ reason, text, label }: Closing, advice?: string): void {
-    if (!this.#hasListeners("closed")) return;
+    if (!this.#hasListeners("closed") && this.#listeners?.closed === undefined) return;
     const { bytesEncrypted, bytesDecrypted } = this.traffic;
-    this.#emit({
+    const event: ClosedEvent = {
       type: "closed",
       ...this.#facts(),
       reason,
@@ -148,16 +156,18 @@ export class ConnectionRecord {
       opened: this.#opened,
       bytesEncrypted,
       bytesDecrypted,
-    });
+    };
+    this.#emit(event);
+    this.#listeners?.closed?.(event);
   }
 
   #hasListeners(type: ConnectionEvent["type"]): boolean {
-    return this.#listener !== undefined || CHANNELS[type].hasSubscribers;
+    return this.#listeners?.connection !== undefined || CHANNELS[type].hasSubscribers;
   }
 
   #emit(event: ConnectionEvent): void {
     Object.freeze(event);
-    this.#listener?.(event, this.traffic);
+    this.#listeners?.connection?.(event, this.traffic);
     const channel = CHANNELS[event.type];
     if (channel.hasSubscribers) channel.publish(event);
   }

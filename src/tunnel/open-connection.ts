@@ -5,7 +5,7 @@ import { ignoreErrors } from "../net/ignore-errors.ts";
 import { onAbort } from "../net/on-abort.ts";
 import { startArrivalTimeout } from "../net/timers.ts";
 import type { Engine } from "../protocol/engine/engine.ts";
-import { defaultEngine } from "../protocol/engine/select.ts";
+import { loadEngine } from "../protocol/engine/select.ts";
 import { ClientHandshake, type HandshakeOptions } from "../protocol/handshake.ts";
 import type { SessionKeys } from "../protocol/key-schedule.ts";
 import { HandshakeError } from "../protocol/protocol-error.ts";
@@ -78,8 +78,9 @@ export interface ConnectAddressesOptions extends ConnectAndHandshakeOptions {
  * @throws the errors of `connectAndHandshake`.
  */
 export async function connectAddresses(options: ConnectAddressesOptions): Promise<SpipedSocket> {
+  // Loaded first: nothing listens to the socket while it is awaited.
+  const { engine = await loadEngine(), traffic } = options;
   const { encrypted, session } = await connectAndHandshake(options);
-  const { engine = defaultEngine(), traffic } = options;
   const socket = SpipedSocket.create(encrypted, session, engine, { traffic });
   return socket.setKeepAlive(options.keepAlive);
 }

@@ -6,15 +6,17 @@
  * truncated stream for a complete one.
  */
 import type { Socket } from "node:net";
-import { writeErrorOf } from "../net/direct-read.ts";
+import { setReadBuffer, writeErrorOf } from "../net/direct-read.ts";
 import { resetWhenDelivered } from "../net/linger.ts";
 import { reset } from "../net/reset.ts";
 import { startTimeout } from "../net/timers.ts";
-import type { Engine } from "../protocol/engine/engine.ts";
+import type { Engine, Workspace } from "../protocol/engine/engine.ts";
+import type { Output } from "../protocol/engine/output-pool.ts";
 import type { SessionKeys } from "../protocol/key-schedule.ts";
 import { Opener } from "../protocol/opener.ts";
 import { Sealer } from "../protocol/sealer.ts";
-import { pump, type Transform } from "./pump.ts";
+import { maintain } from "./engine-upkeep.ts";
+import { Pump, type Transform } from "./pump.ts";
 import { ConnectionLostError, IdleError } from "./tunnel-error.ts";
 
 /** Bytes of data transferred by a pipe. */
@@ -49,6 +51,9 @@ export interface PipeOptions {
  */
 export function pipe(options: PipeOptions): Promise<void> {
   const { plaintext, encrypted, session, engine, keepAlive, idleTimeout, traffic } = options;
+  const { workspace } = engine;
+  setReadBuffer(workspace.readBuffer);
+  maintain(engine);
   const sealer = new Sealer(engine, session.seal);
   const opener = new Opener(engine, session.open);
   session.destroy();
@@ -61,11 +66,13 @@ export function pipe(options: PipeOptions): Promise<void> {
   return new Promise<void>((resolve, reject) => {
     const sockets = [plaintext, encrypted];
     const otherOf = (socket: Socket) => (socket === plaintext ? encrypted : plaintext);
-    const stops: (() => void)[] = [];
+    const pumps: Pump[] = [];
+    let stopWatching = () => {};
     let openDirections = 2;
     const stop = () => {
       openDirections = 0;
-      for (const stopOne of stops) stopOne();
+      stopWatching();
+      for (const pump of pumps) pump.stop();
       for (const socket of sockets) {
         socket.off("close", onClose);
         socket.off("writeError", onWriteError);
@@ -120,11 +127,13 @@ export function pipe(options: PipeOptions): Promise<void> {
     }
     onWriteError();
     if (idleTimeout !== Number.POSITIVE_INFINITY) {
-      stops.push(watchTraffic(traffic, idleTimeout, () => fail(new IdleError(idleTimeout))));
+      stopWatching = watchTraffic(traffic, idleTimeout, () => fail(new IdleError(idleTimeout)));
     }
-    stops.push(
-      pump(plaintext, encrypted, new SealingTransform(sealer, traffic), traffic, directionEnded),
-      pump(encrypted, plaintext, new OpeningTransform(opener, traffic), traffic, directionEnded),
+    const sealing = new SealingTransform(workspace, sealer, traffic);
+    const opening = new OpeningTransform(workspace, opener, traffic);
+    pumps.push(
+      new Pump(plaintext, encrypted, sealing, traffic, directionEnded),
+      new Pump(encrypted, plaintext, opening, traffic, directionEnded),
     );
   });
 }
@@ -154,17 +163,19 @@ function watchTraffic(traffic: Traffic, timeout: number, onIdle: () => void): ()
 }
 
 class SealingTransform implements Transform {
+  readonly workspace: Workspace;
   readonly #sealer: Sealer;
   readonly #traffic: Traffic;
 
-  constructor(sealer: Sealer, traffic: Traffic) {
+  constructor(workspace: Workspace, sealer: Sealer, traffic: Traffic) {
+    this.workspace = workspace;
     this.#sealer = sealer;
     this.#traffic = traffic;
   }
 
-  convert(input: Uint8Array, output: Uint8Array): number {
-    this.#traffic.bytesEncrypted += input.length;
-    return this.#sealer.seal(input, output);
+  convert(length: number, output: Output): number {
+    this.#traffic.bytesEncrypted += length;
+    return this.#sealer.sealRead(length, output);
   }
 
   failure(): undefined {
@@ -173,18 +184,20 @@ class SealingTransform implements Transform {
 }
 
 class OpeningTransform implements Transform {
+  readonly workspace: Workspace;
   readonly #opener: Opener;
   readonly #traffic: Traffic;
 
-  constructor(opener: Opener, traffic: Traffic) {
+  constructor(workspace: Workspace, opener: Opener, traffic: Traffic) {
+    this.workspace = workspace;
     this.#opener = opener;
     this.#traffic = traffic;
   }
 
-  convert(input: Uint8Array, output: Uint8Array): number {
-    const length = this.#opener.open(input, output);
-    this.#traffic.bytesDecrypted += length;
-    return length;
+  convert(length: number, output: Output): number {
+    const written = this.#opener.openRead(length, output);
+    this.#traffic.bytesDecrypted += written;
+    return written;
   }
 
   failure(ended: boolean): Error | undefined {

@@ -16,6 +16,7 @@ import { openedSize, PACKET_DATA_SIZE, PACKET_SIZE } from "../protocol/packet.ts
 import { Sealer } from "../protocol/sealer.ts";
 import type { Secret } from "../protocol/secret.ts";
 import { acquireBuffer, POOLED_BUFFER_BYTES, releaseBuffer } from "./buffer-pool.ts";
+import { maintain } from "./engine-upkeep.ts";
 import type { Traffic } from "./pipe.ts";
 import { ConnectionLostError } from "./tunnel-error.ts";
 
@@ -89,6 +90,7 @@ export class SpipedSocket extends Duplex {
     this.keyName = key?.name;
     this.keyFingerprint = key && fingerprint(key.secret);
     this.#encrypted = encrypted;
+    maintain(engine);
     this.#sealer = new Sealer(engine, session.seal);
     this.#opener = new Opener(engine, session.open);
     this.#traffic = traffic;

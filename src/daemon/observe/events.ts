@@ -1,19 +1,25 @@
 /** The stream of events that the log, the metrics and, through those, the status page are made from. */
-import type { ConnectionListener } from "../../tunnel/connection-event.ts";
+import type { ConnectionListeners } from "../../tunnel/connection-event.ts";
 
 /** Receives the events of a daemon. */
-export interface Observer {
-  /** Called with each event of a connection. */
-  readonly connection?: ConnectionListener;
+export interface Observer extends ConnectionListeners {
   /** Called when a DNS lookup of a tunnel's target fails; the last known addresses stay in use. */
   readonly lookupFailed?: (tunnel: string | undefined) => void;
 }
 
 /** Returns an observer that forwards each event to all `observers`. */
 export function combineObservers(...observers: readonly Observer[]): Observer {
+  const ofAll = observers.filter(({ connection }) => connection !== undefined);
+  const ofClosed = observers.filter(({ closed }) => closed !== undefined);
   return {
-    connection: (event, traffic) => {
-      for (const observer of observers) observer.connection?.(event, traffic);
+    connection:
+      ofAll.length === 0
+        ? undefined
+        : (event, traffic) => {
+            for (const observer of ofAll) observer.connection!(event, traffic);
+          },
+    closed: (event) => {
+      for (const observer of ofClosed) observer.closed!(event);
     },
     lookupFailed: (tunnel) => {
       for (const observer of observers) observer.lookupFailed?.(tunnel);

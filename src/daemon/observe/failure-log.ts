@@ -6,7 +6,7 @@
  * of the same kind and tunnel are counted together.
  */
 import { startTimeout } from "../../net/timers.ts";
-import type { ConnectionEvent } from "../../tunnel/connection-event.ts";
+import type { ClosedEvent } from "../../tunnel/connection-event.ts";
 import { describeConnection, fieldsOf } from "./connection-log.ts";
 import type { Observer } from "./events.ts";
 import type { Log } from "./log.ts";
@@ -37,8 +37,8 @@ export class FailureLog implements Observer {
     this.#log = log;
   }
 
-  connection(event: ConnectionEvent): void {
-    if (event.type !== "closed" || !event.failed) return;
+  closed(event: ClosedEvent): void {
+    if (!event.failed) return;
     const { tunnel, source, reason, text, label, advice } = event;
     const hint = advice === undefined ? "" : `; ${advice}`;
     const kind = [tunnel, reason, label, advice];

@@ -51,6 +51,18 @@ export class LineWriter {
 export const droppedMessage = (dropped: number) =>
   `${dropped} ${dropped === 1 ? "message was" : "messages were"} dropped: the log was not read`;
 
+let isOpen = false;
+
+/**
+ * Writes to `process.stderr`, which Node opens on first use: a millisecond that `spipe` rarely needs. Errors are
+ * ignored.
+ */
+export function writeError(text: string): void {
+  if (!isOpen) process.stderr.on("error", () => {});
+  isOpen = true;
+  process.stderr.write(text);
+}
+
 let stderr: Writable | undefined;
 
 /**
@@ -71,6 +83,7 @@ function openStandardError(): Writable {
 
 /** Resolves when all data is written to standard error, or after a second. */
 export async function flushStandardError(): Promise<void> {
+  if (!isOpen && stderr === undefined) return;
   const stream = stderr ?? process.stderr;
   if (stream.writableLength === 0 || stream.destroyed) return;
   await new Promise<void>((resolve) => {

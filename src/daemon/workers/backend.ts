@@ -2,6 +2,8 @@
 import { availableParallelism } from "node:os";
 import type { Registry } from "prom-client";
 import type { ProcessSettings } from "../../config/process-settings.ts";
+import { loadEngine } from "../../protocol/engine/select.ts";
+import { ExponentPool } from "../../tunnel/exponent-pool.ts";
 import { Limits, makeAdmission } from "../limits.ts";
 import { connectionLog } from "../observe/connection-log.ts";
 import { combineObservers } from "../observe/events.ts";
@@ -57,6 +59,8 @@ export async function makeBackend(settings: ProcessSettings, log: Log): Promise<
         ...(local ? [local.observer] : []),
       ),
       admission: makeAdmission(log, 1),
+      engine: await loadEngine(),
+      exponents: new ExponentPool(),
       connectionLimit: (plan, key, limit) => limits.get(plan.name, key?.name, limit),
     }),
     isShared: false,

@@ -6,6 +6,8 @@ import type { Registry } from "prom-client";
 import { destroySecrets, type TunnelPlan } from "../../config/plan.ts";
 import { BoundSocket, type SocketHandle } from "../../net/bound-socket.ts";
 import { startTimeout } from "../../net/timers.ts";
+import { loadEngine } from "../../protocol/engine/select.ts";
+import { ExponentPool } from "../../tunnel/exponent-pool.ts";
 import { limitId, makeAdmission } from "../limits.ts";
 import { connectionLog } from "../observe/connection-log.ts";
 import { combineObservers, type Observer } from "../observe/events.ts";
@@ -66,6 +68,8 @@ export function runWorker(): Promise<number> {
       log,
       observer: combineObservers(...observers),
       admission: makeAdmission(log, message.workers),
+      engine: await loadEngine(),
+      exponents: new ExponentPool(),
       connectionLimit: (plan, key) => limits.get(limitId(plan.name, key?.name)),
     };
     send({ type: "ready" });

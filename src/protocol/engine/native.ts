@@ -8,182 +8,96 @@
  *
  * Getting digests as strings of bytes (encoding "binary", which is Latin-1) and writing all of a batch's back in one call
  * takes two thirds of the time of getting Buffers, because no ArrayBuffer is allocated.
+ *
+ * A message of up to four packets takes a path of its own, which sets up nothing for 64 packets and uses keystream that
+ * was computed ahead (keystream-lines.ts).
  */
 
 import { type Cipher, createCipheriv, hash, timingSafeEqual } from "node:crypto";
-import { MessageChannel } from "node:worker_threads";
-import {
-  BATCH_PACKETS,
-  PACKET_BLOCKS,
-  PACKET_CIPHERTEXT_SIZE,
-  PACKET_DATA_SIZE,
-  PACKET_MAC_SIZE,
-  PACKET_SIZE,
-} from "../packet.ts";
+import { PACKET_CIPHERTEXT_SIZE, PACKET_DATA_SIZE, PACKET_MAC_SIZE, PACKET_SIZE } from "../packet.ts";
 import type { PacketNumber } from "../packet-number.ts";
-import type { DirectionKeys, Engine, OpenedBatch, PacketCipher, Workspace } from "./engine.ts";
-import { KERNEL_BASE64 } from "./kernel-bytes.ts";
+import {
+  type DirectionKeys,
+  type Engine,
+  INPUT_OFFSET,
+  type OpenedBatch,
+  type PacketCipher,
+} from "./engine.ts";
+import { HASH_BLOCK, KernelWorkspace, kernelIsAvailable, PACKET_KEYSTREAM_SIZE } from "./kernel.ts";
+import { LINE_KEYSTREAM_OFFSET, LINE_PACKETS, type Line, type LineOwner } from "./keystream-lines.ts";
+import { type Output, SHORT_PACKETS } from "./output-pool.ts";
+import { makeRelease, type Release } from "./release.ts";
 
-const KERNEL = Buffer.from(KERNEL_BASE64, "base64");
-const HASH_BLOCK = 64;
-const SLOT_SIZE = 1104;
-const SLOT_HASHED_SIZE = HASH_BLOCK + PACKET_CIPHERTEXT_SIZE + 8;
-const COUNTERS_SIZE = PACKET_BLOCKS * 16;
 /** Minimum packets in a batch for its keystream to be freed immediately. */
 const MIN_RELEASED_PACKETS = 8;
+/** Number of short messages after which a cipher acquires a line: an idle connection has exchanged a few. */
+const MESSAGES_BEFORE_LINE = 3;
 
-/** The WebAssembly kernel's exports; kernel.wat documents its functions. */
-interface Kernel {
-  readonly memory: { readonly buffer: ArrayBuffer };
-  readonly COUNTERS: { readonly value: number };
-  readonly KEYSTREAM: { readonly value: number };
-  readonly INPUT: { readonly value: number };
-  readonly SLOTS: { readonly value: number };
-  readonly OUTPUT: { readonly value: number };
-  readonly RECEIVED: { readonly value: number };
-  readonly EXPECTED: { readonly value: number };
-  readonly IPAD: { readonly value: number };
-  readonly INNER: { readonly value: number };
-  readonly OPAD: { readonly value: number };
-  readonly MIDSTATE: { readonly value: number };
-  readonly decrypted: { readonly value: number };
-  number(count: number, high: number, low: number): void;
-  encrypt(length: number): void;
-  layOut(count: number): void;
-  decrypt(count: number): number;
-  prepare(): void;
-  tag(count: number, target: number, stride: number): void;
-  wipe(): void;
-}
+/** The result of the last `open`. */
+const opened: OpenedBatch = { length: 0, packets: 0, rejected: undefined };
 
-/** Types for what Node's own types lack. */
-const { WebAssembly } = globalThis as unknown as {
-  WebAssembly?: {
-    validate(bytes: Uint8Array): boolean;
-    Module: new (bytes: Uint8Array) => object;
-    Instance: new (module: object) => { exports: unknown };
-  };
-};
-/** Frees a buffer immediately, which detaches it. */
-type Release = (buffer: ArrayBuffer) => void;
-
-/**
- * Returns the function that frees buffers. If they were left to the garbage collector, the keystreams of hundreds of
- * batches would accumulate and exceed every CPU cache (0.3 us/packet).
- */
-function makeRelease(): Release {
-  const { transfer } = ArrayBuffer.prototype as {
-    transfer?: (this: ArrayBuffer, length: number) => ArrayBuffer;
-  };
-  const release: Release =
-    transfer === undefined ? transferToClosedPort() : (buffer) => void transfer.call(buffer, 0);
-  // glibc returns memory to the OS whenever 128 KiB at the top of the heap are free, as happens with every batch, and
-  // allocating it again costs page faults (0.1 us/packet). Freeing a larger block raises that threshold to twice the
-  // block's size. The block is never touched, so it uses no physical memory.
-  release(new ArrayBuffer(4 << 20));
-  return release;
-}
-
-/** For Node 20, which lacks `ArrayBuffer.prototype.transfer`: a message to a closed port is freed with its buffers. */
-function transferToClosedPort(): Release {
-  const { port1, port2 } = new MessageChannel();
-  port1.close();
-  port2.close();
-  return (buffer) => port1.postMessage(undefined, [buffer]);
-}
-
-/** The WebAssembly kernel, with cached views of its memory. */
-class Scratch implements Workspace {
-  readonly kernel: Kernel;
-  readonly release = makeRelease();
-  readonly input: Uint8Array;
-  readonly output: Uint8Array;
-  readonly keystream: Uint8Array;
-  /** Views of the first N packets' received and expected MACs, indexed by N. */
-  readonly received: readonly Uint8Array[];
-  readonly expected: readonly Uint8Array[];
-  readonly ipad: Uint8Array;
-  readonly inner: Buffer;
-  readonly opad: Uint8Array;
-  readonly midstate: Uint8Array;
-  /** The inner hash's input, by slot. */
-  readonly slots: readonly Uint8Array[];
-  /** Views of the first N packets' counter blocks, indexed by N. */
-  readonly counters: readonly Uint8Array[];
-
-  constructor() {
-    const module = new WebAssembly!.Module(KERNEL);
-    const kernel = new WebAssembly!.Instance(module).exports as Kernel;
-    const view = (start: { value: number }, length: number, offset = 0) =>
-      Buffer.from(kernel.memory.buffer, start.value + offset, length);
-    this.kernel = kernel;
-    this.input = view(kernel.INPUT, BATCH_PACKETS * PACKET_SIZE);
-    this.output = view(kernel.OUTPUT, BATCH_PACKETS * PACKET_SIZE);
-    this.keystream = view(kernel.KEYSTREAM, BATCH_PACKETS * COUNTERS_SIZE);
-    this.ipad = view(kernel.IPAD, HASH_BLOCK);
-    this.inner = view(kernel.INNER, BATCH_PACKETS * PACKET_MAC_SIZE);
-    this.opad = view(kernel.OPAD, HASH_BLOCK);
-    this.midstate = view(kernel.MIDSTATE, PACKET_MAC_SIZE);
-    this.slots = Array.from({ length: BATCH_PACKETS }, (_, i) =>
-      view(kernel.SLOTS, SLOT_HASHED_SIZE, i * SLOT_SIZE),
-    );
-    const upTo = (start: { value: number }, size: number) =>
-      Array.from({ length: BATCH_PACKETS + 1 }, (_, i) => view(start, i * size));
-    this.counters = upTo(kernel.COUNTERS, COUNTERS_SIZE);
-    this.received = upTo(kernel.RECEIVED, PACKET_MAC_SIZE);
-    this.expected = upTo(kernel.EXPECTED, PACKET_MAC_SIZE);
-    const blocks = new DataView(kernel.memory.buffer, kernel.COUNTERS.value);
-    for (let i = 0; i < BATCH_PACKETS * PACKET_BLOCKS; i += 1)
-      blocks.setUint32(i * 16 + 12, i % PACKET_BLOCKS);
-  }
-}
-
-class NativeCipher implements PacketCipher {
-  readonly #scratch: Scratch;
+class NativeCipher implements PacketCipher, LineOwner {
+  readonly #workspace: KernelWorkspace;
+  readonly #release: Release;
   readonly #aes: Cipher;
   #destroyed = false;
-  /** H, padded to a block and XORed with 0x36 (RFC 2104). */
-  readonly #ipad = new Uint8Array(HASH_BLOCK);
-  /** The state of SHA-256 after H, padded to a block and XORed with 0x5c. */
-  readonly #midstate: Uint8Array;
-  readonly #opened: OpenedBatch = { length: 0, packets: 0, rejected: undefined };
+  /** Entry of the key store: H, padded to a block and XORed with 0x36, then the state of SHA-256 after H XORed with 0x5c. */
+  readonly #keys: number;
+  #line: Line | undefined;
+  #shortMessages = 0;
+  /** The packet number of this direction, which its owner advances. */
+  #next: PacketNumber | undefined;
 
-  constructor(scratch: Scratch, { encrypt, mac }: DirectionKeys) {
-    this.#scratch = scratch;
+  constructor(workspace: KernelWorkspace, release: Release, { encrypt, mac }: DirectionKeys) {
+    this.#workspace = workspace;
+    this.#release = release;
     this.#aes = createCipheriv("aes-256-ecb", encrypt, null).setAutoPadding(false);
-    const { kernel, opad, midstate } = scratch;
+    const { kernel, opad, keys } = workspace;
     for (let i = 0; i < HASH_BLOCK; i += 1) {
       const byte = mac[i] ?? 0;
-      this.#ipad[i] = byte ^ 0x36;
+      keys[i] = byte ^ 0x36;
       opad[i] = byte ^ 0x5c;
     }
     kernel.prepare();
-    this.#midstate = Uint8Array.from(midstate);
+    this.#keys = workspace.keyStore.add(keys);
   }
 
-  seal(length: number, first: PacketNumber): void {
-    const { kernel, input } = this.#scratch;
+  seal(start: number, length: number, first: PacketNumber, output: Output, at: number): void {
+    const { kernel, inputAddress, outputAddresses } = this.#workspace;
     const count = Math.ceil(length / PACKET_DATA_SIZE);
-    input.fill(0, length, count * PACKET_DATA_SIZE);
-    this.#writeKeyAndNumbers(count, first);
-    this.#makeKeystream(count);
-    kernel.encrypt(length);
-    this.#computeMacs(count, kernel.OUTPUT.value + PACKET_CIPHERTEXT_SIZE, PACKET_SIZE);
+    const input = inputAddress + start;
+    // The packet in front would be overwritten.
+    if (count <= SHORT_PACKETS && at === 0) {
+      this.#sealShort(input, length, count, first, output);
+      return;
+    }
+    const line = this.#loadKeys();
+    kernel.number(line, count, first.high, first.low);
+    this.#makeKeystream(count, first);
+    const target = outputAddresses[output.index]! + at;
+    kernel.encrypt(input, length, target);
+    this.#computeMacs(line, count, target + PACKET_CIPHERTEXT_SIZE, PACKET_SIZE);
   }
 
-  open(count: number, first: PacketNumber): OpenedBatch {
-    const { kernel } = this.#scratch;
-    const opened = this.#opened;
-    this.#writeKeyAndNumbers(count, first);
-    kernel.layOut(count);
-    this.#computeMacs(count, kernel.EXPECTED.value, PACKET_MAC_SIZE);
+  open(start: number, count: number, first: PacketNumber, output: Output, at: number): OpenedBatch {
+    const { kernel, inputAddress, expectedAddress, outputAddresses } = this.#workspace;
+    const input = inputAddress + start;
+    const target = outputAddresses[output.index]! + at;
+    if (count <= SHORT_PACKETS && start === INPUT_OFFSET) {
+      this.#openShort(input, count, first, target);
+      return opened;
+    }
+    const line = this.#loadKeys();
+    kernel.number(line, count, first.high, first.low);
+    kernel.layOut(input, count);
+    this.#computeMacs(line, count, expectedAddress, PACKET_MAC_SIZE);
     const valid = this.#countValid(count);
     opened.rejected = valid < count ? "mac" : undefined;
     opened.packets = valid;
     opened.length = 0;
     if (valid === 0) return opened;
-    this.#makeKeystream(valid);
-    opened.length = kernel.decrypt(valid);
+    this.#makeKeystream(valid, first);
+    opened.length = kernel.decrypt(input, valid, target);
     if (kernel.decrypted.value < valid) {
       opened.packets = kernel.decrypted.value;
       opened.rejected = "length";
@@ -192,42 +106,152 @@ class NativeCipher implements PacketCipher {
   }
 
   destroy(): void {
-    this.#ipad.fill(0);
-    this.#midstate.fill(0);
-    // Makes OpenSSL overwrite and free its key schedule now instead of when this object is garbage-collected.
-    if (!this.#destroyed) this.#aes.final();
+    if (this.#destroyed) return;
     this.#destroyed = true;
-    // The scratch may hold another connection's data, which is safe to wipe: every batch rewrites it.
-    this.#scratch.kernel.wipe();
+    this.#workspace.keyStore.remove(this.#keys);
+    this.releaseLine();
+    // Makes OpenSSL overwrite and free its key schedule now instead of when this object is garbage-collected.
+    this.#aes.final();
+    // The workspace may hold another connection's data, which is safe to wipe: every batch rewrites it.
+    this.#workspace.kernel.wipe();
   }
 
-  /** Writes this cipher's MAC key and the packet numbers to the scratch. */
-  #writeKeyAndNumbers(count: number, first: PacketNumber): void {
-    const { kernel, ipad, midstate } = this.#scratch;
-    ipad.set(this.#ipad);
-    midstate.set(this.#midstate);
-    kernel.number(count, first.high, first.low);
+  refillLine(): void {
+    const line = this.#line;
+    const next = this.#next;
+    if (line !== undefined && next !== undefined && offsetIn(line, next) >= LINE_PACKETS)
+      this.#fillLine(line, next);
   }
 
-  #makeKeystream(count: number): void {
-    const keystream = this.#aes.update(this.#scratch.counters[count]!);
-    this.#scratch.keystream.set(keystream);
+  releaseLine(): void {
+    if (this.#line === undefined) return;
+    this.#workspace.lines.release(this.#line);
+    this.#line = undefined;
+    this.#shortMessages = 0;
+  }
+
+  /** Seals up to four packets, the last one first: each uses the 64 bytes in front of it. */
+  #sealShort(input: number, length: number, count: number, first: PacketNumber, output: Output): void {
+    const { kernel, outputAddresses, outputHashed, inner } = this.#workspace;
+    const target = outputAddresses[output.index]!;
+    const hashed = outputHashed[output.index]!;
+    const line = this.#prepareLine();
+    const key = this.#shortKeystream(line, count, first);
+    const address = line?.address ?? this.#loadKeys();
+    for (let i = count - 1; i >= 0; i -= 1) {
+      const from = input + i * PACKET_DATA_SIZE;
+      const to = target + i * PACKET_SIZE;
+      const size = Math.min(PACKET_DATA_SIZE, length - i * PACKET_DATA_SIZE);
+      const low = first.low + i;
+      kernel.sealOne(
+        address,
+        key + i * PACKET_KEYSTREAM_SIZE,
+        from,
+        size,
+        to,
+        low >= 2 ** 32 ? first.high + 1 : first.high,
+        low,
+      );
+      inner.write(hash("sha256", hashed[i]!, "binary"), "binary");
+      kernel.tagOne(address, to);
+    }
+  }
+
+  /** Opens up to four packets in place, the first one first. */
+  #openShort(input: number, count: number, first: PacketNumber, target: number): void {
+    const { kernel, inputHashed, inner } = this.#workspace;
+    const line = this.#prepareLine();
+    const key = this.#shortKeystream(line, count, first);
+    const address = line?.address ?? this.#loadKeys();
+    opened.length = 0;
+    opened.rejected = undefined;
+    let packets = 0;
+    for (; packets < count; packets += 1) {
+      const from = input + packets * PACKET_SIZE;
+      const low = first.low + packets;
+      kernel.layOutOne(address, from, low >= 2 ** 32 ? first.high + 1 : first.high, low);
+      inner.write(hash("sha256", inputHashed[packets]!, "binary"), "binary");
+      const length = kernel.openOne(
+        address,
+        key + packets * PACKET_KEYSTREAM_SIZE,
+        from,
+        target + opened.length,
+      );
+      if (length <= 0) {
+        opened.rejected = length === 0 ? "mac" : "length";
+        break;
+      }
+      opened.length += length;
+    }
+    opened.packets = packets;
+  }
+
+  /** Returns the cipher's line; undefined if it has none, or not yet. */
+  #prepareLine(): Line | undefined {
+    const line = this.#line;
+    if (line !== undefined) {
+      line.isUsed = true;
+      return line;
+    }
+    this.#shortMessages += 1;
+    if (this.#shortMessages < MESSAGES_BEFORE_LINE) return undefined;
+    this.#line = this.#workspace.lines.acquire(this);
+    if (this.#line !== undefined) this.#workspace.keyStore.copy(this.#keys, this.#line.bytes);
+    return this.#line;
+  }
+
+  /** Returns the address of the keystream of `count` packets. */
+  #shortKeystream(line: Line | undefined, count: number, first: PacketNumber): number {
+    if (line === undefined) {
+      this.#makeKeystream(count, first);
+      return this.#workspace.lineAddress + LINE_KEYSTREAM_OFFSET;
+    }
+    let offset = offsetIn(line, first);
+    if (offset + count > LINE_PACKETS) {
+      this.#fillLine(line, first);
+      offset = 0;
+    }
+    if (offset + count === LINE_PACKETS) {
+      this.#next = first;
+      this.#workspace.lines.requestRefill(this);
+    }
+    return line.address + LINE_KEYSTREAM_OFFSET + offset * PACKET_KEYSTREAM_SIZE;
+  }
+
+  #fillLine(line: Line, first: PacketNumber): void {
+    const { kernel, counters } = this.#workspace;
+    kernel.writeCounters(LINE_PACKETS, first.high, first.low);
+    line.setKeystream(this.#aes.update(counters[LINE_PACKETS]!), first.high, first.low);
+  }
+
+  /** Returns the address of a line with this cipher's keys, if it has none of its own. */
+  #loadKeys(): number {
+    if (this.#line !== undefined) return this.#line.address;
+    this.#workspace.keyStore.copy(this.#keys, this.#workspace.keys);
+    return this.#workspace.lineAddress;
+  }
+
+  #makeKeystream(count: number, first: PacketNumber): void {
+    const { kernel, counters, keystream } = this.#workspace;
+    kernel.writeCounters(count, first.high, first.low);
+    const made = this.#aes.update(counters[count]!);
+    keystream.set(made);
     // A short keystream is left to the garbage collector: releasing it takes as long as making it (0.5 us).
-    if (count >= MIN_RELEASED_PACKETS) this.#scratch.release(keystream.buffer);
+    if (count >= MIN_RELEASED_PACKETS) this.#release(made.buffer);
   }
 
   /** Writes the MACs of the packets in the slots to `target` in the WebAssembly memory, `stride` bytes apart. */
-  #computeMacs(count: number, target: number, stride: number): void {
-    const { kernel, slots, inner } = this.#scratch;
+  #computeMacs(line: number, count: number, target: number, stride: number): void {
+    const { kernel, slots, inner } = this.#workspace;
     let digests = "";
     for (let i = 0; i < count; i += 1) digests += hash("sha256", slots[i]!, "binary");
     inner.write(digests, "binary");
-    kernel.tag(count, target, stride);
+    kernel.tag(line, count, target, stride);
   }
 
   /** Counts the leading packets with a valid MAC. */
   #countValid(count: number): number {
-    const { received, expected } = this.#scratch;
+    const { received, expected } = this.#workspace;
     if (timingSafeEqual(received[count]!, expected[count]!)) return count;
     const same = (i: number) => {
       const [start, end] = [i * PACKET_MAC_SIZE, (i + 1) * PACKET_MAC_SIZE];
@@ -239,13 +263,24 @@ class NativeCipher implements PacketCipher {
   }
 }
 
-/** Returns false if `crypto.hash` (Node 20.12) is missing, or if WebAssembly is disabled or lacks SIMD. */
-export function nativeIsAvailable(): boolean {
-  return typeof hash === "function" && WebAssembly?.validate(KERNEL) === true;
+/** Returns the place of a packet's keystream in a line; `LINE_PACKETS` or more if it is not there. */
+function offsetIn(line: Line, { high, low }: PacketNumber): number {
+  return high === line.high && low >= line.low ? low - line.low : LINE_PACKETS;
 }
 
-/** Creates the engine, with a 384 KiB scratch that all its ciphers share. */
+/** Returns false if `crypto.hash` (Node 20.12) is missing, or if WebAssembly is disabled or lacks SIMD. */
+export function nativeIsAvailable(): boolean {
+  return typeof hash === "function" && kernelIsAvailable();
+}
+
+/** Creates the engine, with a workspace of 11 MiB, of which only the part in use takes physical memory. */
 export function createNativeEngine(): Engine {
-  const scratch = new Scratch();
-  return { name: "native", workspace: scratch, createCipher: (keys) => new NativeCipher(scratch, keys) };
+  const workspace = new KernelWorkspace();
+  const release = makeRelease();
+  return {
+    name: "native",
+    workspace,
+    upkeep: workspace.lines,
+    createCipher: (keys) => new NativeCipher(workspace, release, keys),
+  };
 }

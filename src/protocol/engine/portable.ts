@@ -6,13 +6,23 @@ import { timingSafeEqual } from "node:crypto";
 import { ctr } from "@noble/ciphers/aes.js";
 import { hmac } from "@noble/hashes/hmac.js";
 import { sha256 } from "@noble/hashes/sha2.js";
-import { BATCH_PACKETS, PACKET_CIPHERTEXT_SIZE, PACKET_DATA_SIZE, PACKET_SIZE } from "../packet.ts";
+import { PACKET_CIPHERTEXT_SIZE, PACKET_DATA_SIZE, PACKET_SIZE } from "../packet.ts";
 import type { PacketNumber } from "../packet-number.ts";
-import type { DirectionKeys, Engine, OpenedBatch, PacketCipher } from "./engine.ts";
+import {
+  type DirectionKeys,
+  type Engine,
+  INPUT_OFFSET,
+  type OpenedBatch,
+  type PacketCipher,
+  READ_BUFFER_SIZE,
+} from "./engine.ts";
+import { type Output, OutputPool } from "./output-pool.ts";
 
+const input = Buffer.alloc(INPUT_OFFSET + READ_BUFFER_SIZE);
 const workspace = {
-  input: new Uint8Array(BATCH_PACKETS * PACKET_SIZE),
-  output: new Uint8Array(BATCH_PACKETS * PACKET_SIZE),
+  input,
+  readBuffer: input.subarray(INPUT_OFFSET),
+  outputs: new OutputPool((_index, size) => Buffer.alloc(size)),
 };
 
 class PortableCipher implements PacketCipher {
@@ -24,24 +34,22 @@ class PortableCipher implements PacketCipher {
     this.#macKey = Uint8Array.from(keys.mac);
   }
 
-  seal(length: number, first: PacketNumber): void {
-    const { input, output } = workspace;
+  seal(start: number, length: number, first: PacketNumber, output: Output, at: number): void {
     const padded = new Uint8Array(PACKET_CIPHERTEXT_SIZE);
     for (let i = 0; i * PACKET_DATA_SIZE < length; i += 1) {
-      const start = i * PACKET_DATA_SIZE;
-      const data = input.subarray(start, Math.min(start + PACKET_DATA_SIZE, length));
+      const from = start + i * PACKET_DATA_SIZE;
+      const data = input.subarray(from, Math.min(from + PACKET_DATA_SIZE, start + length));
       padded.fill(0).set(data);
       new DataView(padded.buffer).setUint32(PACKET_DATA_SIZE, data.length);
       const block = counterBlock(first.at(i));
       const ciphertext = ctr(this.#encryptionKey, block).encrypt(padded);
-      output.set(ciphertext, i * PACKET_SIZE);
-      output.set(this.#computeMac(ciphertext, block), i * PACKET_SIZE + PACKET_CIPHERTEXT_SIZE);
+      output.bytes.set(ciphertext, at + i * PACKET_SIZE);
+      output.bytes.set(this.#computeMac(ciphertext, block), at + i * PACKET_SIZE + PACKET_CIPHERTEXT_SIZE);
     }
   }
 
-  open(count: number, first: PacketNumber): OpenedBatch {
-    const { input, output } = workspace;
-    const packet = (i: number) => input.subarray(i * PACKET_SIZE, (i + 1) * PACKET_SIZE);
+  open(start: number, count: number, first: PacketNumber, output: Output, at: number): OpenedBatch {
+    const packet = (i: number) => input.subarray(start + i * PACKET_SIZE, start + (i + 1) * PACKET_SIZE);
     let valid = 0;
     while (valid < count) {
       const mac = this.#computeMac(
@@ -57,7 +65,7 @@ class PortableCipher implements PacketCipher {
       const padded = ctr(this.#encryptionKey, block).decrypt(packet(i).subarray(0, PACKET_CIPHERTEXT_SIZE));
       const length = new DataView(padded.buffer, padded.byteOffset).getUint32(PACKET_DATA_SIZE);
       if (length < 1 || length > PACKET_DATA_SIZE) return { length: written, packets: i, rejected: "length" };
-      output.set(padded.subarray(0, length), written);
+      output.bytes.set(padded.subarray(0, length), at + written);
       written += length;
     }
     return { length: written, packets: valid, rejected: valid < count ? "mac" : undefined };

@@ -1,12 +1,18 @@
 /** Selects an engine. */
 import type { Engine } from "./engine.ts";
 import { createNativeEngine, nativeIsAvailable } from "./native.ts";
-import { portableEngine } from "./portable.ts";
 
-let selected: Engine | undefined;
+let selected: Promise<Engine> | undefined;
 
-/** Returns the fastest engine that this runtime supports, always the same object. */
-export function defaultEngine(): Engine {
-  selected ??= nativeIsAvailable() ? createNativeEngine() : portableEngine;
+/**
+ * Resolves with the fastest engine that this runtime supports, always the same object. The portable engine is loaded
+ * only if it is needed: the tables of its AES take 5 ms to compute.
+ */
+export function loadEngine(): Promise<Engine> {
+  selected ??= select();
   return selected;
+}
+
+async function select(): Promise<Engine> {
+  return nativeIsAvailable() ? createNativeEngine() : (await import("./portable.ts")).portableEngine;
 }

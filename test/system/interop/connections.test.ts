@@ -172,11 +172,11 @@ describe("-o", () => {
 
   it("does not limit a connection once data flows", async () => {
     const echo = await startEcho();
-    const { source } = await startPair(echo.address, "-o", "0.2");
+    const { source } = await startPair(echo.address, "-o", "2");
     const socket = await connectTo(source);
     socket.write("early ");
     // Longer than -o.
-    await new Promise((done) => setTimeout(done, 600));
+    await new Promise((done) => setTimeout(done, 2500));
     socket.end("late");
     expect((await readAll(socket)).toString()).toBe("early late");
   });

@@ -5,22 +5,24 @@ import { expect, it } from "vitest";
 import { inNamespace } from "../../support/recipes.ts";
 import { describeIfInstalled } from "../../support/requirements.ts";
 
-/** Shell code that starts nginx on port 80; it answers with the client address from the PROXY header. */
-const START_NGINX = `
+/** Returns shell code that starts nginx; it answers with the client address from the PROXY header. */
+const startNginx = (port: number) => `
   cat > nginx.conf <<'END'
 pid nginx.pid;
 error_log nginx.err;
 events {}
 http {
   access_log access.log;
+  client_header_timeout 1h;
+  keepalive_timeout 1h;
   server {
-    listen 127.0.0.1:80 proxy_protocol;
+    listen 127.0.0.1:${port} proxy_protocol;
     location / { return 200 "you are $proxy_protocol_addr\\n"; }
   }
 }
 END
   nginx -p $PWD -c $PWD/nginx.conf
-  listening 80
+  listening ${port}
 `;
 
 describeIfInstalled(
@@ -35,7 +37,7 @@ describeIfInstalled(
 )("the PROXY protocol", () => {
   it.each(["v1", "v2"])("%s passes the client address of a daemon to nginx", async (version) => {
     const output = await inNamespace(`
-      ${START_NGINX}
+      ${startNginx(80)}
       ip addr add 192.0.2.7/32 dev lo
       ip -6 addr add 2001:db8::7/128 dev lo nodad
       spiped -d -s '[0.0.0.0]:8080' -t '[127.0.0.1]:80' -k spiped.key --send-proxy ${version}
@@ -58,7 +60,7 @@ describeIfInstalled(
     "is accepted from HAProxy (%s), and from no other address",
     async (option) => {
       const output = await inNamespace(`
-      ${START_NGINX}
+      ${startNginx(80)}
       ip addr add 192.0.2.7/32 dev lo
       cat > haproxy.cfg <<END
 defaults
@@ -102,56 +104,96 @@ describeIfInstalled(
   "spiped",
 )("two daemons behind HAProxy", () => {
   it("are drained and restarted in turn under load, and no connection fails", {
-    timeout: 60_000,
+    timeout: 300_000,
   }, async () => {
     expect(readFileSync("deploy/haproxy/haproxy.cfg", "utf8")).toContain("server two 127.0.0.1:8027");
     const output = await inNamespace(`
-      ${START_NGINX}
-      sed -i 's/127.0.0.1:80 /127.0.0.1:25 /' nginx.conf
-      nginx -p $PWD -c $PWD/nginx.conf -s reload
-      listening 25
+      # On failure, the reason is the last output.
+      report() {
+        status=$?
+        test $status != 0 || return
+        tail -n 50 log.*
+        echo "status $status of: $failed"
+        sort failures | uniq -c
+      }
+      failed=; trap 'failed=$BASH_COMMAND' ERR; trap report EXIT
+      trap 'failed="$BASH_COMMAND, which took too long"; exit 1' TERM
+      (sleep 280; kill $$) &
+      touch failures
+      ${startNginx(25)}
       mount -t tmpfs none /run
       haproxy -c -f ${resolve("deploy/haproxy/haproxy.cfg")}
       haproxy -D -p haproxy.pid -f ${resolve("deploy/haproxy/haproxy.cfg")}
       daemon() {
-        spiped -d -s "[127.0.0.1]:$1" -t '[127.0.0.1]:25' -k spiped.key --accept-proxy 127.0.0.1 --send-proxy v2 -p $1.pid --log-level info 2>> log.$1
+        spiped -d -s "[127.0.0.1]:$1" -t '[127.0.0.1]:25' -k spiped.key --accept-proxy 127.0.0.1 --send-proxy v2 \\
+          -o 60 -p $1.pid --log-level info 2>> log.$1
       }
       daemon 8026; daemon 8027; listening 8025
-      /usr/bin/spiped -e -s '[127.0.0.1]:2525' -t '[127.0.0.1]:8025' -k spiped.key -p c.pid
-      state() { echo "set server spiped/$1 state $2" | socat - /run/haproxy.sock > /dev/null; }
-      up() { echo 'show servers state spiped' | socat - /run/haproxy.sock | awk -v name=$1 '$4 == name && $6 == 2 { up = 1 } END { exit !up }'; }
-      # HAProxy must find both of them up first.
-      until curl -s http://127.0.0.1:2525/ > warm && up one && up two; do sleep 0.05; done
+      /usr/bin/spiped -e -s '[127.0.0.1]:2525' -t '[127.0.0.1]:8025' -k spiped.key -o 60 -p c.pid
+
+      # Without -t, socat waits only half a second for the answer.
+      ask() { echo "$1" | socat -t 60 - /run/haproxy.sock; }
+      state() { test -z "$(ask "set server spiped/$1 state $2")"; }
+      up() { ask 'show servers state spiped' | awk -v name=$1 '$4 == name && $6 == 2 { up = 1 } END { exit !up }'; }
+      # Prints the number of connections that HAProxy has to a server, established or not. HAProxy counts them while none
+      # of its threads does anything else.
+      connections() { ask 'show sess' | grep -c "be=spiped srv=$1 " || true; }
+      # Sends a request on a connection and waits for the answer.
+      request() {
+        printf 'GET / HTTP/1.1\\r\\nHost: service\\r\\n\\r\\n' >&$1
+        while read -r line <&$1; do test "$line" != 'you are 127.0.0.1' || return 0; done
+        return 1
+      }
+
+      until up one && up two; do sleep 0.05; done
+      state two drain
+      exec {held}<> /dev/tcp/127.0.0.1/2525
+      request $held
+      state two ready
       client() {
         while ! test -e stop; do
-          curl -sS --max-time 10 http://127.0.0.1:2525/ >> answers.$1 2>> failures || true
+          curl -sS --max-time 60 http://127.0.0.1:2525/ >> answers.$1 2>> failures || true
         done
       }
       # Waits until the clients have got another 20 answers.
       count() { cat answers.* | wc -l; }
-      more() { before=$(count); until test $(count) -ge $((before + 20)) || test -s failures; do sleep 0.02; done; }
+      more() {
+        before=$(count)
+        until test $(count) -ge $((before + 20)) || test -s failures; do sleep 0.02; done
+        test ! -s failures
+      }
       touch answers.1
-      for i in 1 2 3 4; do client $i & done
+      clients=
+      for i in 1 2 3 4; do client $i {held}>&- & clients="$clients $!"; done
       for round in 1 2 3; do
         for server in one:8026 two:8027; do
           port=\${server#*:}
+          server=\${server%:*}
           more
           old=$(cat $port.pid)
-          state \${server%:*} drain
+          state $server drain
+          # This connection is to the other server, the next one to be restarted.
+          exec {next}<> /dev/tcp/127.0.0.1/2525
+          request $next
           # A connection that HAProxy has just begun must be established before the listener closes.
-          sleep 0.1
+          until test $(connections $server) = 1; do sleep 0.02; done
           kill $old
-          while kill -0 $old 2>/dev/null; do sleep 0.01; done
-          # HAProxy would consider the daemon up until its next check.
-          while up \${server%:*}; do sleep 0.05; done
-          daemon $port
-          until up \${server%:*}; do sleep 0.05; done
-          state \${server%:*} ready
+          while ss -ltnH "sport = :$port" | grep -q .; do sleep 0.02; done
+          # The daemon serves the connection that is still open until it closes.
+          request $held
+          exec {held}>&-
+          held=$next
+          while kill -0 $old 2> /dev/null; do sleep 0.01; done
+          # HAProxy would consider the daemon up until its next checks.
+          while up $server; do sleep 0.05; done
+          daemon $port {held}>&-
+          until up $server; do sleep 0.05; done
+          state $server ready
         done
       done
       more
-      touch stop; wait
-      test ! -s failures || { sort failures | uniq -c; cat log.*; exit 1; }
+      touch stop; wait $clients
+      test ! -s failures
       cat answers.* | sort | uniq -c
       echo all done
     `);

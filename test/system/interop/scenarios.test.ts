@@ -28,14 +28,14 @@ describeIfInstalled(
 )("daemons in the background", () => {
   it.each(CASES)(
     "$encrypting -e to $decrypting -d over $over",
-    { timeout: 30_000 },
+    { timeout: 180_000 },
     async ({ encrypting, decrypting, sockets: [source, middle, target] }) => {
       const output = await inNamespace(`
       place() { case $1 in /*) echo "UNIX-$2:$1";; "[:"*) echo "TCP6-$2:$1";; *) echo "TCP-$2:$1" | tr -d [];; esac; }
       bind() { case $1 in /*) place $1 LISTEN;; "[:"*) echo "TCP6-LISTEN:\${1##*:},bind=[::1],reuseaddr";; *) echo "TCP-LISTEN:\${1##*:},bind=127.0.0.1,reuseaddr";; esac; }
       bound() { case $1 in /*) until ss -lxH "src = unix:$1" | grep -q .; do sleep 0.02; done;; *) listening \${1##*:};; esac; }
-      ${encrypting} -e -s "${source}" -t "${middle}" -k spiped.key -o 1 -p e.pid
-      ${decrypting} -d -s "${middle}" -t "${target}" -k spiped.key -o 1 -p d.pid
+      ${encrypting} -e -s "${source}" -t "${middle}" -k spiped.key -o 3 -p e.pid
+      ${decrypting} -d -s "${middle}" -t "${target}" -k spiped.key -o 3 -p d.pid
       e=$(cat e.pid); d=$(cat d.pid)
       ps -o args= -p $e | grep -qF "spiped -e -s ${source} -t ${middle}"
       ps -o args= -p $d | grep -qF "spiped -d -s ${middle} -t ${target}"
@@ -48,19 +48,19 @@ describeIfInstalled(
 
       socat "$(bind "${target}"),fork" EXEC:cat & server=$!
       bound "${target}"
-      echo a connection that is held for longer than -o 1
-      test "$( (sleep 1.3; echo late) | socat -t 5 - "$(place "${source}" CONNECT)")" = late
+      echo a connection that is held for longer than -o 3
+      test "$( (sleep 3.3; echo late) | socat -t 60 - "$(place "${source}" CONNECT)")" = late
 
       echo two connections, the first of which ends first
-      (echo first; sleep 0.3) | socat -t 5 - "$(place "${source}" CONNECT)" > first & one=$!
-      (sleep 0.1; echo second; sleep 0.5) | socat -t 5 - "$(place "${source}" CONNECT)" > second & two=$!
+      (echo first; sleep 0.3) | socat -t 60 - "$(place "${source}" CONNECT)" > first & one=$!
+      (sleep 0.1; echo second; sleep 0.5) | socat -t 60 - "$(place "${source}" CONNECT)" > second & two=$!
       wait $one; wait $two
       test "$(cat first second)" = "first
 second"
 
       echo a file, through the pair and by spipe
       head -c 3000000 /dev/urandom > file
-      socat -t 5 - "$(place "${source}" CONNECT)" < file | cmp - file
+      socat -t 60 - "$(place "${source}" CONNECT)" < file | cmp - file
       ./spipe -t "${middle}" -k spiped.key < file | cmp - file
       kill $server; wait $server || true
 

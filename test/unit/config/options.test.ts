@@ -76,7 +76,7 @@ async function fromCommandLine(name: string, typed: string) {
   const side = isSide(name) ? [] : ["--decrypt"];
   const metrics = needsMetrics(name) ? ["--metrics=/metrics"] : [];
   const option = value === undefined ? `--${long}` : `--${long}=${typed}`;
-  const args = readArguments([...required, ...side, ...metrics, option]);
+  const args = await readArguments([...required, ...side, ...metrics, option]);
   if (args.action !== "serve") throw new Error("not a daemon's command line");
   return readConfig(args.config);
 }
@@ -135,7 +135,7 @@ describe("a setting", () => {
       file,
       'workers = 2\nuser = "a"\n[tunnels.mail]\ndecrypt = true\nsource = "/s"\ntarget = "/t"\nkey = "k"\n',
     );
-    const args = readArguments(["--config", file, "--workers", "3"]);
+    const args = await readArguments(["--config", file, "--workers", "3"]);
     if (args.action !== "serve") throw new Error("not a daemon's command line");
     const { process } = await readConfig(args.config);
     expect(process).toMatchObject({ workers: 3, user: "a", pidFile: `${file}.pid`, logLevel: "warn" });

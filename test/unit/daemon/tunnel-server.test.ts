@@ -6,9 +6,11 @@ import type { TunnelPlan } from "../../../src/config/plan.ts";
 import { serverOptions } from "../../../src/daemon/tunnel-options.ts";
 import { TunnelServer } from "../../../src/daemon/tunnel-server.ts";
 import { parseAddress } from "../../../src/net/address.ts";
+import { createNativeEngine } from "../../../src/protocol/engine/native.ts";
 import { Secret } from "../../../src/protocol/secret.ts";
 import { Admission } from "../../../src/tunnel/admission.ts";
 import { ConnectionLimit } from "../../../src/tunnel/connection-limit.ts";
+import { ExponentPool } from "../../../src/tunnel/exponent-pool.ts";
 import { until } from "../../support/programs.ts";
 
 /** Names that are looked up; each lookup fails. */
@@ -25,6 +27,8 @@ describe("a reload of keys with their own targets", () => {
     const connectionLimit = () => new ConnectionLimit(1, () => {});
     const log = { warn: () => {}, info: () => {} };
     const admission = new Admission({ onShortage: () => {} });
+    const engine = createNativeEngine();
+    const exponents = new ExponentPool();
     const plan = (targets?: TunnelPlan["targets"]): TunnelPlan => ({
       mode: "decrypt",
       settings: withDefaults(TUNNEL_OPTIONS, {
@@ -39,7 +43,7 @@ describe("a reload of keys with their own targets", () => {
       keys: [{ name: "a", secret: Secret.fromKeyFile(Buffer.from("a")), targets }],
     });
     const options = (targets?: TunnelPlan["targets"]) =>
-      serverOptions(plan(targets), { log, connectionLimit, admission });
+      serverOptions(plan(targets), { log, connectionLimit, admission, exponents, engine });
     const server = new TunnelServer(options([{ address: parseAddress("nosuch.invalid:1"), addresses: [] }]));
     const count = () => lookups.filter((text) => text === "nosuch.invalid:1").length;
     await until(() => count() > 2);

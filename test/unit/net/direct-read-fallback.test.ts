@@ -25,8 +25,8 @@ async function readAttached({ rewrapSocket, attachReader }: DirectRead, accepted
   const socket = rewrapSocket(accepted);
   cleanUp(() => void socket.destroy());
   let data = "";
-  attachReader(socket, (chunk) => {
-    data += chunk.toString();
+  attachReader(socket, (buffer, length) => {
+    data += Buffer.from(buffer.subarray(0, length)).toString();
     return true;
   });
   const ended = new Promise((resolve) => void socket.once("end", resolve));

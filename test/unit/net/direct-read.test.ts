@@ -3,8 +3,15 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createServer, Socket } from "node:net";
 import { assert, describe, expect, it } from "vitest";
-import { attachReader, connectDirect, DirectSocket, rewrapSocket } from "../../../src/net/direct-read.ts";
+import {
+  attachReader,
+  connectDirect,
+  DirectSocket,
+  rewrapSocket,
+  unsentBytes,
+} from "../../../src/net/direct-read.ts";
 import { MAX_READ_BYTES } from "../../../src/net/fairness.ts";
+import { reset } from "../../../src/net/reset.ts";
 import { type SocketKind, socketPair } from "../../support/pairs.ts";
 import { cleanUp, until } from "../../support/programs.ts";
 import { readAll, serve } from "../../support/servers.ts";
@@ -19,9 +26,9 @@ function collect(socket: Socket) {
     largest: () => Math.max(...chunks.map(({ length }) => length)),
     detach: () => {},
   };
-  collected.detach = attachReader(socket, (chunk) => {
-    chunks.push(Buffer.from(chunk));
-    collected.memory.add(chunk.buffer);
+  collected.detach = attachReader(socket, (buffer, length) => {
+    chunks.push(Buffer.from(buffer.subarray(0, length)));
+    collected.memory.add(buffer.buffer);
     return collected.wantsMore;
   });
   return collected;
@@ -170,6 +177,102 @@ describe("the socket that takes the place of an accepted one", () => {
     });
     expect(rewrapSocket(hidden)).toBe(hidden);
     expect(accepted.destroyed).toBe(false);
+  });
+});
+
+describe("a write past the queue", () => {
+  /** Writes blocks until the kernel accepts no more; `written` has the results of the callbacks. */
+  async function fill() {
+    const { socket, peer } = await socketPair();
+    assert(socket instanceof DirectSocket);
+    peer.socket.pause();
+    const block = randomBytes(1 << 20);
+    const written: (Error | null | undefined)[] = [];
+    let count = 0;
+    while (socket.canWriteNow) {
+      socket.writeNow(block, (error) => written.push(error));
+      count += 1;
+    }
+    return { socket, peer, written, expected: Buffer.concat(Array.from({ length: count }, () => block)) };
+  }
+
+  it("is accepted before it returns if the kernel has space", async () => {
+    const { socket, peer } = await socketPair();
+    assert(socket instanceof DirectSocket);
+    let isWritten = false;
+    socket.writeNow(Buffer.from("hello"), () => {
+      isWritten = true;
+    });
+    expect([isWritten, socket.pendingBytes, socket.canWriteNow]).toEqual([true, 0, true]);
+    await until(() => peer.received().length > 0);
+    expect(String(peer.received())).toBe("hello");
+  });
+
+  it("is pending until the peer reads, and an end waits for it", async () => {
+    const { socket, peer, written, expected } = await fill();
+    expect(unsentBytes(socket)).toBe(1 << 20);
+    expect(socket.writableLength).toBe(0);
+    const before = written.length;
+    let isFinished = false;
+    socket.end(() => {
+      isFinished = true;
+    });
+    await polls();
+    expect([isFinished, written.length]).toEqual([false, before]);
+    peer.socket.resume();
+    expect(await peer.ended).toBe("end");
+    expect(peer.received().equals(expected)).toBe(true);
+    expect(written).toEqual(Array.from({ length: before + 1 }, () => undefined));
+    await until(() => isFinished);
+    expect(unsentBytes(socket)).toBe(0);
+  });
+
+  it("keeps its order with writes to the queue", async () => {
+    const { socket, peer, expected } = await fill();
+    socket.end("the end");
+    peer.socket.resume();
+    await peer.ended;
+    expect(peer.received().equals(Buffer.concat([expected, Buffer.from("the end")]))).toBe(true);
+  });
+
+  it.each([false, true])("can be reset while it is pending (ended: %s)", async (isEnded) => {
+    const { socket, peer, expected } = await fill();
+    if (isEnded) socket.end();
+    await polls();
+    const closed = new Promise((resolve) => socket.once("close", resolve));
+    reset(socket);
+    await closed;
+    peer.socket.resume();
+    await peer.ended;
+    expect(peer.received().length).toBeLessThan(expected.length);
+  });
+
+  it("that is pending fails if the peer resets, after all received data has been read", async () => {
+    const { socket, peer, written } = await fill();
+    const before = written.length;
+    await new Promise<void>((sent) => peer.socket.write("last words", () => sent()));
+    peer.socket.resetAndDestroy();
+    await until(() => written.length > before);
+    expect(written.at(-1)).toMatchObject({ syscall: "write" });
+    expect(socket.writeError).toMatchObject({ syscall: "write" });
+    expect(unsentBytes(socket)).toBeGreaterThan(0);
+    const closed = new Promise((resolve) => socket.once("close", resolve));
+    const collected = collect(socket);
+    socket.resume();
+    await closed;
+    expect(String(collected.data())).toBe("last words");
+    expect(socket.errored).toMatchObject({ syscall: "write" });
+  });
+
+  it("to a destroyed socket fails", async () => {
+    const { socket } = await socketPair();
+    assert(socket instanceof DirectSocket);
+    socket.destroy();
+    let failure: Error | null | undefined;
+    socket.writeNow(Buffer.from("too late"), (error) => {
+      failure = error;
+    });
+    expect(failure).toMatchObject({ code: "ERR_SOCKET_CLOSED" });
   });
 });
 

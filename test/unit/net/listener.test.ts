@@ -65,6 +65,23 @@ describe.each(["IPv4", "UNIX"] as const)("a listener over %s", (family) => {
     await expect(connectTo(address)).rejects.toThrow(/ECONNREFUSED|ENOENT/);
   });
 
+  it("drains: accepts a client that connects while other work delays the close", async () => {
+    const { listener, accepted } = makeListener();
+    const address = await freeAddress(family);
+    await listener.listen(resolved(address));
+    // The iteration in which `drain` finds that no client was accepted: this runs after the poll, before the close.
+    setImmediate(() =>
+      setImmediate(() => {
+        const start = performance.now();
+        while (performance.now() - start < 1);
+        const client = connect(address.connect).on("error", () => {});
+        cleanUp(() => void client.destroy());
+      }),
+    );
+    await listener.drain();
+    expect(accepted).toHaveLength(1);
+  });
+
   it("rejects an address that is in use", async () => {
     const [one, other] = [makeListener(), makeListener()];
     const address = await freeAddress(family);

@@ -5,7 +5,7 @@ import { ResolveError, resolveAddress } from "../../../src/net/resolve.ts";
 
 const { lookup, readFile } = vi.hoisted(() => ({ lookup: vi.fn(), readFile: vi.fn() }));
 vi.mock("node:dns/promises", () => ({ lookup }));
-vi.mock("node:fs/promises", () => ({ readFile }));
+vi.mock("../../../src/net/async-fs.ts", () => ({ readFile }));
 
 const SERVICES = `
 # comment smtp 1/tcp

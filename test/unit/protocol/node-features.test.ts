@@ -78,8 +78,8 @@ describe("without crypto.hash", () => {
   });
 
   it("the portable engine is selected", async () => {
-    const { defaultEngine } = await import("../../../src/protocol/engine/select.ts");
-    expect(defaultEngine().name).toBe("portable");
+    const { loadEngine } = await import("../../../src/protocol/engine/select.ts");
+    expect((await loadEngine()).name).toBe("portable");
   });
 });
 
@@ -87,8 +87,8 @@ it("the portable engine is selected without WebAssembly", async () => {
   vi.resetModules();
   vi.stubGlobal("WebAssembly", undefined);
   try {
-    const { defaultEngine } = await import("../../../src/protocol/engine/select.ts");
-    expect(defaultEngine().name).toBe("portable");
+    const { loadEngine } = await import("../../../src/protocol/engine/select.ts");
+    expect((await loadEngine()).name).toBe("portable");
   } finally {
     vi.unstubAllGlobals();
     vi.resetModules();

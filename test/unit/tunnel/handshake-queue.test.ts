@@ -11,14 +11,14 @@ function fullQueue() {
   const queue = new HandshakeQueue();
   const finish: (() => void)[] = [];
   const open = () => new Promise<void>((resolve) => finish.push(resolve));
-  const running = Array.from({ length: 32 }, () => queue.run(1000, never(), open));
+  const running = Array.from({ length: 8 }, () => queue.run(1000, never(), open));
   return { queue, finish, running };
 }
 
 it("limits concurrent handshakes, and starts the next one when one has finished", async () => {
   const { queue, finish, running } = fullQueue();
   await vi.advanceTimersByTimeAsync(0);
-  expect(finish).toHaveLength(32);
+  expect(finish).toHaveLength(8);
   const next = queue.run(1000, never(), async () => "opened");
   finish[0]!();
   await running[0];
@@ -45,28 +45,81 @@ it("extends the time limit while other handshakes succeed, but no longer", async
   expect(outcome).toBe("ERR_SPIPED_CONNECT_TIMEOUT");
 });
 
-it("raises the limit while handshakes are fast, and lowers it when they are slow", async () => {
-  const queue = new HandshakeQueue();
+/**
+ * Opens many connections at once.
+ *
+ * @param duration - returns the time that a connection takes, from the number that are being opened, in ms.
+ * @returns the largest number opened at the same time in the second half, and the failures.
+ */
+async function openMany(queue: HandshakeQueue, count: number, duration: (inFlight: number) => number) {
   let inFlight = 0;
-  const maxInFlight = async (duration: number) => {
-    let most = 0;
-    const all = Promise.all(
-      Array.from({ length: 600 }, () =>
-        queue.run(5000, never(), async () => {
-          inFlight += 1;
-          most = Math.max(most, inFlight);
-          await new Promise((done) => setTimeout(done, duration));
-          inFlight -= 1;
-        }),
-      ),
-    );
-    await vi.advanceTimersByTimeAsync(100 * duration);
-    await all;
-    return most;
-  };
-  expect(await maxInFlight(300)).toBe(256);
-  await maxInFlight(2000);
-  expect(await maxInFlight(2000)).toBe(32);
+  let started = 0;
+  let most = 0;
+  const all = Promise.allSettled(
+    Array.from({ length: count }, () =>
+      queue.run(5000, never(), async () => {
+        inFlight += 1;
+        started += 1;
+        if (started > count / 2) most = Math.max(most, inFlight);
+        const time = duration(inFlight);
+        await new Promise((done) => setTimeout(done, Math.min(time, 5000)));
+        inFlight -= 1;
+        if (time > 5000) throw new Error("timeout");
+      }),
+    ),
+  );
+  let isDone = false;
+  void all.then(() => {
+    isDone = true;
+  });
+  while (!isDone) await vi.advanceTimersByTimeAsync(100);
+  const failures = (await all).filter(({ status }) => status === "rejected").length;
+  return { most, failures };
+}
+
+it("opens more at a time while they do not wait for each other", async () => {
+  const queue = new HandshakeQueue();
+  let i = 0;
+  const jitter = () => 300 + 37 * (i++ % 8);
+  expect(await openMany(queue, 800, jitter)).toEqual({ most: 256, failures: 0 });
+});
+
+it("opens few at a time to a target that is busy", async () => {
+  const queue = new HandshakeQueue();
+  const { most, failures } = await openMany(queue, 500, (inFlight) => 3 + 2 * inFlight);
+  expect(failures).toBe(0);
+  expect(most).toBeLessThanOrEqual(24);
+});
+
+it("opens few at a time to a target with a short listen backlog, whose overflow waits for retransmissions", async () => {
+  const queue = new HandshakeQueue();
+  const { most, failures } = await openMany(queue, 500, (inFlight) => (inFlight > 24 ? 7000 : 3 + inFlight));
+  expect(failures).toBe(0);
+  expect(most).toBeLessThanOrEqual(24);
+});
+
+it("opens fewer at a time when connections are slow for the timeout, and more again when they are not", async () => {
+  const queue = new HandshakeQueue();
+  expect((await openMany(queue, 300, () => 300)).most).toBeGreaterThan(100);
+  expect((await openMany(queue, 600, () => 2000)).most).toBe(8);
+  expect((await openMany(queue, 300, () => 300)).most).toBeGreaterThan(100);
+});
+
+it("adapts to a target that has become more distant", async () => {
+  const queue = new HandshakeQueue();
+  await openMany(queue, 10, () => 50);
+  expect((await openMany(queue, 100, () => 1200)).most).toBeLessThan(16);
+  expect((await openMany(queue, 300, () => 1200)).most).toBeGreaterThan(64);
+});
+
+it("does not raise the limit while no connection is queued", async () => {
+  const queue = new HandshakeQueue();
+  for (let i = 0; i < 50; i += 1) await openMany(queue, 1, () => 5);
+  const finish: (() => void)[] = [];
+  for (let i = 0; i < 20; i += 1)
+    void queue.run(5000, never(), () => new Promise<void>((resolve) => finish.push(resolve)));
+  await vi.advanceTimersByTimeAsync(0);
+  expect(finish).toHaveLength(8);
 });
 
 it("removes a handshake from the queue when its client disconnects", async () => {

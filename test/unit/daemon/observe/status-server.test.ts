@@ -124,7 +124,7 @@ describe("a worker that does not respond", () => {
       peer: "unix",
       source: "unix",
     } as const;
-    new ConnectionRecord(client, observer.connection).report("accepted");
+    new ConnectionRecord(client, observer).report("accepted");
     const status = await startServer({
       workers: () => workers,
       registry: async () => {

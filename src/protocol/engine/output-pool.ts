@@ -1,0 +1,67 @@
+/**
+ * Memory for packets and data that are written to sockets. A write that the kernel accepts immediately releases its
+ * output at once, so a busy process uses one or two outputs again and again. Those of slow sockets are held until the
+ * kernel accepts them; when none is left, results are copied from the reserved output to a buffer of their own.
+ */
+import { PACKET_SIZE, sealedSize } from "../packet.ts";
+import { READ_BUFFER_SIZE } from "./engine.ts";
+
+/** Maximum bytes to seal or open into a small output. */
+const SMALL_INPUT_SIZE = 16 * 1024;
+/** Sizes of outputs, in bytes. */
+const SMALL_OUTPUT_SIZE = sealedSize(SMALL_INPUT_SIZE);
+const LARGE_OUTPUT_SIZE = sealedSize(READ_BUFFER_SIZE);
+/** Numbers of outputs. */
+const SMALL_OUTPUTS = 32;
+const LARGE_OUTPUTS = 8;
+
+/** Packets in a short message. */
+export const SHORT_PACKETS = 4;
+
+/** Memory for the result of one read. */
+export class Output {
+  /** Number of this output, from 0. */
+  readonly index: number;
+  readonly bytes: Buffer;
+  readonly #packets: readonly Buffer[];
+
+  constructor(index: number, bytes: Buffer) {
+    this.index = index;
+    this.bytes = bytes;
+    this.#packets = Array.from({ length: SHORT_PACKETS + 1 }, (_, i) => bytes.subarray(0, i * PACKET_SIZE));
+  }
+
+  /** Returns the first `length` bytes. */
+  first(length: number): Buffer {
+    const isShort = length <= SHORT_PACKETS * PACKET_SIZE && length % PACKET_SIZE === 0;
+    return isShort ? this.#packets[length / PACKET_SIZE]! : this.bytes.subarray(0, length);
+  }
+}
+
+/** The outputs of an engine. */
+export class OutputPool {
+  readonly #small: Output[];
+  readonly #large: Output[];
+  /** An output that is never acquired: its contents are valid until the next call to the engine. */
+  readonly reserved: Output;
+
+  /** @param allocate - returns memory for the output of a number, of a size in bytes. */
+  constructor(allocate: (index: number, size: number) => Buffer) {
+    const create = (index: number, size: number) => new Output(index, allocate(index, size));
+    this.reserved = create(0, LARGE_OUTPUT_SIZE);
+    this.#large = Array.from({ length: LARGE_OUTPUTS }, (_, i) => create(1 + i, LARGE_OUTPUT_SIZE));
+    this.#small = Array.from({ length: SMALL_OUTPUTS }, (_, i) =>
+      create(1 + LARGE_OUTPUTS + i, SMALL_OUTPUT_SIZE),
+    );
+  }
+
+  /** Returns an output for the result of `length` bytes, at most `READ_BUFFER_SIZE`; undefined if none is free. */
+  acquire(length: number): Output | undefined {
+    return length <= SMALL_INPUT_SIZE ? this.#small.pop() : this.#large.pop();
+  }
+
+  /** Returns an acquired output. The caller must not use it afterwards. */
+  release(output: Output): void {
+    (output.bytes.length === SMALL_OUTPUT_SIZE ? this.#small : this.#large).push(output);
+  }
+}
