@@ -5,6 +5,7 @@
  *     --rows A,B       only these rows
  *     --rounds N       rounds of each row (default 5, with --quick 1); the programs alternate in each round
  *     --node PATH      Node executable for our programs
+ *     --dist PATH      another build of our programs, to compare with; nothing is written
  *     --no-write       do not write bench/results and, if all rows were measured on this day, docs/
  *
  * Figures are medians over the rounds, with the minimum and maximum; ratios are medians of each round's ratio to the C

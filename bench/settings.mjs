@@ -26,7 +26,7 @@ export const settings = {
   /** Directory of our programs. */
   programs: join(values.dist === undefined ? BUILD : resolve(values.dist), "bin"),
   isOwnNode: values.node === undefined,
-  write: !values["no-write"] && !quick,
+  write: !values["no-write"] && !quick && values.dist === undefined,
   /** Bytes of a bulk transfer. */
   size: quick ? 1 << 27 : 1 << 30,
   /** Bytes that warm up a pair before a bulk transfer. */
