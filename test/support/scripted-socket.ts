@@ -26,7 +26,9 @@ export type WriteStep =
 export interface Script {
   readonly reads: readonly ReadStep[];
   /** Returns what becomes of a write, by its number from 0. Writes are accepted immediately by default. */
-  readonly writes?: (index: number) => WriteStep;
+  readonly writes?: ((index: number) => WriteStep) | undefined;
+  /** Data that the stream has buffered from the start. */
+  readonly buffered?: Buffer | undefined;
 }
 
 /** How the peer sees the end of what was written to the socket. */
@@ -51,12 +53,13 @@ export class ScriptedSocket extends Duplex {
   #isReading = false;
   #isScheduled = false;
 
-  constructor({ reads, writes = () => "now" }: Script) {
+  constructor({ reads, writes = () => "now", buffered }: Script) {
     super({ allowHalfOpen: true, autoDestroy: true });
     this.reads = [...reads];
     this.#writeStep = writes;
     this.on("error", () => {});
     this.pause();
+    if (buffered !== undefined) this.unshift(buffered);
   }
 
   /** The socket as the code under test sees it. */
