@@ -170,8 +170,10 @@ export class ScriptedSocket extends Duplex {
     };
     const finish = (error: Error | null) => {
       this.#unaccepted.shift();
+      const hasNext = this.#unaccepted.length > 0;
+      // May add a write, which starts immediately if there is no other.
       write.callback(error);
-      if (this.#unaccepted.length > 0) this.#startWrite();
+      if (hasNext && this.#unaccepted.length > 0) this.#startWrite();
     };
     const onAccepted = () => {
       take(left.length);

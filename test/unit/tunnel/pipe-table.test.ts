@@ -407,6 +407,21 @@ describe.each(CELLS)("$direction over $kind sockets with the $name engine", (cel
     run.expectAll();
   });
 
+  it("does not read before the sink has accepted all that was buffered", async () => {
+    const size = 2 * MAX_READ_BYTES;
+    const make = (seal: Seal): Transfer => {
+      const [first, second] = [randomBytes(size), randomBytes(2000)];
+      const [buffered, read] = cell.direction === "sealing" ? [first, second] : [seal(first), seal(second)];
+      return { buffered, reads: [read], data: Buffer.concat([first, second]) };
+    };
+    const run = startPipe(cell, make, { then: ["end"], writes: (index) => (index === 0 ? 1 : "never") });
+    await eventually(() => run.sink.writes === 2);
+    await iterations(20);
+    expect(run.converted()).toBe(size);
+    run.sink.destroy(systemError("ECONNRESET"));
+    expect(await run.finished()).toBe("ERR_SPIPED_BROKEN sink");
+  });
+
   it.each(["now", 3] as const)(
     "what was written to the sink before comes first (accepted: %s)",
     async (step) => {
