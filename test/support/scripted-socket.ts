@@ -26,7 +26,14 @@ export type WriteStep =
 export interface Script {
   readonly reads: readonly ReadStep[];
   /** Returns what becomes of a write, by its number from 0. Writes are accepted immediately by default. */
-  readonly writes?: (index: number) => WriteStep;
+  readonly writes?: ((index: number) => WriteStep) | undefined;
+  /** Data that the stream has buffered from the start. */
+  readonly buffered?: Buffer | undefined;
+}
+
+interface PendingWrite {
+  readonly bytes: Buffer;
+  readonly callback: WriteCallback;
 }
 
 /** How the peer sees the end of what was written to the socket. */
@@ -41,22 +48,24 @@ export class ScriptedSocket extends Duplex {
   readonly reads: ReadStep[];
   readonly #writeStep: (index: number) => WriteStep;
   readonly #accepted: Buffer[] = [];
-  /** Callbacks of writes that are neither accepted nor failed. */
-  readonly #unaccepted = new Set<WriteCallback>();
-  #writes = 0;
-  /** Maximum number of bytes, and of writes, that were not accepted at the same time. */
+  /** Writes that are neither accepted nor failed, in order. */
+  readonly #unaccepted: PendingWrite[] = [];
+  /** Number of writes that have been started. */
+  writes = 0;
+  /** Maximum number of writes that were not accepted at the same time. */
   maxUnaccepted = 0;
   #halfClosed = false;
   #wasReset = false;
   #isReading = false;
   #isScheduled = false;
 
-  constructor({ reads, writes = () => "now" }: Script) {
+  constructor({ reads, writes = () => "now", buffered }: Script) {
     super({ allowHalfOpen: true, autoDestroy: true });
     this.reads = [...reads];
     this.#writeStep = writes;
     this.on("error", () => {});
     this.pause();
+    if (buffered !== undefined) this.unshift(buffered);
   }
 
   /** The socket as the code under test sees it. */
@@ -67,11 +76,6 @@ export class ScriptedSocket extends Duplex {
   /** The bytes that the peer has received. */
   get received(): Buffer {
     return Buffer.concat(this.#accepted);
-  }
-
-  /** Number of writes so far. */
-  get writes(): number {
-    return this.#writes;
   }
 
   /** How the peer sees the end of the bytes that it has received. */
@@ -120,11 +124,10 @@ export class ScriptedSocket extends Duplex {
 
   override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
     this.#isReading = false;
-    const unaccepted = [...this.#unaccepted];
-    this.#unaccepted.clear();
+    const unaccepted = this.#unaccepted.splice(0);
     setImmediate(() => {
       // Node reports success for the writes of a socket that it has destroyed.
-      for (const onWritten of unaccepted) onWritten(null);
+      for (const { callback: onWritten } of unaccepted) onWritten(null);
       callback(error);
     });
   }
@@ -143,41 +146,47 @@ export class ScriptedSocket extends Duplex {
     return this.push(data);
   }
 
-  /** Performs the next write step. */
+  /** Performs the next write step, once the writes before it are accepted. */
   protected accept(bytes: Buffer, callback: WriteCallback): void {
     // To confirm an end.
     if (bytes.length === 0) {
       callback(this.destroyed ? systemError("EPIPE") : null);
       return;
     }
-    const step = this.#writeStep(this.#writes);
-    this.#writes += 1;
-    let left = bytes;
+    this.#unaccepted.push({ bytes, callback });
+    if (this.#unaccepted.length === 1) this.#startWrite();
+    this.maxUnaccepted = Math.max(this.maxUnaccepted, this.#unaccepted.length);
+  }
+
+  #startWrite(): void {
+    const [write] = this.#unaccepted as [PendingWrite];
+    const step = this.#writeStep(this.writes);
+    this.writes += 1;
+    let left = write.bytes;
     const take = (length: number) => {
       // A copy of what the bytes are now: they must not change before they are accepted.
       this.#accepted.push(Buffer.from(left.subarray(0, length)));
       left = left.subarray(length);
     };
+    const finish = (error: Error | null) => {
+      this.#unaccepted.shift();
+      const hasNext = this.#unaccepted.length > 0;
+      // May add a write, which starts immediately if there is no other.
+      write.callback(error);
+      if (hasNext && this.#unaccepted.length > 0) this.#startWrite();
+    };
     const onAccepted = () => {
       take(left.length);
-      callback(null);
+      finish(null);
+    };
+    const later = (iterations: number, action: () => void) => {
+      if (this.#unaccepted[0] !== write) return;
+      if (iterations > 0) setImmediate(later, iterations - 1, action);
+      else action();
     };
     if (step === "now") {
       onAccepted();
-      return;
-    }
-    this.#unaccepted.add(callback);
-    this.maxUnaccepted = Math.max(this.maxUnaccepted, this.#unaccepted.size);
-    const later = (iterations: number, action: () => void) => {
-      if (!this.#unaccepted.has(callback)) return;
-      if (iterations > 0) {
-        setImmediate(later, iterations - 1, action);
-        return;
-      }
-      this.#unaccepted.delete(callback);
-      action();
-    };
-    if (typeof step === "number") {
+    } else if (typeof step === "number") {
       later(step, onAccepted);
     } else if (step !== "never" && "first" in step) {
       take(step.first);
@@ -186,7 +195,7 @@ export class ScriptedSocket extends Duplex {
       later(step.failsAfter, () => {
         // The kernel reports the reset to reads too.
         this.reads.splice(0, this.reads.length, "end");
-        callback(systemError("EPIPE"));
+        finish(systemError("EPIPE"));
         this.continueReading();
       });
     }

@@ -116,7 +116,7 @@ describeIfInstalled(
         echo "status $status of: $failed"
         sort failures | uniq -c
       }
-      failed=; trap 'failed=$BASH_COMMAND' ERR; trap report EXIT
+      set -E; failed=; trap 'failed=$BASH_COMMAND' ERR; trap report EXIT
       trap 'failed="$BASH_COMMAND, which took too long"; exit 1' TERM
       (sleep 280; kill $$) &
       touch failures
