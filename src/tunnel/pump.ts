@@ -78,6 +78,8 @@ export class Pump {
   }
 
   #read(buffer: Uint8Array, length: number): boolean {
+    // The rest of a chunk whose first part was invalid.
+    if (this.#isStopped) return false;
     const transform = this.#transform;
     const { readBuffer, outputs } = transform.workspace;
     this.#isReading = true;
@@ -88,6 +90,8 @@ export class Pump {
     if (size > 0) this.#write(output, size);
     else if (output !== outputs.reserved) outputs.release(output);
     this.#fail(transform.failure(false));
+    // A stopped budget must not take a credit, which it would never return.
+    if (this.#isStopped) return false;
     const more = this.#budget.take(length);
     this.#isReading = false;
     if (this.#isWaiting) return false;
@@ -160,9 +164,16 @@ export class Pump {
     const failure = this.#transform.failure(true);
     confirmEof(source, () => {
       if (failure !== undefined) this.#fail(failure);
-      else if (!this.#isStopped) this.#sink.end(() => this.#onFinished());
+      else if (!this.#isStopped) this.#endSink();
     });
   };
+
+  #endSink(): void {
+    this.#sink.end((error?: Error | null) => {
+      // If the sink is destroyed before it has ended, its 'close' event reports that.
+      if (!error) this.#onFinished();
+    });
+  }
 
   #fail(failure: Error | undefined): void {
     if (failure === undefined || this.#isStopped) return;
