@@ -90,6 +90,7 @@ export class Targets {
 
   /** Returns the targets that did not fail recently, then the others. */
   #ordered(): readonly Target[] {
+    if (this.#coolUntil.size === 0) return this.#targets;
     const now = performance.now();
     const cooling = (target: Target) => (this.#coolUntil.get(target) ?? 0) > now;
     return [...this.#targets.filter((target) => !cooling(target)), ...this.#targets.filter(cooling)];

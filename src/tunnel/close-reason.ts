@@ -126,5 +126,6 @@ export function closingFor(reason: CloseReason, detail = "", labelDetail = detai
 }
 
 function fill(template: string, detail: string): string {
+  if (!template.includes("{")) return template;
   return template.replace(/\{\w+\}/, () => detail);
 }

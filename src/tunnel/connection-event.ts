@@ -89,8 +89,8 @@ type ConnectionListener = (event: ConnectionEvent, traffic: Readonly<Traffic>) =
 export interface ConnectionListeners {
   /** Called with each event. */
   readonly connection?: ConnectionListener | undefined;
-  /** Called with the last event only: a new connection then costs no event objects. */
-  readonly closed?: ((event: ClosedEvent) => void) | undefined;
+  /** Called with the last event of a connection that failed. Without other receivers, no other events are created. */
+  readonly failed?: ((event: ClosedEvent) => void) | undefined;
 }
 
 /** What is known about a connection from its start. */
@@ -150,7 +150,9 @@ export class ConnectionRecord {
 
   /** Reports the end of the connection; to be called once. */
   reportClosed({ reason, text, label }: Closing, advice?: string): void {
-    if (!this.#hasListeners("closed") && this.#listeners?.closed === undefined) return;
+    const failed = CLOSE_REASONS[reason].isFailure;
+    const onFailed = failed ? this.#listeners?.failed : undefined;
+    if (onFailed === undefined && !this.#hasListeners("closed")) return;
     const { bytesEncrypted, bytesDecrypted } = this.traffic;
     const event: ClosedEvent = {
       type: "closed",
@@ -158,14 +160,14 @@ export class ConnectionRecord {
       reason,
       text,
       label,
-      failed: CLOSE_REASONS[reason].isFailure,
+      failed,
       advice,
       opened: this.#opened,
       bytesEncrypted,
       bytesDecrypted,
     };
     this.#emit(event);
-    this.#listeners?.closed?.(event);
+    onFailed?.(event);
   }
 
   #hasListeners(type: ConnectionEvent["type"]): boolean {

@@ -10,7 +10,6 @@ export interface Observer extends ConnectionListeners {
 /** Returns an observer that forwards each event to all `observers`. */
 export function combineObservers(...observers: readonly Observer[]): Observer {
   const ofAll = observers.filter(({ connection }) => connection !== undefined);
-  const ofClosed = observers.filter(({ closed }) => closed !== undefined);
   return {
     connection:
       ofAll.length === 0
@@ -18,8 +17,8 @@ export function combineObservers(...observers: readonly Observer[]): Observer {
         : (event, traffic) => {
             for (const observer of ofAll) observer.connection!(event, traffic);
           },
-    closed: (event) => {
-      for (const observer of ofClosed) observer.closed!(event);
+    failed: (event) => {
+      for (const observer of observers) observer.failed?.(event);
     },
     lookupFailed: (tunnel) => {
       for (const observer of observers) observer.lookupFailed?.(tunnel);

@@ -37,8 +37,7 @@ export class FailureLog implements Observer {
     this.#log = log;
   }
 
-  closed(event: ClosedEvent): void {
-    if (!event.failed) return;
+  failed(event: ClosedEvent): void {
     const { tunnel, source, reason, text, label, advice } = event;
     const hint = advice === undefined ? "" : `; ${advice}`;
     const kind = [tunnel, reason, label, advice];

@@ -13,7 +13,7 @@ describe("the log of failures", () => {
       flush: () => log.flush(),
       fail: (source: string, reason: CloseReason = "wrong-key", detail?: string) => {
         const client = { number: 1, tunnel: "mail", mode: "decrypt", peer: `${source}:1`, source } as const;
-        const record = new ConnectionRecord(client, log);
+        const record = new ConnectionRecord(client, { failed: (event) => log.failed(event) });
         record.reportClosed(closingFor(reason, detail), "check the key");
       },
     };
