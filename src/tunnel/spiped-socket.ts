@@ -58,7 +58,7 @@ export class SpipedSocket extends Duplex {
   /** True if written data can no longer reach the peer. */
   #writesLost = false;
   #onWritten: ((error?: Error | null) => void) | undefined;
-  /** Time of the last read, in ms on the monotonic clock. */
+  /** Time of the last read since writes are lost, in ms on the monotonic clock. */
   #readAt = 0;
   #stopWatchingReader = () => {};
   /** Name of the client's key; undefined if the server has only one key, and on the client. */
@@ -160,7 +160,7 @@ export class SpipedSocket extends Duplex {
   /** @internal */
   override read(size?: number): unknown {
     const data: unknown = super.read(size);
-    if (data !== null) this.#readAt = performance.now();
+    if (data !== null && this.#writesLost) this.#readAt = performance.now();
     if (this.#failure !== undefined && this.readableLength === 0) this.destroy(this.#failure);
     return data;
   }

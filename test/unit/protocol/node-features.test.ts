@@ -35,6 +35,7 @@ describe("the native engine frees keystreams", () => {
       return new ArrayBuffer(length);
     };
     const engine = createNativeEngine();
+    sealWith(engine);
     freed.length = 0;
     expect(sealWith(engine)).toEqual(sealWith(portableEngine));
     expect(freed).toHaveLength(1);
@@ -46,6 +47,7 @@ describe("the native engine frees keystreams", () => {
     delete prototype.transfer;
     const post = vi.spyOn(MessagePort.prototype, "postMessage");
     const engine = createNativeEngine();
+    sealWith(engine);
     post.mockClear();
     expect(sealWith(engine)).toEqual(sealWith(portableEngine));
     expect(post).toHaveBeenCalledOnce();
