@@ -17,13 +17,9 @@ const MAX_POOLED = 32;
 const small: Buffer[] = [];
 const large: Buffer[] = [];
 
-/**
- * Returns a buffer with arbitrary contents.
- *
- * @param length - bytes to encrypt or decrypt into it, at most `MAX_READ_BYTES`.
- */
-export function acquireBuffer(length: number): Buffer {
-  if (length <= SHORT_READ_BYTES) return small.pop() ?? Buffer.allocUnsafeSlow(SMALL_SIZE);
+/** Returns a buffer of at least `size` bytes, at most `POOLED_BUFFER_BYTES`, with arbitrary contents. */
+export function acquireBuffer(size: number): Buffer {
+  if (size <= SMALL_SIZE) return small.pop() ?? Buffer.allocUnsafeSlow(SMALL_SIZE);
   return large.pop() ?? Buffer.allocUnsafeSlow(POOLED_BUFFER_BYTES);
 }
 

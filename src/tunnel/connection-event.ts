@@ -166,8 +166,9 @@ export class ConnectionRecord {
       bytesEncrypted,
       bytesDecrypted,
     };
-    this.#emit(event);
+    Object.freeze(event);
     onFailed?.(event);
+    this.#emit(event);
   }
 
   #hasListeners(type: ConnectionEvent["type"]): boolean {

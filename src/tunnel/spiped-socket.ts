@@ -12,7 +12,7 @@ import type { Engine } from "../protocol/engine/engine.ts";
 import { fingerprint } from "../protocol/fingerprint.ts";
 import type { SessionKeys } from "../protocol/key-schedule.ts";
 import { Opener } from "../protocol/opener.ts";
-import { openedSize, PACKET_DATA_SIZE, PACKET_SIZE } from "../protocol/packet.ts";
+import { openedSize, PACKET_DATA_SIZE, PACKET_SIZE, sealedSize } from "../protocol/packet.ts";
 import { Sealer } from "../protocol/sealer.ts";
 import type { Secret } from "../protocol/secret.ts";
 import { acquireBuffer, POOLED_BUFFER_BYTES, releaseBuffer } from "./buffer-pool.ts";
@@ -172,7 +172,7 @@ export class SpipedSocket extends Duplex {
       return;
     }
     const part = chunk.subarray(0, MAX_WRITE_BYTES);
-    const buffer = acquireBuffer(part.length);
+    const buffer = acquireBuffer(sealedSize(part.length));
     this.#traffic.bytesEncrypted += part.length;
     const length = this.#sealer.seal(part, buffer);
     this.#onWritten = callback;

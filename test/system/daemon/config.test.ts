@@ -268,7 +268,7 @@ describeIfInstalled("spiped")("--config", () => {
     const daemon = start([...SPIPED, "-F", "--config", file, "--log-format", "text"]);
     await untilListening(daemon, { text: source, connect: { path: source } });
     await until(() => existsSync(metrics));
-    expect(daemon.stderr()).toContain("spiped: mail: listening on ");
+    await until(() => daemon.stderr().includes("spiped: mail: listening on "));
     const { stdout } = await run(["pgrep", "-P", String(daemon.pid)]);
     expect(String(stdout).trim().split("\n")).toHaveLength(2);
 

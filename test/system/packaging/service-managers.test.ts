@@ -46,7 +46,7 @@ describeIfInstalled("systemd-analyze")("the systemd units", () => {
   it("run spiped with valid arguments", async () => {
     const [, command] = /^ExecStart=\S+ (.*)$/m.exec(readFileSync("deploy/systemd/spiped@.service", "utf8"))!;
     const { readArguments } = await import("../../../src/cli/spiped-arguments.ts");
-    expect(readArguments(command!.split(" "))).toMatchObject({
+    expect(await readArguments(command!.split(" "))).toMatchObject({
       action: "serve",
       config: { file: "/etc/spiped/%i.toml" },
     });
@@ -144,7 +144,7 @@ describe("the Kubernetes manifests", () => {
         for (const container of [...(pod.containers ?? []), ...(pod.initContainers ?? [])]) {
           if (container.name !== "spiped") continue;
           containers += 1;
-          expect(readArguments(container.args)).toMatchObject({ action: "serve" });
+          expect(await readArguments(container.args)).toMatchObject({ action: "serve" });
           expect(container.securityContext).toMatchObject({ readOnlyRootFilesystem: true });
         }
       }
