@@ -9,7 +9,7 @@ import {
 import { INPUT_OFFSET, READ_BUFFER_SIZE, type Workspace } from "./engine.ts";
 import { KERNEL_BASE64 } from "./kernel-bytes.ts";
 import { KeyStore } from "./key-store.ts";
-import { KeystreamLines, LINE_KEYSTREAM_OFFSET } from "./keystream-lines.ts";
+import { KeystreamLines, LINE_KEYSTREAM_OFFSET, LINES_SIZE } from "./keystream-lines.ts";
 import { OutputPool, SHORT_PACKETS } from "./output-pool.ts";
 
 /** Bytes of a block of SHA-256. */
@@ -43,6 +43,7 @@ export interface Kernel {
   encrypt(input: number, length: number, output: number): void;
   layOut(input: number, count: number): void;
   decrypt(input: number, count: number, output: number): number;
+  initialize(): void;
   prepare(): void;
   tag(line: number, count: number, target: number, stride: number): void;
   sealOne(
@@ -76,6 +77,21 @@ export function kernelIsAvailable(): boolean {
   return WebAssembly?.validate(KERNEL) === true;
 }
 
+/** Views of the memory, each created when it is used first: a start needs few of them. */
+class Views {
+  readonly #create: (index: number) => Uint8Array;
+  readonly #views: (Uint8Array | undefined)[] = [];
+
+  constructor(create: (index: number) => Uint8Array) {
+    this.#create = create;
+  }
+
+  at(index: number): Uint8Array {
+    this.#views[index] ??= this.#create(index);
+    return this.#views[index];
+  }
+}
+
 /** A kernel with cached views of its memory. */
 export class KernelWorkspace implements Workspace {
   readonly kernel: Kernel;
@@ -96,15 +112,15 @@ export class KernelWorkspace implements Workspace {
   /** The same for the packets at the start of the read buffer. */
   readonly inputHashed: readonly Uint8Array[];
   /** The same for the slots. */
-  readonly slots: readonly Uint8Array[];
+  readonly slots: Views;
   /** Keys and keystream of the line for ciphers without one of their own. */
   readonly keys: Uint8Array;
   readonly keystream: Uint8Array;
   /** Views of the first N packets' counter blocks, indexed by N. */
-  readonly counters: readonly Uint8Array[];
+  readonly counters: Views;
   /** Views of the first N packets' received and expected MACs, indexed by N. */
-  readonly received: readonly Uint8Array[];
-  readonly expected: readonly Uint8Array[];
+  readonly received: Views;
+  readonly expected: Views;
   readonly inner: Buffer;
   readonly opad: Uint8Array;
 
@@ -112,8 +128,7 @@ export class KernelWorkspace implements Workspace {
     const module = new WebAssembly!.Module(KERNEL);
     const kernel = new WebAssembly!.Instance(module).exports as Kernel;
     const view = (start: number, length: number) => Buffer.from(kernel.memory.buffer, start, length);
-    const upTo = (start: Global, size: number) =>
-      Array.from({ length: BATCH_PACKETS + 1 }, (_, i) => view(start.value, i * size));
+    const upTo = (start: Global, size: number) => new Views((count) => view(start.value, count * size));
     const hashed = (start: number) =>
       Array.from({ length: SHORT_PACKETS }, (_, i) =>
         view(start - HASH_BLOCK + i * PACKET_SIZE, HASHED_SIZE),
@@ -125,9 +140,7 @@ export class KernelWorkspace implements Workspace {
     this.input = view(kernel.INPUT.value, INPUT_OFFSET + READ_BUFFER_SIZE);
     this.readBuffer = this.input.subarray(INPUT_OFFSET);
     this.inputHashed = hashed(kernel.INPUT.value + INPUT_OFFSET);
-    this.slots = Array.from({ length: BATCH_PACKETS }, (_, i) =>
-      view(kernel.SLOTS.value + i * SLOT_SIZE, HASHED_SIZE),
-    );
+    this.slots = new Views((slot) => view(kernel.SLOTS.value + slot * SLOT_SIZE, HASHED_SIZE));
     this.keys = view(kernel.LINE.value, HASH_BLOCK + PACKET_MAC_SIZE);
     this.keystream = view(kernel.LINE.value + LINE_KEYSTREAM_OFFSET, BATCH_PACKETS * PACKET_KEYSTREAM_SIZE);
     this.counters = upTo(kernel.COUNTERS, PACKET_KEYSTREAM_SIZE);
@@ -135,11 +148,10 @@ export class KernelWorkspace implements Workspace {
     this.expected = upTo(kernel.EXPECTED, PACKET_MAC_SIZE);
     this.inner = view(kernel.INNER.value, BATCH_PACKETS * PACKET_MAC_SIZE);
     this.opad = view(kernel.OPAD.value, HASH_BLOCK);
-    const blocks = new DataView(kernel.memory.buffer, kernel.COUNTERS.value);
-    for (let i = 0; i < BATCH_PACKETS * PACKET_BLOCKS; i += 1)
-      blocks.setUint32(i * 16 + 12, i % PACKET_BLOCKS);
+    kernel.initialize();
 
-    let free = kernel.HEAP.value;
+    this.lines = new KeystreamLines(view, kernel.HEAP.value);
+    let free = kernel.HEAP.value + LINES_SIZE;
     this.outputs = new OutputPool((index, size) => {
       const address = free + HASH_BLOCK;
       free = Math.ceil((address + size) / HASH_BLOCK) * HASH_BLOCK;
@@ -147,6 +159,5 @@ export class KernelWorkspace implements Workspace {
       this.outputHashed[index] = hashed(address);
       return view(address, size);
     });
-    this.lines = new KeystreamLines(view, free);
   }
 }

@@ -63,6 +63,17 @@
       (i64.extend_i32_u (call $swap (local.get $high)))
       (i64.shl (i64.extend_i32_u (call $swap (local.get $low))) (i64.const 32))))
 
+  ;; Writes the block numbers into the counter blocks.
+  (func (export "initialize")
+    (local $counter i32) (local $block i32)
+    (local.set $counter (global.get $COUNTERS))
+    (loop $next
+      (i32.store offset=12 (local.get $counter) (call $swap (local.get $block)))
+      (local.set $block (i32.add (local.get $block) (i32.const 1)))
+      (if (i32.eq (local.get $block) (i32.const 65)) (then (local.set $block (i32.const 0))))
+      (local.set $counter (i32.add (local.get $counter) (i32.const 16)))
+      (br_if $next (i32.lt_u (local.get $counter) (global.get $LINE)))))
+
   ;; Writes the packet numbers from $high:$low on into the counter blocks of $count packets.
   (func (export "writeCounters") (param $count i32) (param $high i32) (param $low i32)
     (local $counter i32) (local $end i32) (local $number i64)

@@ -13,6 +13,8 @@ export const LINE_KEYSTREAM_OFFSET = 128;
 const LINE_SIZE = LINE_KEYSTREAM_OFFSET + LINE_PACKETS * PACKET_BLOCKS * 16;
 /** Number of lines; further ciphers compute the keystream of each message when it arrives. */
 const MAX_LINES = 1024;
+/** Bytes of all lines. */
+export const LINES_SIZE = MAX_LINES * LINE_SIZE;
 
 /** What owns a line. */
 export interface LineOwner {

@@ -221,7 +221,7 @@ class NativeCipher implements PacketCipher, LineOwner {
     const { kernel, counters } = this.#workspace;
     kernel.writeCounters(LINE_PACKETS, first.high, first.low);
     this.#aes ??= this.#createAes();
-    line.setKeystream(this.#aes.update(counters[LINE_PACKETS]!), first.high, first.low);
+    line.setKeystream(this.#aes.update(counters.at(LINE_PACKETS)), first.high, first.low);
   }
 
   /** Returns the address of a line with this cipher's keys, if it has none of its own. */
@@ -235,7 +235,7 @@ class NativeCipher implements PacketCipher, LineOwner {
     const { kernel, counters, keystream } = this.#workspace;
     kernel.writeCounters(count, first.high, first.low);
     const aes = this.#aes ?? this.#createAes();
-    const made = aes.update(counters[count]!);
+    const made = aes.update(counters.at(count));
     keystream.set(made);
     // A connection that has just begun may be idle soon.
     if (count <= SHORT_PACKETS && this.#shortMessages < MESSAGES_BEFORE_LINE) {
@@ -256,7 +256,7 @@ class NativeCipher implements PacketCipher, LineOwner {
   #computeMacs(line: number, count: number, target: number, stride: number): void {
     const { kernel, slots, inner } = this.#workspace;
     let digests = "";
-    for (let i = 0; i < count; i += 1) digests += hash("sha256", slots[i]!, "binary");
+    for (let i = 0; i < count; i += 1) digests += hash("sha256", slots.at(i), "binary");
     inner.write(digests, "binary");
     kernel.tag(line, count, target, stride);
   }
@@ -264,10 +264,13 @@ class NativeCipher implements PacketCipher, LineOwner {
   /** Counts the leading packets with a valid MAC. */
   #countValid(count: number): number {
     const { received, expected } = this.#workspace;
-    if (timingSafeEqual(received[count]!, expected[count]!)) return count;
+    if (timingSafeEqual(received.at(count), expected.at(count))) return count;
     const same = (i: number) => {
       const [start, end] = [i * PACKET_MAC_SIZE, (i + 1) * PACKET_MAC_SIZE];
-      return timingSafeEqual(received[count]!.subarray(start, end), expected[count]!.subarray(start, end));
+      return timingSafeEqual(
+        received.at(count).subarray(start, end),
+        expected.at(count).subarray(start, end),
+      );
     };
     let valid = 0;
     while (same(valid)) valid += 1;

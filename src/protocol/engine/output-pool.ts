@@ -23,41 +23,59 @@ export class Output {
   /** Number of this output, from 0. */
   readonly index: number;
   readonly bytes: Buffer;
-  readonly #packets: readonly Buffer[];
+  /** The first N packets, indexed by N. */
+  readonly #packets: (Buffer | undefined)[] = [];
 
   constructor(index: number, bytes: Buffer) {
     this.index = index;
     this.bytes = bytes;
-    this.#packets = Array.from({ length: SHORT_PACKETS + 1 }, (_, i) => bytes.subarray(0, i * PACKET_SIZE));
   }
 
   /** Returns the first `length` bytes. */
   first(length: number): Buffer {
-    const isShort = length <= SHORT_PACKETS * PACKET_SIZE && length % PACKET_SIZE === 0;
-    return isShort ? this.#packets[length / PACKET_SIZE]! : this.bytes.subarray(0, length);
+    if (length > SHORT_PACKETS * PACKET_SIZE || length % PACKET_SIZE !== 0)
+      return this.bytes.subarray(0, length);
+    const packets = this.#packets;
+    packets[length / PACKET_SIZE] ??= this.bytes.subarray(0, length);
+    return packets[length / PACKET_SIZE]!;
   }
 }
 
-/** The outputs of an engine. */
+/** The outputs of an engine, created when they are used first. */
 export class OutputPool {
-  readonly #small: Output[];
-  readonly #large: Output[];
+  readonly #allocate: (index: number, size: number) => Buffer;
+  readonly #small: Output[] = [];
+  readonly #large: Output[] = [];
+  #smallLeft = SMALL_OUTPUTS;
+  #largeLeft = LARGE_OUTPUTS;
+  #created = 0;
   /** An output that is never acquired: its contents are valid until the next call to the engine. */
   readonly reserved: Output;
 
   /** @param allocate - returns memory for the output of a number, of a size in bytes. */
   constructor(allocate: (index: number, size: number) => Buffer) {
-    const create = (index: number, size: number) => new Output(index, allocate(index, size));
-    this.reserved = create(0, LARGE_OUTPUT_SIZE);
-    this.#large = Array.from({ length: LARGE_OUTPUTS }, (_, i) => create(1 + i, LARGE_OUTPUT_SIZE));
-    this.#small = Array.from({ length: SMALL_OUTPUTS }, (_, i) =>
-      create(1 + LARGE_OUTPUTS + i, SMALL_OUTPUT_SIZE),
-    );
+    this.#allocate = allocate;
+    this.reserved = this.#create(LARGE_OUTPUT_SIZE);
   }
 
   /** Returns an output for the result of `length` bytes, at most `READ_BUFFER_SIZE`; undefined if none is free. */
   acquire(length: number): Output | undefined {
-    return length <= SMALL_INPUT_SIZE ? this.#small.pop() : this.#large.pop();
+    if (length <= SMALL_INPUT_SIZE) {
+      const free = this.#small.pop();
+      if (free !== undefined || this.#smallLeft === 0) return free;
+      this.#smallLeft -= 1;
+      return this.#create(SMALL_OUTPUT_SIZE);
+    }
+    const free = this.#large.pop();
+    if (free !== undefined || this.#largeLeft === 0) return free;
+    this.#largeLeft -= 1;
+    return this.#create(LARGE_OUTPUT_SIZE);
+  }
+
+  #create(size: number): Output {
+    const index = this.#created;
+    this.#created += 1;
+    return new Output(index, this.#allocate(index, size));
   }
 
   /** Returns an acquired output. The caller must not use it afterwards. */
