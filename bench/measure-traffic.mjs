@@ -78,7 +78,7 @@ export function echoBesideBulk(kind) {
       await filler.call("up", { port, size: settings.warmUpSize });
       await warmUpEchoes(client, port);
       // More than can be sent in the time of the echoes; the end of `filler` ends it.
-      filler.call("up", { port, size: 1 << 40 }).catch(() => {});
+      filler.call("up", { port, size: 2 ** 40 }).catch(() => {});
       return await client.call("echo", { port, seconds: settings.seconds });
     } finally {
       await filler.end();
