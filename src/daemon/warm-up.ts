@@ -31,7 +31,7 @@ export async function warmUp(engine: Engine): Promise<void> {
   const start = performance.now();
   const cpuStart = process.cpuUsage();
   let isOver = false;
-  const goesOn = () => {
+  const shouldContinue = () => {
     if (isOver) return false;
     if (performance.now() - start < WARM_UP_MS) return true;
     const { user, system } = process.cpuUsage(cpuStart);
@@ -81,7 +81,7 @@ export async function warmUp(engine: Engine): Promise<void> {
       return near;
     };
     const exchange = async () => {
-      while (goesOn()) await exchangeMessages(connect(), goesOn);
+      while (shouldContinue()) await exchangeMessages(connect(), shouldContinue);
     };
     await withTimeout(exchange(), MAX_TIME_MS);
   } catch {
@@ -112,12 +112,12 @@ function localTargets(): Targets {
   return new Targets([new Target(address, [{ ...address, kind: "tcp" }], () => {})]);
 }
 
-/** Sends messages, each when the echo of the one before has arrived, while `goesOn`; then ends the connection. */
-function exchangeMessages(socket: Socket, goesOn: () => boolean): Promise<void> {
+/** Sends messages, each when the echo of the one before has arrived, while `shouldContinue`; then ends the connection. */
+function exchangeMessages(socket: Socket, shouldContinue: () => boolean): Promise<void> {
   const sizes = MESSAGE_SIZES.values();
   let awaited = 0;
   const sendNext = () => {
-    const size = goesOn() ? sizes.next().value : undefined;
+    const size = shouldContinue() ? sizes.next().value : undefined;
     awaited = size ?? 0;
     if (size === undefined) socket.end();
     else socket.write(Buffer.alloc(size));

@@ -126,9 +126,9 @@ class MemoryHandle {
       const length = bytes.copy(target, 0, 0, Math.min(bytes.length, target.length, MAX_READ_BYTES));
       if (length === bytes.length) this.#received.shift();
       else this.#received[0] = bytes.subarray(length);
-      const goesOn = this.#read.callback(length);
+      const wantsMore = this.#read.callback(length);
       this.#buffer = this.#read.buffer() ?? this.#buffer;
-      if (!goesOn) this.reading = false;
+      if (!wantsMore) this.reading = false;
     }
     if (!this.reading || this.#received.length > 0 || !this.#hasEnded) return;
     this.reading = false;

@@ -44,7 +44,7 @@ export class Pump {
   #isStopped = false;
 
   /**
-   * Starts to transfer.
+   * Starts the transfer.
    *
    * @param connection - any object that both directions of a connection share.
    * @param onFinished - called when the half-close is complete, or with the error of `transform`. Not called for socket
@@ -69,7 +69,7 @@ export class Pump {
     source.resume();
   }
 
-  /** Stops to transfer. If the sink is being half-closed, `onFinished` may still be called later. */
+  /** Stops the transfer. If the sink is being half-closed, `onFinished` may still be called later. */
   stop(): void {
     this.#isStopped = true;
     this.#budget.end();
@@ -144,7 +144,7 @@ export class Pump {
     this.#isWaiting = this.#sink.writableLength > 0;
   }
 
-  /** Continues to read once the sink has accepted everything. */
+  /** Resumes reading once the sink has accepted everything. */
   #settle(): void {
     if (!this.#isWaiting || this.#pending !== undefined || this.#queued > 0) return;
     this.#isWaiting = false;
