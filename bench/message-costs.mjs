@@ -8,8 +8,8 @@ import { spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { key, SPIPED } from "./pairs.mjs";
-import { directory, end, freePort, launch, listening, runProgram } from "./processes.mjs";
+import { SPIPED, startSpiped } from "./pairs.mjs";
+import { directory, end, runProgram } from "./processes.mjs";
 import { endServices, portOf } from "./services.mjs";
 
 const REQUESTS = 300_000;
@@ -43,19 +43,9 @@ const PARTS = [
 const profiles = join(directory, "profiles");
 mkdirSync(profiles);
 const redis = await portOf("redis");
-const start = async (mode, target, flags) => {
-  const port = await freePort();
-  const addresses = ["-s", `[127.0.0.1]:${port}`, "-t", `[127.0.0.1]:${target}`];
-  const child = launch([process.execPath, ...flags, SPIPED, "-F", mode, ...addresses, "-k", key, "-n", "0"]);
-  await listening(port, child);
-  return { child, port };
-};
-const back = await start("-d", redis, [
-  "--cpu-prof",
-  "--cpu-prof-interval=200",
-  `--cpu-prof-dir=${profiles}`,
-]);
-const front = await start("-e", back.port, []);
+const flags = ["--cpu-prof", "--cpu-prof-interval=200", `--cpu-prof-dir=${profiles}`];
+const back = await startSpiped("ours", "-d", redis, [], flags);
+const front = await startSpiped("ours", "-e", back.port);
 await runProgram(
   ["redis-benchmark", "-p", `${front.port}`, "-t", "get", "-P", "1", "-c", "200", "-n", `${REQUESTS}`, "-q"],
   { timeout: 300_000 },

@@ -18,9 +18,10 @@ const stdio = ["ignore", "ignore", openSync(logFile, "a")];
 export const spipeOf = (maker) =>
   maker === "ours" ? [settings.node, join(settings.programs, "spipe.cjs")] : ["spipe"];
 
-async function startSpiped(maker, mode, target, extra) {
+/** @param flags - for Node, if the program is ours. */
+export async function startSpiped(maker, mode, target, extra = [], flags = []) {
   const port = await freePort();
-  const program = maker === "ours" ? [settings.node, SPIPED] : ["spiped"];
+  const program = maker === "ours" ? [settings.node, ...flags, SPIPED] : ["spiped"];
   const addresses = ["-s", `[127.0.0.1]:${port}`, "-t", `[127.0.0.1]:${target}`];
   const child = launch([...program, "-F", mode, ...addresses, "-k", key, "-n", "0", ...extra], { stdio });
   await listening(port, child);

@@ -1,10 +1,10 @@
 /** Decrypts a stream of packets, split anywhere (section 1.8 of the protocol; the other half of `proto_crypt`). */
+import { convertCopy } from "./convert-copy.ts";
 import {
   type DirectionKeys,
   type Engine,
   INPUT_OFFSET,
   type PacketCipher,
-  READ_BUFFER_SIZE,
   type Workspace,
 } from "./engine/engine.ts";
 import type { Output } from "./engine/output-pool.ts";
@@ -50,16 +50,7 @@ export class Opener {
   open(wire: Uint8Array, out: Uint8Array): number {
     const size = openedSize(wire.length);
     if (out.length < size) throw new RangeError(`output has ${out.length} bytes, ${size} are needed`);
-    const { readBuffer, outputs } = this.#workspace;
-    let written = 0;
-    for (let start = 0; start < wire.length; start += READ_BUFFER_SIZE) {
-      const part = wire.subarray(start, start + READ_BUFFER_SIZE);
-      readBuffer.set(part);
-      const length = this.openRead(part.length, outputs.reserved);
-      out.set(outputs.reserved.first(length), written);
-      written += length;
-    }
-    return written;
+    return convertCopy(this.#workspace, wire, out, (length, output) => this.openRead(length, output));
   }
 
   /**

@@ -1,10 +1,10 @@
 /** Encrypts data into packets (section 1.8 of the protocol; one half of Tarsnap's `proto_crypt`). */
+import { convertCopy } from "./convert-copy.ts";
 import {
   type DirectionKeys,
   type Engine,
   INPUT_OFFSET,
   type PacketCipher,
-  READ_BUFFER_SIZE,
   type Workspace,
 } from "./engine/engine.ts";
 import type { Output } from "./engine/output-pool.ts";
@@ -42,16 +42,7 @@ export class Sealer {
     const size = sealedSize(data.length);
     if (out.length < size) throw new RangeError(`output has ${out.length} bytes, ${size} are needed`);
     this.#check(size / PACKET_SIZE);
-    const { readBuffer, outputs } = this.#workspace;
-    let written = 0;
-    for (let start = 0; start < data.length; start += READ_BUFFER_SIZE) {
-      const part = data.subarray(start, start + READ_BUFFER_SIZE);
-      readBuffer.set(part);
-      const length = this.sealRead(part.length, outputs.reserved);
-      out.set(outputs.reserved.first(length), written);
-      written += length;
-    }
-    return written;
+    return convertCopy(this.#workspace, data, out, (length, output) => this.sealRead(length, output));
   }
 
   /**

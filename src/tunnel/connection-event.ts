@@ -145,7 +145,7 @@ export class ConnectionRecord {
 
   report(type: ConnectionStep): void {
     if (type === "opened") this.#opened = true;
-    if (this.#hasListeners(type)) this.#emit({ type, ...this.#facts() });
+    if (this.#hasListeners(type)) this.#emit(Object.freeze({ type, ...this.#facts() }));
   }
 
   /** Reports the end of the connection; to be called once. */
@@ -154,7 +154,7 @@ export class ConnectionRecord {
     const onFailed = failed ? this.#listeners?.failed : undefined;
     if (onFailed === undefined && !this.#hasListeners("closed")) return;
     const { bytesEncrypted, bytesDecrypted } = this.traffic;
-    const event: ClosedEvent = {
+    const event: ClosedEvent = Object.freeze({
       type: "closed",
       ...this.#facts(),
       reason,
@@ -165,8 +165,7 @@ export class ConnectionRecord {
       opened: this.#opened,
       bytesEncrypted,
       bytesDecrypted,
-    };
-    Object.freeze(event);
+    });
     onFailed?.(event);
     this.#emit(event);
   }
@@ -176,8 +175,8 @@ export class ConnectionRecord {
     return isPublished || this.#listeners?.connection !== undefined;
   }
 
+  /** @param event - frozen. */
   #emit(event: ConnectionEvent): void {
-    Object.freeze(event);
     this.#listeners?.connection?.(event, this.traffic);
     const channel = CHANNELS[event.type];
     if (this.#isPublished && channel.hasSubscribers) channel.publish(event);

@@ -1,4 +1,4 @@
-/** Targets whose addresses are looked up periodically. */
+/** Targets with periodic address lookups. */
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { Target } from "../../../src/daemon/target.ts";
 import { parseAddress, type ResolvedAddress } from "../../../src/net/address.ts";

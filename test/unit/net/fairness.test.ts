@@ -90,7 +90,7 @@ describe("long reads", () => {
     expect(sizeAfter(fairness, fairness.source())).toBe(SHORT_READ_BYTES);
   });
 
-  it("are not used up by sources whose reads are short", async () => {
+  it("are not used up by sources with short reads", async () => {
     const fairness = await load();
     for (let i = 0; i < 100; i += 1) {
       expect(sizeAfter(fairness, fairness.source(), SHORT_READ_BYTES - 1)).toBe(SHORT_READ_BYTES);
