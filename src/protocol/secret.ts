@@ -65,7 +65,8 @@ export class Secret {
    * @internal
    */
   static fromKey(key: Uint8Array): Secret {
-    const secret = new Secret(key.slice());
+    // Not `slice()`, which shares the memory of a Buffer.
+    const secret = new Secret(Uint8Array.from(key));
     key.fill(0);
     return secret;
   }

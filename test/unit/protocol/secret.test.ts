@@ -12,10 +12,15 @@ describe("a secret", () => {
     expect(Secret.equal(secretOf("a key"), secretOf("a key\n"))).toBe(false);
   });
 
-  it("copies the key that it is created from, and overwrites the original", () => {
-    const sent = Uint8Array.from(Secret.reveal(secretOf("a key")));
+  it.each([
+    ["an array", (key: Uint8Array) => Uint8Array.from(key)],
+    ["a Buffer", (key: Uint8Array) => Buffer.from(key)],
+  ])("copies the key that it is created from, %s, and overwrites the original", (_name, copy) => {
+    const sent = copy(Secret.reveal(secretOf("a key")));
     const secret = Secret.fromKey(sent);
-    expect(sent).toEqual(new Uint8Array(32));
+    expect(sent.every((byte) => byte === 0)).toBe(true);
+    expect(Secret.equal(secret, secretOf("a key"))).toBe(true);
+    sent.fill(1);
     expect(Secret.equal(secret, secretOf("a key"))).toBe(true);
   });
 
