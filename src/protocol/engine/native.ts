@@ -221,7 +221,9 @@ class NativeCipher implements PacketCipher, LineOwner {
     const { kernel, counters } = this.#workspace;
     kernel.writeCounters(LINE_PACKETS, first.high, first.low);
     this.#aes ??= this.#createAes();
-    line.setKeystream(this.#aes.update(counters.at(LINE_PACKETS)), first.high, first.low);
+    const made = this.#aes.update(counters.at(LINE_PACKETS));
+    line.setKeystream(made, first.high, first.low);
+    made.fill(0);
   }
 
   /** Returns the address of a line with this cipher's keys, if it has none of its own. */
@@ -244,6 +246,7 @@ class NativeCipher implements PacketCipher, LineOwner {
     } else this.#aes = aes;
     // A short keystream is left to the garbage collector: releasing it takes as long as making it (0.5 us).
     if (count >= MIN_RELEASED_PACKETS) this.#release(made.buffer);
+    else made.fill(0);
   }
 
   #createAes(): Cipher {

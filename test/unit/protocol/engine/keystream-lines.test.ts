@@ -131,6 +131,26 @@ describe("keystream ahead", () => {
   });
 });
 
+describe("keystream from OpenSSL", () => {
+  it.each([1, 64, 1024, 4096, 5000, 8000, 70_000])("is not left in memory of its own: %i bytes", (size) => {
+    const { engine, upkeep } = setUp();
+    const keys = newKeys();
+    const prototype: Cipher = Object.getPrototypeOf(createCipheriv("aes-256-ecb", randomBytes(32), null));
+    const updates = vi.spyOn(prototype, "update");
+    onTestFinished(() => void vi.restoreAllMocks());
+    const [sealer, opener] = [new Sealer(engine, keys), new Opener(engine, keys)];
+    for (let i = 0; i < 20; i += 1) {
+      open(opener, seal(sealer, randomBytes(size)));
+      upkeep.refill();
+    }
+    const results = updates.mock.results.map(({ value }) => value as Buffer);
+    expect(results.length).toBeGreaterThan(1);
+    // A long one is freed, which leaves an empty buffer.
+    for (const keystream of results.filter(({ length }) => length > 0))
+      expect(keystream.every((byte) => byte === 0)).toBe(true);
+  });
+});
+
 describe("an idle connection", () => {
   /** Counts the OpenSSL ciphers that are in use, by their calls. */
   function watchCiphers() {
