@@ -3,6 +3,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { closeSync, openSync, readdirSync, readFileSync, readSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
+import { PACKET_SIZE } from "../../../src/protocol/packet.ts";
 import {
   commandOf,
   connectTo,
@@ -13,7 +14,7 @@ import {
   until,
   untilListening,
 } from "../../support/programs.ts";
-import { rawHandshake } from "../../support/raw-peer.ts";
+import { rawHandshake, rawPacket, readBytes } from "../../support/raw-peer.ts";
 import { describeIfInstalled } from "../../support/requirements.ts";
 import { exchange, startEcho } from "../../support/servers.ts";
 import { descriptors } from "../../support/sockets.ts";
@@ -83,7 +84,13 @@ describeIfInstalled("spiped")("a daemon after 100 connections", () => {
     const sessions = [];
     for (let i = 0; i < 20; i += 1) {
       const socket = await connectTo(wire);
-      sessions.push((await rawHandshake(socket, key))!);
+      const session = (await rawHandshake(socket, key))!;
+      sessions.push(session);
+      // Enough messages for keystream ahead.
+      for (let number = 0; number < 12; number += 1) {
+        socket.write(rawPacket(session.up, number, "message"));
+        await readBytes(socket, PACKET_SIZE);
+      }
       const closed = new Promise((done) => socket.once("close", done));
       if (i % 2 === 0) socket.resume().end();
       else socket.resetAndDestroy();
@@ -91,16 +98,19 @@ describeIfInstalled("spiped")("a daemon after 100 connections", () => {
     }
     await until(() => echo.sockets.length === 20 && echo.sockets.every((socket) => socket.destroyed));
     await until(() => descriptors(daemon.pid) === before);
-    const found = { encrypt: 0, mac: 0 };
+    const found = { encrypt: 0, mac: 0, innerPad: 0, outerPad: 0 };
+    const padded = (keyBytes: Buffer, pad: number) => Buffer.from(keyBytes.map((byte) => byte ^ pad));
     for (const region of memoryOf(daemon.pid)) {
       for (const { up, down } of sessions) {
         for (const keys of [up, down]) {
           if (region.includes(keys.encrypt)) found.encrypt += 1;
           if (region.includes(keys.mac)) found.mac += 1;
+          if (region.includes(padded(keys.mac, 0x36))) found.innerPad += 1;
+          if (region.includes(padded(keys.mac, 0x5c))) found.outerPad += 1;
         }
       }
     }
-    expect(found).toEqual({ encrypt: 0, mac: 0 });
+    expect(found).toEqual({ encrypt: 0, mac: 0, innerPad: 0, outerPad: 0 });
     // The search does find the secret, which the daemon still needs.
     const K = createHash("sha256").update(readFileSync(key)).digest();
     expect([...memoryOf(daemon.pid)].some((region) => region.includes(K))).toBe(true);
