@@ -1,230 +1,311 @@
 /**
- * Soak test of our -e/-d pair: concurrent bulk transfers, echo, churn, half-closes and broken connections, all
- * checksummed.
+ * Soak test of two pairs of our daemons, under moderate load:
  *
- *     node test/soak/run.mjs [MINUTES]         default 30; dist/ must be built
+ *     node test/soak/run.mjs [MINUTES [SUMMARY.json]]         default 30; dist/ must be built
  *
- * Exits with 1 if data was wrong, a descriptor leaked, a daemon did not drain, or memory grew in the second half.
+ * The pair `steady` runs from start to end, `-d` with two workers; its keys and tunnels change meanwhile. The pair
+ * `drained`, `-e` with two workers, is replaced by new processes every 10 minutes while connections run. Both carry
+ * uploads, downloads, echoes, sessions, short connections, bursts, half-closes, slow readers, and connections that a
+ * client, the service or a relay breaks, also inside a packet; peers with a wrong key connect from other addresses.
+ * Every byte is compared with what was sent, and every end with what it must be.
+ *
+ * Exits with 1 if data or an end was wrong, a descriptor leaked, a daemon did not drain, or memory grew.
  */
-import { spawn } from "node:child_process";
-import { createHash, randomBytes } from "node:crypto";
-import { once } from "node:events";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { connect, createServer } from "node:net";
-import { tmpdir } from "node:os";
+import { randomBytes } from "node:crypto";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { Daemon, freePort, processes, summarize } from "./daemons.mjs";
+import { attack, replace, rotateKeys, writeAtOnce } from "./events.mjs";
+import * as patterns from "./patterns.mjs";
+import {
+  allCounts,
+  count,
+  counted,
+  elapsed,
+  fail,
+  failures,
+  isHopeless,
+  sleep,
+  startClock,
+  until,
+} from "./report.mjs";
+import { openSockets, Relay, startService } from "./service.mjs";
 
 const minutes = Number(process.argv[2] ?? 30);
 if (!(minutes > 0)) {
   console.error(`how many minutes? ${process.argv[2]} is no number of them`);
   process.exit(1);
 }
+const summaryFile = process.argv[3];
+const total = minutes * 60;
+/** Returns a period in seconds, shorter in a run that would not reach it several times. */
+const period = (seconds, parts) => Math.min(seconds, total / parts);
+const LONGEST_SESSION = period(60, 6);
+const isLong = minutes >= 5;
+
 const directory = mkdtempSync(join(tmpdir(), "spiped-soak-"));
-const key = join(directory, "key");
-writeFileSync(key, randomBytes(32), { mode: 0o600 });
-const SPIPED = fileURLToPath(new URL("../../dist/bin/spiped.cjs", import.meta.url));
-const daemons = [];
-process.on("exit", () => {
-  for (const { child } of daemons) child.kill("SIGKILL");
-  rmSync(directory, { recursive: true, force: true });
-});
+process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
+const inDirectory = (...parts) => join(directory, ...parts);
+const address = (port) => `[127.0.0.1]:${port}`;
 
-const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
-
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  await new Promise((closed) => server.close(closed));
-  return port;
+/** Creates a directory of keys; returns the key that clients start with. */
+function makeKeys(name) {
+  mkdirSync(inDirectory(name));
+  const keys = { main: randomBytes(32), permanent: randomBytes(32) };
+  writeAtOnce(inDirectory(name, "main.0.key"), keys.main);
+  writeAtOnce(inDirectory(name, "permanent.key"), keys.permanent);
+  writeAtOnce(inDirectory(`${name}.key`), keys.main);
+  return keys;
 }
 
-async function startSpiped(mode, target) {
-  const port = await freePort();
-  const options = [
-    "-F",
+const tunnel = (name, mode, source, target, key) =>
+  `[tunnels.${name}]\n${mode} = true\nsource = "${address(source)}"\ntarget = "${address(target)}"\nkey = "${key}"\nmax-connections = 0\n`;
+
+const service = (await startService()).address().port;
+const away = { port: await freePort(), isOpen: false, changes: 0, server: undefined };
+
+async function makeSteadyPair() {
+  const { permanent } = makeKeys("steady");
+  const [wire, front, awayWire, awayFront, extra] = await Promise.all(Array.from({ length: 5 }, freePort));
+  const cuts = await Promise.all(
+    Array.from({ length: 3 }, async () => {
+      const relay = new Relay(wire);
+      return { relay, port: await relay.listen(), front: await freePort() };
+    }),
+  );
+  const serverFile = inDirectory("steady-d.toml");
+  const clientFile = inDirectory("steady-e.toml");
+  const writeConfiguration = ({ hasExtraTunnel }) => {
+    const tunnels = [
+      tunnel("main", "decrypt", wire, service, "steady"),
+      tunnel("away", "decrypt", awayWire, away.port, "steady"),
+      ...(hasExtraTunnel ? [tunnel("extra", "decrypt", extra, service, "steady")] : []),
+    ];
+    writeAtOnce(serverFile, tunnels.join(""));
+  };
+  writeConfiguration({ hasExtraTunnel: false });
+  writeFileSync(
+    clientFile,
+    [
+      tunnel("main", "encrypt", front, wire, "steady.key"),
+      tunnel("away", "encrypt", awayFront, awayWire, "steady.key"),
+      ...cuts.map((cut, i) => tunnel(`cut-${i}`, "encrypt", cut.front, cut.port, "steady.key")),
+    ].join(""),
+  );
+  const server = new Daemon("steady -d", {
+    args: ["--config", serverFile],
+    ports: [wire, awayWire],
+    workers: 2,
+    directory,
+  });
+  const client = new Daemon("steady -e", {
+    args: ["--config", clientFile],
+    ports: [front, awayFront, ...cuts.map((cut) => cut.front)],
+    directory,
+  });
+  return {
+    name: "steady",
+    server,
+    client,
+    wire,
+    front,
+    awayFront,
+    extra,
+    cuts,
+    directory: inDirectory("steady"),
+    clientKey: inDirectory("steady.key"),
+    permanentKey: permanent,
+    writeConfiguration,
+  };
+}
+
+async function makeDrainedPair() {
+  makeKeys("drained");
+  const [wire, front] = [await freePort(), await freePort()];
+  const options = (mode, source, target, key) => [
     mode,
     "-n",
     "0",
     "-s",
-    `[127.0.0.1]:${port}`,
+    address(source),
     "-t",
-    `[127.0.0.1]:${target}`,
+    address(target),
     "-k",
     key,
   ];
-  const child = spawn(process.execPath, [SPIPED, ...options], { stdio: ["ignore", "inherit", "inherit"] });
-  daemons.push({ name: mode, child });
-  for (;;) {
-    const probe = connect(port, "127.0.0.1");
-    const up = await new Promise((resolve) => {
-      probe.once("connect", () => resolve(true));
-      probe.once("error", () => resolve(false));
+  const server = new Daemon("drained -d", {
+    args: options("-d", wire, service, inDirectory("drained")),
+    ports: [wire],
+    directory,
+  });
+  const client = new Daemon("drained -e", {
+    args: options("-e", front, wire, inDirectory("drained.key")),
+    ports: [front],
+    workers: 2,
+    directory,
+  });
+  return { name: "drained", server, client, wire, front };
+}
+
+const steady = await makeSteadyPair();
+const drained = await makeDrainedPair();
+const pairs = [steady, drained];
+const daemons = pairs.flatMap(({ server, client }) => [server, client]);
+for (const daemon of daemons) await daemon.start();
+console.log(`started after ${elapsed().toFixed(1)} s, for ${minutes} minutes`);
+startClock();
+
+let isOver = false;
+const running = () => !isOver && elapsed() < total && !isHopeless();
+const drains = [];
+
+/** Repeats a pattern, with a pause of about `seconds` between its connections. */
+async function repeat(pattern, pair, seconds, options = {}) {
+  const pause = isLong ? seconds : Math.min(seconds, 0.2);
+  await sleep(Math.random() * pause * 1000);
+  while (running()) {
+    await pattern(pair, options);
+    await sleep((0.5 + Math.random()) * pause * 1000);
+  }
+}
+
+/** Calls `event` every so many seconds, not at the same time as itself. */
+async function every(seconds, event) {
+  for (let round = 1; running(); round += 1) {
+    const due = round * seconds;
+    await until(() => elapsed() >= due || !running(), seconds + 5);
+    if (!running() || total - elapsed() < seconds / 4) return;
+    await event(round);
+  }
+}
+
+/** The service that the tunnel `away` connects to listens half of the time. */
+async function toggleAway() {
+  away.changes += 1;
+  if (away.isOpen)
+    await new Promise((closed) => {
+      away.server.close(closed);
+      // Its connections are open until their clients are done.
+      closed();
     });
-    probe.destroy();
-    if (up) return port;
-    await sleep(20);
-  }
+  else away.server = await startService(away.port);
+  away.isOpen = !away.isOpen;
+  await sleep(200);
+  away.changes += 1;
+  count("target: changes between there and away");
 }
 
-/** The service: reads to the end and responds with the digest, or echoes if the first byte is "E". */
-const service = createServer({ allowHalfOpen: true }, (socket) => {
-  socket.on("error", () => {});
-  const endEmpty = () => socket.end();
-  socket.once("end", endEmpty);
-  socket.once("data", (first) => {
-    socket.off("end", endEmpty);
-    if (first[0] === 0x45) {
-      socket.write(first);
-      socket.pipe(socket);
-      return;
-    }
-    const hash = createHash("sha256").update(first);
-    socket.on("data", (chunk) => hash.update(chunk));
-    socket.on("end", () => socket.end(hash.digest()));
-  });
-}).listen(0, "127.0.0.1", 4096);
-await once(service, "listening");
-const front = await startSpiped("-e", await startSpiped("-d", service.address().port));
-
-const seen = { connections: 0, bytes: 0, broken: 0 };
-const failures = [];
-const block = randomBytes(1 << 20);
-const end = performance.now() + minutes * 60_000;
-const running = () => performance.now() < end && failures.length === 0;
-
-function dial() {
-  const socket = connect({ port: front, host: "127.0.0.1", allowHalfOpen: true });
-  socket.on("error", () => {});
-  seen.connections += 1;
-  return socket;
-}
-
-const over = (socket) => new Promise((resolve) => socket.once("close", resolve));
-
-/** Sends up to 64 MiB, half-closes, and compares the digest that is returned. */
-async function bulk() {
-  const socket = dial();
-  const hash = createHash("sha256");
-  const answer = [];
-  socket.on("data", (chunk) => answer.push(chunk));
-  const closed = over(socket);
-  let first = true;
-  for (let left = Math.floor(Math.random() ** 2 * 64 * 1024 * 1024) + 1; left > 0; ) {
-    const start = Math.floor(Math.random() * 1000);
-    const piece = Buffer.from(
-      block.subarray(start, start + Math.min(left, 1 + Math.floor(Math.random() * 500_000))),
-    );
-    if (first) piece[0] = 0;
-    first = false;
-    hash.update(piece);
-    left -= piece.length;
-    seen.bytes += piece.length;
-    if (!socket.write(piece)) await Promise.race([once(socket, "drain").catch(() => {}), closed]);
-    if (socket.destroyed) break;
-  }
-  socket.end();
-  await closed;
-  if (!Buffer.concat(answer).equals(hash.digest())) failures.push("a digest is wrong");
-}
-
-/** Echoes messages of random sizes, and half-closes. */
-async function echo() {
-  const socket = dial();
-  const hash = createHash("sha256");
-  const echoed = createHash("sha256");
-  socket.on("data", (chunk) => echoed.update(chunk));
-  const closed = over(socket);
-  for (let i = 0, count = 1 + Math.floor(Math.random() * 40); i < count; i += 1) {
-    const message = Buffer.from(block.subarray(0, 1 + Math.floor(Math.random() ** 3 * 20_000)));
-    message[0] = 0x45;
-    hash.update(message);
-    seen.bytes += message.length;
-    socket.write(message);
-    if (Math.random() < 0.5) await sleep(Math.random() * 5);
-  }
-  socket.end();
-  await closed;
-  if (hash.digest("hex") !== echoed.digest("hex")) failures.push("an echo is wrong");
-}
-
-/** Connects, echoes a byte and closes. */
-async function churn() {
-  const socket = dial();
-  const closed = over(socket);
-  let answer = "";
-  socket.on("data", (chunk) => {
-    answer += chunk;
-  });
-  socket.end("E");
-  await closed;
-  if (answer !== "E") failures.push(`a byte came back as ${JSON.stringify(answer)}`);
-}
-
-/** Closes or resets the connection at a random moment. */
-async function abort() {
-  const socket = dial();
-  const closed = over(socket);
-  socket.write(block.subarray(0, Math.floor(Math.random() * 300_000) + 1));
-  socket.resume();
-  setTimeout(() => (Math.random() < 0.5 ? socket.resetAndDestroy() : socket.destroy()), Math.random() * 30);
-  seen.broken += 1;
-  await closed;
-}
-
-const samples = [];
-const resident = (pid) =>
-  Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "latin1"))[1]) / 1024;
-const descriptors = (pid) => readdirSync(`/proc/${pid}/fd`).length;
-const take = () => daemons.map(({ child }) => resident(child.pid));
-
-const again = async (work) => {
-  while (running()) await work();
-};
-const before = daemons.map(({ child }) => descriptors(child.pid));
-const sampling = setInterval(() => samples.push(take()), Math.max(200, minutes * 250));
-await Promise.all([
-  ...Array.from({ length: 2 }, () => again(bulk)),
-  ...Array.from({ length: 6 }, () => again(echo)),
-  ...Array.from({ length: 8 }, () => again(churn)),
-  ...Array.from({ length: 2 }, () => again(abort)),
-]);
-clearInterval(sampling);
-
-/** Returns the growth of memory in MiB per hour, by least squares over the second half. */
-function slope(index) {
-  const values = samples.slice(samples.length >> 1).map((sample) => sample[index]);
-  const middle = (values.length - 1) / 2;
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  const covariance = values.reduce((sum, value, i) => sum + (i - middle) * (value - mean), 0);
-  const variance = values.reduce((sum, _, i) => sum + (i - middle) ** 2, 0);
-  return (covariance / variance) * samples.length * (60 / minutes);
-}
-
-const descriptorsLeft = () => daemons.map(({ child }, i) => descriptors(child.pid) - before[i]);
-for (let waits = 0; waits < 300 && descriptorsLeft().some((count) => count > 0); waits += 1) await sleep(100);
-const left = descriptorsLeft();
-if (seen.connections === 0 || seen.bytes === 0) failures.push("nothing went through");
-console.log(
-  `${minutes} minutes: ${seen.connections} connections, ${(seen.bytes / 1e9).toFixed(1)} GB sent, ${seen.broken} broken off`,
-);
-for (const [i, { name }] of daemons.entries()) {
-  const halves = [samples.slice(0, samples.length >> 1), samples.slice(samples.length >> 1)].map(
-    (half) => half.reduce((sum, sample) => sum + sample[i], 0) / half.length,
-  );
+const sampling = setInterval(() => daemons.forEach((daemon) => daemon.sample()), Math.min(5000, total * 20));
+const progress = setInterval(() => {
+  const memory = processes.map(({ samples }) => samples.at(-1)?.rss ?? 0);
   console.log(
-    `spiped ${name}: memory ${halves.map((mean) => mean.toFixed(1)).join(" then ")} MiB, slope ${slope(i).toFixed(2)} MiB an hour in the second half, ${left[i]} descriptors left`,
+    `${(elapsed() / 60).toFixed(0)} min: ${counted("connections")} connections, ${(counted("bytes received by clients") / 1e9).toFixed(1)} + ${(counted("bytes received by the service") / 1e9).toFixed(1)} GB, ${failures.length} failures, up to ${Math.max(...memory).toFixed(0)} MiB a process`,
   );
-  if (left[i] > 0) failures.push(`descriptors left in spiped ${name}`);
+}, 300_000);
+
+const options = { long: isLong, longest: LONGEST_SESSION, burstSize: isLong ? 150 : 50 };
+const common = pairs.flatMap((pair) => [
+  repeat(patterns.upload, pair, 4),
+  repeat(patterns.download, pair, 4),
+  ...Array.from({ length: 3 }, () => repeat(patterns.echo, pair, 0.5)),
+  ...Array.from({ length: 3 }, () => repeat(patterns.churn, pair, 0.3, options)),
+  ...Array.from({ length: 4 }, () => repeat(patterns.session, pair, 1, options)),
+  repeat(patterns.abort, pair, 0.5),
+  repeat(patterns.serviceReset, pair, 0.8),
+  repeat(patterns.slowReader, pair, 5, options),
+  repeat(patterns.slowService, pair, 5, options),
+]);
+const drainSeconds = LONGEST_SESSION + 120;
+await Promise.all([
+  ...common,
+  ...steady.cuts.map((cut) => repeat(patterns.cut, steady, 0.4, cut)),
+  repeat(patterns.intermittent, steady, 0.8, { away }),
+  every(period(60, 3), (round) => patterns.burst(pairs[round % 2], options)),
+  every(period(30, 4), toggleAway),
+  every(period(45, 3), (round) => attack(pairs[round % 2], round)),
+  every(period(20, 5), () => drained.server.reload()),
+  every(period(25, 5), () => drained.client.reload()),
+  every(period(120, 4), (round) => rotateKeys(steady, round, isLong ? undefined : 1000)),
+  every(period(600, 2.5), async () => {
+    // The server's process exits before the client's is told to: its connections pass through both.
+    drains.push(await replace(drained, drained.server, { isBehind: true, seconds: drainSeconds }));
+    drains.push(await replace(drained, drained.client, { isBehind: false, seconds: drainSeconds }));
+  }),
+]);
+isOver = true;
+const duration = elapsed();
+
+if (!(await until(() => openSockets.size === 0, 100)))
+  fail(`${openSockets.size} connections are open at the service`);
+const descriptorsLeft = () => daemons.map((daemon) => daemon.descriptorsLeft());
+await until(() => descriptorsLeft().every((left) => left <= 0), 100);
+for (const [i, left] of descriptorsLeft().entries())
+  if (left > 0) fail(`${daemons[i].name}: ${left} descriptors left`);
+clearInterval(sampling);
+clearInterval(progress);
+for (const daemon of daemons) daemon.sample();
+for (const daemon of daemons) await (await daemon.drain(20))();
+
+/** Memory may rise by this much, by trend, in the second half of a process's life, in MiB. */
+const MAX_RISE = 8;
+const summaries = processes.map(summarize).filter((summary) => summary !== undefined);
+for (const { name, seconds, secondHalfSeconds, firstHalfMiB, secondHalfMiB, slopeMiBPerHour } of summaries) {
   // Memory grows in a daemon's first minutes.
-  if (minutes >= 5 && halves[1] > halves[0] + 8) failures.push(`memory of spiped ${name} grew`);
+  if (seconds < 290) continue;
+  const limit = seconds >= 3600 ? MAX_RISE / 2 : MAX_RISE;
+  const rise = (slopeMiBPerHour * secondHalfSeconds) / 3600;
+  if (rise > limit || secondHalfMiB > firstHalfMiB + MAX_RISE)
+    fail(`memory of ${name} grew: slope ${slopeMiBPerHour.toFixed(1)} MiB an hour`);
 }
-for (const { name, child } of daemons) {
-  const ended = once(child, "exit");
-  child.kill("SIGTERM");
-  const [status] = await Promise.race([ended, sleep(5000).then(() => ["does not end"])]);
-  if (status !== 0) failures.push(`spiped ${name}: ${status}`);
+for (const name of [
+  ...["upload", "download", "echo", "session", "churn", "burst", "slow reader", "slow service"].map(
+    (pattern) => `${pattern}: complete`,
+  ),
+  "abort: closed by the client",
+  "service reset: reset at the client",
+  "cut: inside a packet",
+  "intermittent: complete",
+  "intermittent: closed, target away",
+  "keys rotated",
+  "keys revoked with an open connection",
+  "tunnels removed with an open connection",
+  "addresses penalized",
+  "connections in flight at a drain",
+]) {
+  if (counted(name) === 0) fail(`nothing was counted: ${name}`);
 }
+if (drains.length === 0) fail("no daemon was drained during the run");
+
+const processorSeconds = summaries.reduce((sum, summary) => sum + summary.processorSeconds, 0);
+const own = process.cpuUsage();
+const summary = {
+  minutes: duration / 60,
+  date: new Date().toISOString(),
+  node: process.version,
+  processor: cpus()[0]?.model ?? "unknown",
+  cores: cpus().length,
+  coresUsedByDaemons: processorSeconds / duration,
+  coresUsedByTest: (own.user + own.system) / 1e6 / duration,
+  failures,
+  counts: allCounts(),
+  drains,
+  processes: summaries,
+};
+const fixed = (value, digits = 1) => value.toFixed(digits);
+console.log(
+  `\n${fixed(summary.minutes)} minutes, Node ${summary.node}, ${summary.cores} cores of ${summary.processor}; daemons used ${fixed(summary.coresUsedByDaemons, 2)} cores, the test ${fixed(summary.coresUsedByTest, 2)}`,
+);
+for (const [name, value] of Object.entries(summary.counts)) console.log(`  ${name}: ${value}`);
+for (const { daemon, inFlight, seconds } of drains)
+  console.log(`drain of ${daemon}: ${inFlight} connections in flight, exit after ${fixed(seconds)} s`);
+for (const one of summaries) {
+  console.log(
+    `${one.name} (${fixed(one.seconds / 60)} min): memory ${fixed(one.firstHalfMiB)} then ${fixed(one.secondHalfMiB)} MiB, at most ${fixed(one.maxMiB)}, slope ${fixed(one.slopeMiBPerHour, 2)} MiB an hour in the second half; descriptors ${one.initialDescriptors} at first, at most ${one.maxDescriptors}, ${one.lastDescriptors} at the end`,
+  );
+}
+if (summaryFile !== undefined) writeFileSync(summaryFile, `${JSON.stringify(summary, undefined, 2)}\n`);
+if (failures.length > 0)
+  for (const daemon of daemons) console.log(`${daemon.name}:\n${daemon.lastMessages()}`);
 console.log(failures.length === 0 ? "no failures" : failures.join("\n"));
 process.exit(failures.length === 0 ? 0 : 1);

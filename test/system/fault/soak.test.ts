@@ -2,7 +2,7 @@
 import { expect, it } from "vitest";
 import { run } from "../../support/programs.ts";
 
-it("a short soak test finds no failure", { timeout: 60_000 }, async () => {
+it("a short soak test finds no failure", { timeout: 180_000 }, async () => {
   const { status, stdout } = await run([process.execPath, "test/soak/run.mjs", "0.08"]);
   expect(stdout.toString()).toMatch(/no failures\n$/);
   expect(status).toBe(0);
