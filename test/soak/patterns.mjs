@@ -232,7 +232,21 @@ export async function cut(pair, { relay, front }) {
   relay.plan = plan;
   const length = random(1, 60_000);
   const connection = await open(pair, { pattern: "cut", kind: "E" }, front);
-  connection.socket.end(Buffer.from(dataAt(connection.start, 0, length)));
+  const { socket } = connection;
+  socket.write(Buffer.from(dataAt(connection.start, 0, length)));
+  socket.on("data", () => {
+    if (connection.received === length) socket.end();
+  });
+  // libuv may report data and a reset that arrive together as an end; the write then fails.
+  socket.once("end", () => {
+    if (socket.writableEnded) return;
+    connection.ended = false;
+    socket.write(Buffer.alloc(0), (error) => {
+      if (error) return;
+      connection.ended = true;
+      socket.end();
+    });
+  });
   await connection.closed;
   const atService = served.get(connection.id);
   if (!relay.hasCut) {

@@ -172,7 +172,12 @@ export class Relay {
     for (const pair of pairs) {
       const { from, to } = pair;
       from.on("error", () => {});
-      from.on("close", (hadError) => (hadError ? to.resetAndDestroy() : to.end()));
+      from.on("close", (hadError) => {
+        if (hadError) to.resetAndDestroy();
+        else to.end();
+        // Nothing drains any more.
+        to.resume();
+      });
       from.on("end", () => to.end());
       from.on("data", (chunk) => {
         if (pair.left <= 0) return;
