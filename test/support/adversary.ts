@@ -3,6 +3,7 @@
 import { once } from "node:events";
 import { connect, createServer, type Socket } from "node:net";
 import { cleanUp, freeAddress, type TestAddress } from "./programs.ts";
+import { seeded } from "./seeded.ts";
 
 /** Attacks on one direction of a connection, made once each. */
 export const ATTACKS = [
@@ -16,17 +17,6 @@ export const ATTACKS = [
   "replay",
 ] as const;
 export type Attack = (typeof ATTACKS)[number];
-
-/** Returns a generator of numbers in [0, 1) that depend only on the seed. */
-export function seeded(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (Math.imul(state ^ (state >>> 15), 0x2c1b3c6d) + 0x9e3779b9) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 12), 0x297a2d39);
-    mixed ^= mixed >>> 15;
-    return (mixed >>> 0) / 2 ** 32;
-  };
-}
 
 /** Returns a function that changes a stream at a position, however it is split into chunks. */
 function attacker(attack: Attack, position: number, random: () => number): (chunk: Buffer) => Buffer[] {

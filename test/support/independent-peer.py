@@ -11,6 +11,8 @@ handshake, 1.7 session keys, 1.8 packets, 4.3 end of stream.
     independent-peer.py server --address HOST:PORT --key FILE [...]      accepts one connection, as spiped -d does
     independent-peer.py replay ROLE --address HOST:PORT --key FILE [...] repeats the bytes of one connection in the next
     independent-peer.py batch                                            runs the commands on standard input
+    independent-peer.py daemon --address HOST:PORT --target HOST:PORT --key FILE [--weak] [...]
+                                                                         is a spiped -d, until it is killed
 
 Standard input is the data to send. The program prints one line of JSON that describes what happened, and exits with 0
 unless it could not do what its arguments say. With `batch`, each line of standard input is a command with its data,
@@ -196,8 +198,13 @@ def seal(
     return ciphertext + packet_mac(keys, number, ciphertext)
 
 
-def open_packet(keys: DirectionKeys, number: int, packet: bytes) -> bytes:
-    """Returns the data of a packet (1.8). Stricter than the protocol: the padding must be zeros, as senders make it."""
+def open_packet(
+    keys: DirectionKeys, number: int, packet: bytes, check_padding: bool = True
+) -> bytes:
+    """
+    Returns the data of a packet (1.8). Stricter than the protocol, unless told otherwise: the padding must be zeros, as
+    senders make it.
+    """
     ciphertext, mac = packet[:CIPHERTEXT_SIZE], packet[CIPHERTEXT_SIZE:]
     if not hmac.compare_digest(mac, packet_mac(keys, number, ciphertext)):
         raise PacketError(f"packet {number}: bad MAC")
@@ -205,7 +212,7 @@ def open_packet(keys: DirectionKeys, number: int, packet: bytes) -> bytes:
     (length,) = struct.unpack(">I", plaintext[MAX_DATA_SIZE:])
     if not 1 <= length <= MAX_DATA_SIZE:
         raise PacketError(f"packet {number}: length {length}")
-    if any(plaintext[length:MAX_DATA_SIZE]):
+    if check_padding and any(plaintext[length:MAX_DATA_SIZE]):
         raise PacketError(f"packet {number}: padding is not zero")
     return plaintext[:length]
 
@@ -662,6 +669,129 @@ def matching_keys(candidates: list[Keys], side: str, packet: bytes) -> Keys:
     raise PacketError("packet 0: bad MAC")
 
 
+# A decrypting daemon
+
+
+@dataclass(frozen=True)
+class DaemonOptions:
+    """How the daemon serves its connections: the options -t, -k, -f, -g and -o of spiped."""
+
+    target: tuple[str, int]
+    secret: bytes
+    weak: bool
+    require_forward_secrecy: bool
+    timeout: float
+
+
+class ConnectionDropped(Exception):
+    """A connection whose two sockets must be closed now (4.1, 4.2)."""
+
+
+def receive_until(connection: socket.socket, size: int, deadline: float) -> bytes:
+    """Returns `size` bytes, or drops the connection if it ends or the time is up before."""
+    data = b""
+    while len(data) < size:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise ConnectionDropped
+        connection.settimeout(left)
+        received = connection.recv(size - len(data))
+        if not received:
+            raise ConnectionDropped
+        data += received
+    connection.settimeout(None)
+    return data
+
+
+def accept_handshake(connection: socket.socket, options: DaemonOptions) -> tuple[Keys, bytes]:
+    """Validates the client's part of the handshake; returns the keys and this side's message, which is not sent yet."""
+    deadline = time.monotonic() + options.timeout
+    own = secrets.token_bytes(NONCE_SIZE)
+    connection.sendall(own)
+    nonces = receive_until(connection, NONCE_SIZE, deadline) + own
+    mac_keys = handshake_mac_keys(options.secret, nonces)
+    message = receive_until(connection, MESSAGE_SIZE, deadline)
+    value, mac = message[:VALUE_SIZE], message[VALUE_SIZE:]
+    is_valid = hmac.compare_digest(mac, hmac_sha256(mac_keys[CLIENT], value)) and value < encode_value(P)
+    if not is_valid or (options.require_forward_secrecy and value == encode_value(1)):
+        raise ConnectionDropped
+    exponent = exponent_of(secrets.token_bytes(32))
+    own_value = encode_value(1 if options.weak else pow(GENERATOR, exponent, P))
+    shared = 1 if options.weak else pow(int.from_bytes(value, "big"), exponent, P)
+    return session_keys(options.secret, nonces, shared), own_value + hmac_sha256(mac_keys[SERVER], own_value)
+
+
+def serve_connection(connection: socket.socket, options: DaemonOptions) -> None:
+    """Serves one connection: unlike Tarsnap's spiped, connects to the target when the client is authenticated."""
+    sockets = [connection]
+    try:
+        keys, message = accept_handshake(connection, options)
+        target = socket.create_connection(options.target, options.timeout)
+        target.settimeout(None)
+        sockets.append(target)
+        connection.sendall(message)
+        for each in sockets:
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sealing = threading.Thread(target=seal_stream, args=(target, connection, keys[SERVER]), daemon=True)
+        sealing.start()
+        open_stream(connection, target, keys[CLIENT])
+        sealing.join()
+    except (ConnectionDropped, OSError):
+        pass
+    for each in sockets:
+        # Wakes the thread that may be waiting for it.
+        shut_down(each, socket.SHUT_RDWR)
+        each.close()
+
+
+def shut_down(connection: socket.socket, how: int) -> None:
+    try:
+        connection.shutdown(how)
+    except OSError:
+        pass  # The other side has reset the connection.
+
+
+def seal_stream(source: socket.socket, destination: socket.socket, keys: DirectionKeys) -> None:
+    """Encrypts what one socket receives, until its end; on an error, ends both sockets (4.2, 4.3)."""
+    number = 0
+    try:
+        while data := source.recv(4096):
+            pieces = [data[i : i + MAX_DATA_SIZE] for i in range(0, len(data), MAX_DATA_SIZE)]
+            destination.sendall(b"".join(seal(keys, number + i, piece) for i, piece in enumerate(pieces)))
+            number += len(pieces)
+        shut_down(destination, socket.SHUT_WR)
+    except OSError:
+        for each in (source, destination):
+            shut_down(each, socket.SHUT_RDWR)
+
+
+def open_stream(source: socket.socket, destination: socket.socket, keys: DirectionKeys) -> None:
+    """Decrypts what one socket receives, until its end. An incomplete packet at the end is ignored (1.8)."""
+    number, buffer = 0, b""
+    while received := source.recv(65536):
+        buffer += received
+        while len(buffer) >= PACKET_SIZE:
+            packet, buffer = buffer[:PACKET_SIZE], buffer[PACKET_SIZE:]
+            try:
+                destination.sendall(open_packet(keys, number, packet, check_padding=False))
+            except PacketError as error:
+                raise ConnectionDropped from error
+            number += 1
+    shut_down(destination, socket.SHUT_WR)
+
+
+def run_daemon(arguments: argparse.Namespace) -> NoReturn:
+    with open(arguments.key, "rb") as file:
+        secret = shared_secret(file.read())
+    options = DaemonOptions(
+        arguments.target, secret, arguments.weak, arguments.require_forward_secrecy, arguments.timeout
+    )
+    with socket.create_server(arguments.address, backlog=128) as listener:
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=serve_connection, args=(connection, options), daemon=True).start()
+
+
 # Test vectors
 
 
@@ -839,6 +969,13 @@ def parse_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     replay = commands.add_parser("replay", parents=[connection], help="repeat a connection")
     replay.add_argument("side", choices=[CLIENT, SERVER])
     commands.add_parser("batch", help="run the commands on standard input")
+    daemon = commands.add_parser("daemon", help="be a spiped -d")
+    daemon.add_argument("--address", type=parse_address, required=True, help="HOST:PORT to listen on")
+    daemon.add_argument("--target", type=parse_address, required=True, help="HOST:PORT to connect to")
+    daemon.add_argument("--key", required=True, help="key file")
+    daemon.add_argument("--weak", action="store_true", help="weak handshake, as -f")
+    daemon.add_argument("--require-forward-secrecy", action="store_true", help="reject weak clients, as -g")
+    daemon.add_argument("--timeout", type=float, default=5.0, help="as -o, in seconds")
     arguments = parser.parse_args(words)
     is_joined = getattr(arguments, "writes", None) == "joined"
     if is_joined and arguments.side == CLIENT and not arguments.weak:
@@ -887,6 +1024,8 @@ def main() -> int:
     try:
         if arguments.command == "batch":
             run_batch()
+        elif arguments.command == "daemon":
+            run_daemon(arguments)
         else:
             print(json.dumps(vars(run_connections(arguments, sys.stdin.buffer.read()))))
     except OSError as error:

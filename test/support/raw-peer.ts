@@ -17,8 +17,8 @@ import type { Socket } from "node:net";
 export const P = BigInt(`0x${getDiffieHellman("modp14").getPrime("hex")}`);
 
 export const toBytes = (value: bigint) => Buffer.from(value.toString(16).padStart(512, "0"), "hex");
-const toNumber = (bytes: Buffer) => BigInt(`0x${bytes.toString("hex")}`);
-const hmac = (key: Buffer, ...parts: Buffer[]) =>
+export const toNumber = (bytes: Buffer) => BigInt(`0x${bytes.toString("hex")}`);
+export const hmac = (key: Buffer, ...parts: Buffer[]) =>
   createHmac("sha256", key).update(Buffer.concat(parts)).digest();
 
 export function power(base: bigint, exponent: bigint): bigint {
@@ -31,6 +31,26 @@ export function power(base: bigint, exponent: bigint): bigint {
 /** PBKDF2 with one iteration. */
 function expand(key: Buffer, salt: Buffer, blocks: number): Buffer[] {
   return Array.from({ length: blocks }, (_, i) => hmac(key, salt, Buffer.from([0, 0, 0, i + 1])));
+}
+
+/** Returns the shared secret K for the contents of a key file. */
+export const rawSecret = (contents: Buffer): Buffer => createHash("sha256").update(contents).digest();
+
+/**
+ * Returns the keys with which the two sides authenticate their handshake messages.
+ *
+ * @param nonces - the client's nonce, then the server's.
+ */
+export function rawMacKeys(secret: Buffer, nonces: Buffer): { client: Buffer; server: Buffer } {
+  const [client, server] = expand(secret, nonces, 2) as [Buffer, Buffer];
+  return { client, server };
+}
+
+/** Returns the keys of a session for the shared Diffie-Hellman value. */
+export function rawSessionKeys(secret: Buffer, nonces: Buffer, shared: bigint): RawSession {
+  const salt = Buffer.concat([nonces, toBytes(shared)]);
+  const [ec, hc, es, hs] = expand(secret, salt, 4) as [Buffer, Buffer, Buffer, Buffer];
+  return { up: { encrypt: ec, mac: hc }, down: { encrypt: es, mac: hs } };
 }
 
 /** Reads exactly `size` bytes, or none or fewer if the peer closes first. */
@@ -66,30 +86,24 @@ export async function rawHandshake(
   keyFile: string,
   options: RawOptions = {},
 ): Promise<RawSession | undefined> {
-  const key = createHash("sha256").update(readFileSync(keyFile)).digest();
+  const key = rawSecret(readFileSync(keyFile));
   const nonce = randomBytes(32);
   socket.write(nonce);
   const nonces = Buffer.concat([nonce, await readBytes(socket, 32)]);
-  const [clientMac, serverMac] = expand(key, nonces, 2) as [Buffer, Buffer];
+  const macKeys = rawMacKeys(key, nonces);
   const exponent = 2n ** 258n + toNumber(randomBytes(32));
   const y = toBytes(options.y ?? power(2n, exponent));
-  const message = Buffer.concat([y, hmac(clientMac, y)]);
+  const message = Buffer.concat([y, hmac(macKeys.client, y)]);
   if (options.delay !== undefined) await new Promise((done) => setTimeout(done, options.delay));
   socket.write(options.tamper?.(message) ?? message);
   const answer = await readBytes(socket, 288);
   if (answer.length < 288) return undefined;
   const serverValue = answer.subarray(0, 256);
-  if (!hmac(serverMac, serverValue).equals(answer.subarray(256)))
+  if (!hmac(macKeys.server, serverValue).equals(answer.subarray(256)))
     throw new Error("the server's tag is wrong");
   // For y = 0 and y = 1 the shared value does not depend on the server's exponent.
   const shared = options.y === undefined ? power(toNumber(serverValue), exponent) : options.y;
-  const [ec, hc, es, hs] = expand(key, Buffer.concat([nonces, toBytes(shared)]), 4) as [
-    Buffer,
-    Buffer,
-    Buffer,
-    Buffer,
-  ];
-  return { up: { encrypt: ec, mac: hc }, down: { encrypt: es, mac: hs } };
+  return rawSessionKeys(key, nonces, shared);
 }
 
 const counter = (number: number) => {
@@ -98,14 +112,15 @@ const counter = (number: number) => {
   return block;
 };
 
-/** Returns a packet; `length` may differ from that of the data. */
+/** Returns a packet; `length` may differ from that of the data, and `padding` from zero. */
 export function rawPacket(
   keys: RawSession["up"],
   number: number,
   data: Buffer | string,
   length = data.length,
+  padding = 0,
 ): Buffer {
-  const padded = Buffer.alloc(1028);
+  const padded = Buffer.alloc(1028, padding);
   Buffer.from(data).copy(padded, 0, 0, 1024);
   padded.writeUInt32BE(length, 1024);
   const ciphertext = createCipheriv("aes-256-ctr", keys.encrypt, counter(number)).update(padded);

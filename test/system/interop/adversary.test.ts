@@ -5,9 +5,10 @@
  */
 import { randomInt } from "node:crypto";
 import { expect, it } from "vitest";
-import { ATTACKS, seeded, startAdversary } from "../../support/adversary.ts";
+import { ATTACKS, startAdversary } from "../../support/adversary.ts";
 import { connectTo, freeAddress, type Implementation, keyFile, startSpiped } from "../../support/programs.ts";
 import { describeIfInstalled } from "../../support/requirements.ts";
+import { seeded } from "../../support/seeded.ts";
 import { serve } from "../../support/servers.ts";
 
 const CONNECTIONS = Number(process.env.ADVERSARY_CONNECTIONS ?? 120);

@@ -1,0 +1,138 @@
+/** Runs cases on all implementations and compares what they do. */
+import { createHash } from "node:crypto";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Case, CONFIGURATIONS, type Configuration, makeCase } from "./cases.ts";
+import { type Comparison, compare, summarize } from "./compare.ts";
+import type { Observation } from "./connection.ts";
+import { Daemon, IMPLEMENTATIONS, type Implementation } from "./daemons.ts";
+import { ClientHandshake } from "./stream.ts";
+
+/** Time without activity after which a connection is taken to stay open, in ms. */
+const PATIENCE_MS: Record<Configuration, number> = {
+  default: 150,
+  weak: 150,
+  "forward-secrecy": 150,
+  "no-keepalive": 150,
+  // More than its timeout.
+  silent: 3000,
+  unreachable: 150,
+};
+
+/** A case that looks wrong is repeated with more time, in case the machine was busy. */
+const REPETITIONS = [4, 20];
+
+/** Sets of daemons for each configuration; each runs one case at a time. */
+const SETS: Record<Configuration, number> = {
+  default: 4,
+  weak: 1,
+  "forward-secrecy": 1,
+  "no-keepalive": 1,
+  silent: 3,
+  unreachable: 1,
+};
+
+/** A set of daemons is started for this many cases at least. */
+const CASES_PER_SET = 50;
+
+export interface Options {
+  readonly seed: number;
+  /** Numbers of the cases. */
+  readonly cases: Iterable<number>;
+  /** Called after each case. */
+  readonly onCase?: (it: Case, comparison: Comparison) => void;
+  /** Returns true if no more cases are to be started. */
+  readonly isOver?: () => boolean;
+}
+
+/** What a run has found. */
+export interface Summary {
+  readonly cases: number;
+  /** Cases repeated because they looked wrong at first. */
+  readonly repeated: number;
+  /** Number of cases by class, and how many of them had the same result with Tarsnap's program and ours. */
+  readonly classes: ReadonlyMap<string, { readonly cases: number; readonly same: number }>;
+  /** Descriptions of the cases with problems. */
+  readonly failures: readonly string[];
+}
+
+/** Runs the cases. */
+export async function runCases({ seed, cases, onCase, isOver = () => false }: Options): Promise<Summary> {
+  const directory = mkdtempSync(join(tmpdir(), "spiped-differential-"));
+  const keyPath = join(directory, "key");
+  const key = createHash("sha256").update(`key of ${seed}`).digest();
+  writeFileSync(keyPath, key, { mode: 0o600 });
+  const queues = new Map<Configuration, Case[]>(CONFIGURATIONS.map((name) => [name, []]));
+  for (const index of cases) {
+    const it = makeCase(seed, index);
+    queues.get(it.configuration)!.push(it);
+  }
+  const daemons: Daemon[] = [];
+  const classes = new Map<string, { cases: number; same: number }>();
+  const failures: string[] = [];
+  let count = 0;
+  let repeated = 0;
+
+  /** Runs the cases of a configuration, one after the other, on one set of daemons. */
+  const work = async (configuration: Configuration, set: readonly Daemon[]) => {
+    const queue = queues.get(configuration)!;
+    const runOnce = async (it: Case, handshake: ClientHandshake, factor: number) => {
+      const patience = PATIENCE_MS[configuration] * factor;
+      const seen = await Promise.all(set.map((daemon) => daemon.run(it, handshake, patience)));
+      const observations = new Map<Implementation, Observation>(
+        set.map((daemon, i) => [daemon.implementation, seen[i]!]),
+      );
+      return { observations, comparison: compare(it, observations) };
+    };
+    for (let it = queue.shift(); it !== undefined && !isOver(); it = queue.shift()) {
+      const handshake = new ClientHandshake(it, key);
+      let result = await runOnce(it, handshake, 1);
+      for (const factor of REPETITIONS) {
+        if (result.comparison.problems.length === 0) break;
+        repeated += 1;
+        result = await runOnce(it, handshake, factor);
+      }
+      const { difference = "none", isSame, problems } = result.comparison;
+      const known = classes.get(difference) ?? { cases: 0, same: 0 };
+      classes.set(difference, { cases: known.cases + 1, same: known.same + (isSame ? 1 : 0) });
+      count += 1;
+      if (problems.length > 0) failures.push(describe(it, problems, result.observations));
+      onCase?.(it, result.comparison);
+    }
+  };
+
+  try {
+    const workers = CONFIGURATIONS.flatMap((configuration) => {
+      const sets = Math.min(
+        SETS[configuration],
+        Math.ceil(queues.get(configuration)!.length / CASES_PER_SET),
+      );
+      return Array.from({ length: sets }, () => {
+        const set = IMPLEMENTATIONS.map((name) => new Daemon(name, configuration, keyPath));
+        daemons.push(...set);
+        return { configuration, set };
+      });
+    });
+    await Promise.all(daemons.map((daemon) => daemon.start()));
+    await Promise.all(workers.map(({ configuration, set }) => work(configuration, set)));
+  } finally {
+    await Promise.all(daemons.map((daemon) => daemon.stop()));
+    rmSync(directory, { recursive: true, force: true });
+  }
+  return { cases: count, repeated, classes, failures };
+}
+
+function describe(
+  it: Case,
+  problems: readonly string[],
+  observations: ReadonlyMap<Implementation, Observation>,
+): string {
+  const { seed, index, ...rest } = it;
+  return [
+    `case ${index} of seed ${seed}; repeat it with: npm run differential -- --seed ${seed} --case ${index}`,
+    ...problems.map((problem) => `  ${problem}`),
+    ...[...observations].map(([name, seen]) => `  ${name}: sent ${seen.sent}; ${summarize(seen)}`),
+    `  ${JSON.stringify({ ...rest, cuts: rest.cuts.length })}`,
+  ].join("\n");
+}
