@@ -1,5 +1,5 @@
 /** The HTTP server of `--metrics`: `/metrics`, `/healthz`, `/readyz` and the status page. */
-import { createServer, type IncomingMessage, type Server } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Registry } from "prom-client";
 import type { ResolvedAddress } from "../../net/address.ts";
 import { bindSocketFile } from "../../net/socket-file.ts";
@@ -77,7 +77,7 @@ export async function serveStatus(
     samples: throttle(MIN_COLLECT_INTERVAL_MS, () => samplesOf(source)),
   };
   const connections = new StatusConnections();
-  const server = createServer((request, response) => {
+  const respond = (request: IncomingMessage, response: ServerResponse) => {
     if (!connections.startResponse(request.socket)) return;
     void replyTo(request, { address, source, access, page, collected })
       .catch((error: unknown): Reply => ({ status: 500, body: `${(error as Error).message}\n` }))
@@ -92,7 +92,11 @@ export async function serveStatus(
         };
         response.writeHead(status, all).end(body);
       });
-  });
+  };
+  const server = createServer(respond);
+  // Node itself would respond to requests with an Expect header, and keep their connections.
+  server.on("checkContinue", respond);
+  server.on("checkExpectation", respond);
   server.on("connection", (socket) => connections.add(socket));
   if (address.kind === "unix") await bindSocketFile(address.path, {}, () => listen(server, address));
   else await listen(server, address);

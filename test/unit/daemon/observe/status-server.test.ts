@@ -80,6 +80,25 @@ describe("the status address", () => {
   });
 });
 
+describe("a request with an Expect header", () => {
+  it.each(["100-continue", "something else"])(
+    "gets one response, which closes the connection: %s",
+    async (expected) => {
+      const status = await startServer({});
+      const head = ["GET /healthz HTTP/1.1", "Host: localhost", `Expect: ${expected}`].join("\r\n");
+      const answer = await askRaw(status, `${head}\r\n\r\n`);
+      expect(answer).toMatch(/^HTTP\/1\.1 200 /);
+      expect(answer.match(/^connection: .*$/gim)).toEqual(["connection: close"]);
+    },
+  );
+
+  it("is rejected for a foreign host", async () => {
+    const status = await startServer({});
+    const head = ["GET / HTTP/1.1", "Host: evil.example", "Expect: x"].join("\r\n");
+    expect(await askRaw(status, `${head}\r\n\r\n`)).toMatch(/^HTTP\/1\.1 421 /);
+  });
+});
+
 describe("/readyz", () => {
   it("returns only ready or not ready to a client without the token", async () => {
     const token = new BearerToken(Buffer.from(TOKEN));
