@@ -14,7 +14,7 @@ import type { ProcessMetrics } from "../observe/metrics.ts";
 import type { WorkerStatus } from "../observe/status-server.ts";
 import { childNodeOptions } from "../process/no-debugger.ts";
 import { bindSource, type Tunnel, type TunnelFactory } from "../tunnel.ts";
-import { CANNOT_SHARE, WORKER_VARIABLE, type WorkerMessage } from "./messages.ts";
+import { CANNOT_SHARE, parseWorkerMessage, WORKER_VARIABLE } from "./messages.ts";
 import { SharedTunnel } from "./shared-tunnel.ts";
 import { WorkerHandle } from "./worker-handle.ts";
 
@@ -160,7 +160,7 @@ export class WorkerPool implements TunnelFactory {
     }
     const worker = new WorkerHandle(child);
     this.#workers.add(worker);
-    child.on("message", (message: WorkerMessage) => this.#onMessage(worker, message));
+    child.on("message", (message: unknown) => this.#onMessage(worker, message));
     child.once("exit", (status, signal) => this.#onExit(worker, signal ?? `status ${String(status)}`));
     // A process that could not be started emits no "exit" event.
     child.on("error", (error) => {
@@ -192,8 +192,15 @@ export class WorkerPool implements TunnelFactory {
     });
   }
 
-  #onMessage(worker: WorkerHandle, message: WorkerMessage): void {
+  #onMessage(worker: WorkerHandle, received: unknown): void {
+    // Messages may arrive after the exit of their sender, whose slots are released.
+    if (!this.#workers.has(worker)) return;
     worker.onActivity();
+    const message = parseWorkerMessage(received);
+    if (message === undefined) {
+      this.#reportInvalidMessages(worker);
+      return;
+    }
     switch (message.type) {
       case "ready":
         worker.isReady = true;
@@ -224,6 +231,14 @@ export class WorkerPool implements TunnelFactory {
     }
   }
 
+  #reportInvalidMessages(worker: WorkerHandle): void {
+    if (worker.hasSentInvalid) return;
+    worker.hasSentInvalid = true;
+    this.#options.log.warn(
+      `ignoring invalid messages from worker ${worker.pid}: if another version was installed, restart the daemon`,
+    );
+  }
+
   #setLimits({ name, settings, keys }: TunnelPlan): void {
     this.#limits.get(name, undefined, settings.maxConnections);
     for (const key of keys) {
@@ -232,6 +247,10 @@ export class WorkerPool implements TunnelFactory {
   }
 
   #acquire(worker: WorkerHandle, limit: string, requestId: number): void {
+    if (worker.slotRequests.has(requestId)) {
+      this.#reportInvalidMessages(worker);
+      return;
+    }
     let granted = false;
     const cancel = this.#limits.byId(limit)?.acquire(() => {
       granted = true;
@@ -243,7 +262,12 @@ export class WorkerPool implements TunnelFactory {
   }
 
   #release(worker: WorkerHandle, limit: string): void {
-    worker.slotsHeld.set(limit, (worker.slotsHeld.get(limit) ?? 1) - 1);
+    const held = worker.slotsHeld.get(limit) ?? 0;
+    if (held === 0) {
+      this.#reportInvalidMessages(worker);
+      return;
+    }
+    worker.slotsHeld.set(limit, held - 1);
     this.#limits.byId(limit)?.release();
   }
 }

@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import type { BoundSocket } from "../../net/bound-socket.ts";
 import { startTimeout } from "../../net/timers.ts";
 import type { ProcessMetrics } from "../observe/metrics.ts";
-import type { ParentMessage } from "./messages.ts";
+import { checkAnswer, type ParentMessage } from "./messages.ts";
 
 /** A request that the worker has not answered. */
 interface PendingRequest {
@@ -22,6 +22,8 @@ export class WorkerHandle {
   isReady = false;
   /** True if it was logged as unresponsive. */
   isReported = false;
+  /** True if it has sent an invalid message. */
+  hasSentInvalid = false;
   /** Number of slots held by its connections, by limit ID. */
   readonly slotsHeld = new Map<string, number>();
   /** Functions that cancel its pending slot requests, by request ID. */
@@ -76,7 +78,8 @@ export class WorkerHandle {
    * Sends a request.
    *
    * @param makeMessage - returns the request's message, given its number.
-   * @returns the answer; undefined if the worker exits, or if it is unresponsive and the request is only a query.
+   * @returns the answer; undefined if it is invalid, if the worker exits, or if it is unresponsive and the request is only
+   * a query.
    * Rejects if Node cannot send the socket.
    */
   request(makeMessage: (id: number) => ParentMessage, socket?: BoundSocket): Promise<unknown> {
@@ -90,6 +93,11 @@ export class WorkerHandle {
 
   /** Settles the request that an answer belongs to. */
   onAnswer(id: number, answer: unknown): void {
+    const pending = this.#pending.get(id);
+    if (pending !== undefined) this.#settle(id, checkAnswer(pending.type, answer));
+  }
+
+  #settle(id: number, answer: unknown): void {
     this.#pending.get(id)?.resolve(answer);
     this.#pending.delete(id);
   }
@@ -97,13 +105,13 @@ export class WorkerHandle {
   /** Settles the pending queries of an unresponsive worker, without an answer; other requests stay pending. */
   abandonQueries(): void {
     for (const [id, { type }] of this.#pending) {
-      if (type === "reachable" || type === "connections" || type === "metrics") this.onAnswer(id, undefined);
+      if (type === "reachable" || type === "connections" || type === "metrics") this.#settle(id, undefined);
     }
   }
 
   /** Settles all pending requests of a worker that has exited, without an answer. */
   abandonAll(): void {
-    for (const id of this.#pending.keys()) this.onAnswer(id, undefined);
+    for (const id of this.#pending.keys()) this.#settle(id, undefined);
   }
 
   /** Updates `metrics`; keeps the last known ones if the worker does not answer. */
