@@ -8,7 +8,8 @@
 import type { Socket } from "node:net";
 import { endianness } from "node:os";
 import { readFile } from "./async-fs.ts";
-import { directIo, unsentBytes } from "./direct-read.ts";
+import { attachReader, directIo, unsentBytes } from "./direct-read.ts";
+import { onNextIteration } from "./fairness.ts";
 import { addressBytes } from "./ip-bytes.ts";
 import { isTcp, reset } from "./reset.ts";
 import { startTimeout } from "./timers.ts";
@@ -22,6 +23,8 @@ const MIN_WAIT_MS = 5;
 const MAX_WAIT_MS = 250;
 /** The kernel takes about 50 ns per byte of these tables; waiting 1 ms per 4096 bytes bounds the share of CPU time. */
 const BYTES_PER_MS = 4096;
+/** Maximum number of reads to discard per event-loop iteration, of all sockets together. */
+const MAX_DISCARDED_READS = 8;
 
 interface Lingering {
   /** Text that identifies the socket in /proc/net; undefined if it is not listed there. */
@@ -34,6 +37,8 @@ interface Lingering {
 
 const lingering = new Map<Socket, Lingering>();
 let polling = false;
+/** Lingering sockets that wait to be read again, the longest waiting first. */
+const unread: Socket[] = [];
 
 /**
  * Resets a TCP socket, or closes a UNIX socket, once its peer has received everything written to it. The caller must
@@ -58,9 +63,26 @@ export function resetWhenDelivered(socket: Socket, onClosed: () => void): void {
       return;
     }
   }
-  socket.resume();
+  discardReads(socket);
   lingering.set(socket, { row: rowOf(socket), left: Number.POSITIVE_INFINITY, changedAt: performance.now() });
   if (!polling) void poll();
+}
+
+/** Discards received data, a few reads per event-loop iteration: peers that send fast must not delay the polls. */
+function discardReads(socket: Socket): void {
+  const wait = () => {
+    if (unread.push(socket) === 1) onNextIteration(resumeNext);
+  };
+  attachReader(socket, () => {
+    wait();
+    return false;
+  });
+  wait();
+}
+
+function resumeNext(): void {
+  for (const socket of unread.splice(0, MAX_DISCARDED_READS)) socket.resume();
+  if (unread.length > 0) onNextIteration(resumeNext);
 }
 
 /** Polls until no socket is lingering. */

@@ -1,6 +1,7 @@
 /** A reset that follows everything that was written before. */
 import { randomBytes } from "node:crypto";
 import { describe, expect, it } from "vitest";
+import { MAX_READ_BYTES } from "../../../src/net/fairness.ts";
 import { resetWhenDelivered } from "../../../src/net/linger.ts";
 import { type SocketKind, socketPair } from "../../support/pairs.ts";
 import { until } from "../../support/programs.ts";
@@ -54,6 +55,23 @@ describe.each<SocketKind>(["direct", "ordinary"])("a lost connection (%s)", (kin
     peer.socket.resume();
     await until(() => closed() === 1);
     expect(peer.received().equals(DATA)).toBe(true);
+  });
+
+  it.each([1, 20])("reads little of what %i peers send per event-loop iteration", async (count) => {
+    const all = await Promise.all(
+      Array.from({ length: count }, () => startLingering("IPv4", kind, BUFFERED)),
+    );
+    for (const { peer } of all) peer.socket.write(DATA);
+    const sum = () => all.reduce((total, { socket }) => total + socket.bytesRead, 0);
+    let read = 0;
+    let largest = 0;
+    while (read < count * DATA.length && all.every(({ closed }) => closed() === 0)) {
+      await new Promise(setImmediate);
+      largest = Math.max(largest, sum() - read);
+      read = sum();
+    }
+    expect(read).toBe(count * DATA.length);
+    expect(largest).toBeLessThanOrEqual(8 * MAX_READ_BYTES);
   });
 
   it("of a socket that is closed already, or closes meanwhile, is reported once", async () => {
