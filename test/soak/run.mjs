@@ -46,6 +46,8 @@ const isLong = minutes >= 5;
 
 const directory = mkdtempSync(join(tmpdir(), "spiped-soak-"));
 process.on("exit", () => rmSync(directory, { recursive: true, force: true }));
+// Otherwise a signal would leave the daemons behind.
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(1));
 const inDirectory = (...parts) => join(directory, ...parts);
 const address = (port) => `[127.0.0.1]:${port}`;
 
@@ -258,6 +260,8 @@ for (const { name, seconds, secondHalfSeconds, firstHalfMiB, secondHalfMiB, slop
   if (rise > limit || secondHalfMiB > firstHalfMiB + MAX_RISE)
     fail(`memory of ${name} grew: slope ${slopeMiBPerHour.toFixed(1)} MiB an hour`);
 }
+/** What each run must have done; a run of a few seconds on a busy machine does not do the rest. */
+const ALWAYS = ["upload", "echo", "churn"].map((pattern) => `${pattern}: complete`);
 for (const name of [
   ...["upload", "download", "echo", "session", "churn", "burst", "slow reader", "slow service"].map(
     (pattern) => `${pattern}: complete`,
@@ -273,7 +277,7 @@ for (const name of [
   "addresses penalized",
   "connections in flight at a drain",
 ]) {
-  if (counted(name) === 0) fail(`nothing was counted: ${name}`);
+  if (counted(name) === 0 && (minutes >= 1 || ALWAYS.includes(name))) fail(`nothing was counted: ${name}`);
 }
 if (drains.length === 0) fail("no daemon was drained during the run");
 
