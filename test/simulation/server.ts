@@ -1,0 +1,101 @@
+/** A tunnel's server and its listener in the process under test, over the simulated network. */
+import type { Socket } from "node:net";
+import type { ServerOptions } from "../../src/daemon/server-options.ts";
+import { TunnelServer } from "../../src/daemon/tunnel-server.ts";
+import { createSocket } from "../../src/net/direct-read.ts";
+import { Listener } from "../../src/net/listener.ts";
+import { Ledger } from "./ledger.ts";
+import type { SocketAddress } from "./network.ts";
+import { type Host, SimulatedHandle, SimulatedListener } from "./simulated-handle.ts";
+
+/** The options that differ between the servers of a world. */
+export type Settings = Omit<ServerOptions, "source" | "openSocket" | "observer">;
+
+export class Server {
+  readonly name: string;
+  readonly #host: Host;
+  readonly #address: SocketAddress;
+  readonly #server: TunnelServer;
+  readonly #listener: Listener;
+  readonly ledger: Ledger;
+  /** Number of accepted connections. */
+  accepted = 0;
+  /** Number of connections that were opened, or tried, to targets. */
+  dialed = 0;
+  isDraining = false;
+  isDrained = false;
+  isDestroyed = false;
+
+  constructor(
+    name: string,
+    host: Host,
+    address: SocketAddress,
+    settings: Settings,
+    onViolation: (message: string) => void,
+  ) {
+    this.name = name;
+    this.#host = host;
+    this.#address = address;
+    this.ledger = new Ledger(
+      name,
+      (kind, id, detail) => host.network.trace.record(kind, id, detail),
+      onViolation,
+    );
+    this.#server = new TunnelServer(this.#complete(settings));
+    this.#listener = new Listener(
+      (socket) => this.#server.accept(socket),
+      (error) => onViolation(`${name}: ${error.message}`),
+    );
+    const handle = new SimulatedListener(host, address, () => {
+      this.accepted += 1;
+    });
+    void this.#listener.listenOn(handle);
+  }
+
+  get options(): ServerOptions {
+    return this.#server.options;
+  }
+
+  get connections(): number {
+    return this.#server.connections;
+  }
+
+  reconfigure(settings: Settings): void {
+    if (this.isDraining || this.isDestroyed) return;
+    this.#server.reconfigure(this.#complete(settings));
+  }
+
+  drain(): void {
+    if (this.isDraining || this.isDestroyed) return;
+    this.isDraining = true;
+    void this.#listener
+      .drain()
+      .then(() => this.#server.drain())
+      .then(() => {
+        this.isDrained = true;
+      });
+  }
+
+  destroy(): void {
+    if (this.isDestroyed) return;
+    this.isDestroyed = true;
+    this.#listener.close();
+    this.#server.destroy();
+  }
+
+  #complete(settings: Settings): ServerOptions {
+    return {
+      ...settings,
+      source: "tcp",
+      observer: this.ledger,
+      openSocket: (address) => this.#openSocket(address.kind === "tcp" ? address : { host: "", port: 0 }),
+    };
+  }
+
+  #openSocket({ host, port }: SocketAddress): Socket {
+    this.dialed += 1;
+    const handle = new SimulatedHandle(this.#host, this.#address.host);
+    const { socket } = createSocket({ handle, pauseOnCreate: true });
+    return socket.connect({ host, port, family: 4 });
+  }
+}

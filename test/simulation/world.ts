@@ -1,0 +1,401 @@
+/**
+ * A world: one process with an encrypting and a decrypting server, clients, targets and intruders on a network in
+ * memory, all driven by one seed.
+ */
+import "./system.ts";
+
+import { Keyring } from "../../src/daemon/keyring.ts";
+import { Target } from "../../src/daemon/target.ts";
+import { Targets } from "../../src/daemon/targets.ts";
+import type { Engine } from "../../src/protocol/engine/engine.ts";
+import { Secret } from "../../src/protocol/secret.ts";
+import { Admission } from "../../src/tunnel/admission.ts";
+import { ConnectionLimit } from "../../src/tunnel/connection-limit.ts";
+import { ExponentPool } from "../../src/tunnel/exponent-pool.ts";
+import { Intruder, makeTamper } from "./adversary.ts";
+import { Agenda } from "./agenda.ts";
+import { EPOCH_MS, SimulatedClock } from "./clock.ts";
+import { EventLoop } from "./event-loop.ts";
+import { checkAtEnd, checkAtRest, checkEnd } from "./invariants.ts";
+import { Descriptors, type Endpoint, Network, type SocketAddress } from "./network.ts";
+import { Peer, type PeerPlan } from "./peer.ts";
+import { forgetInteractive, holdOutputs } from "./pools.ts";
+import { Random } from "./random.ts";
+import { type ClientPlan, makeScenario, type Operation, type Scenario } from "./scenario.ts";
+import { Server, type Settings } from "./server.ts";
+import { setMachine } from "./system.ts";
+import { Trace } from "./trace.ts";
+
+/** The result of a world. */
+export interface Outcome {
+  readonly seed: number;
+  /** Hash of all steps. */
+  readonly hash: string;
+  readonly steps: number;
+  /** Connections that were accepted by the servers. */
+  readonly connections: number;
+  /** What was wrong, in the order in which it was found. */
+  readonly violations: readonly string[];
+  /** All steps, if they are kept. */
+  readonly lines: readonly string[];
+}
+
+const ENCRYPTING: SocketAddress = { host: "10.0.0.1", port: 8022 };
+const DECRYPTING: SocketAddress = { host: "10.0.0.2", port: 8023 };
+const TARGET: SocketAddress = { host: "10.0.0.3", port: 22 };
+
+/** Time at which everything that programs do by themselves is done, in ms. */
+const REST_MS = 120_000;
+/** Time after which everything that the process does by itself is done, in ms. */
+const END_MS = 60 * 60_000;
+/** Steps after which a world is considered not to come to rest. */
+const MAX_STEPS = 400_000;
+
+const realImmediate = setImmediate;
+
+/** Lets a task of the real event loop pass. */
+function nextTask(): Promise<void> {
+  return new Promise((resolve) => {
+    realImmediate(resolve);
+  });
+}
+
+/**
+ * The monotonic time at the start of the next world, in ms. It continues from world to world, as some modules remember
+ * times.
+ */
+let nextStart = 2 ** 20;
+
+/** Everything in a world. */
+export class World {
+  readonly scenario: Scenario;
+  readonly engine: Engine;
+  readonly random: Random;
+  readonly clock = new SimulatedClock(nextStart);
+  readonly trace: Trace;
+  readonly network: Network;
+  readonly descriptors: Descriptors;
+  readonly violations: string[] = [];
+  /** Clients and what the target has accepted, by number. */
+  readonly peers = new Map<number, Peer>();
+  readonly clients: Peer[] = [];
+  readonly targets: Peer[] = [];
+  readonly servers: Server[] = [];
+  readonly exponents = new ExponentPool();
+  readonly admission: Admission;
+  readonly encryptingLimit: ConnectionLimit;
+  readonly decryptingLimit: ConnectionLimit;
+  readonly keyLimit: ConnectionLimit;
+  /** Connections between the servers that the adversary has changed. */
+  readonly attacked = new Set<Endpoint>();
+  readonly #loop: EventLoop;
+  readonly #agenda = new Agenda();
+  readonly #intruders: Intruder[] = [];
+  /** Endpoints of connections with the process under test, as the kernel lists them. */
+  #endpoints: Endpoint[] = [];
+  readonly #keys: Secret[];
+  readonly #plans: ClientPlan[];
+  #encrypting!: Server;
+  #decrypting!: Server;
+  #hasKey = true;
+  #extraKeys = 0;
+
+  constructor(seed: number, engine: Engine, keepsText: boolean) {
+    this.engine = engine;
+    this.random = new Random(seed);
+    this.trace = new Trace(this.clock, keepsText);
+    const scenario = makeScenario(this.random);
+    this.scenario = scenario;
+    const isWire = ({ host }: SocketAddress) => host === DECRYPTING.host;
+    this.network = new Network(this.clock, this.#agenda, this.random, this.trace, (_, to) =>
+      isWire(to) ? scenario.wire : scenario.local,
+    );
+    this.#loop = new EventLoop(this.clock, this.#agenda, this.random, scenario.stalls);
+    this.descriptors = new Descriptors(scenario.descriptors);
+    this.#keys = Array.from({ length: scenario.keys + 2 }, (_, index) =>
+      Secret.fromKeyFile(Buffer.from(`key ${index}`)),
+    );
+    this.#plans = [...scenario.clients];
+    setMachine({
+      descriptorLimit: scenario.descriptorLimit,
+      endpoints: () => this.#listedEndpoints(),
+      lookup: () => Promise.reject(new Error("no names")),
+      complete: (callback) => this.network.after(0.25, () => this.#loop.post(callback)),
+    });
+    this.admission = new Admission({ processes: scenario.processes, onShortage: () => {} });
+    this.encryptingLimit = new ConnectionLimit(scenario.encryptingLimit, () => {});
+    this.decryptingLimit = new ConnectionLimit(scenario.decryptingLimit, () => {});
+    this.keyLimit = new ConnectionLimit(scenario.keyLimit, () => {});
+  }
+
+  readonly report = (message: string): void => {
+    this.trace.record("violation", message);
+    this.violations.push(message);
+  };
+
+  /** Runs the world to its end. */
+  async run(): Promise<void> {
+    const { scenario, network, clock } = this;
+    forgetInteractive(() => {
+      clock.now += 1024;
+    });
+    const releaseOutputs = holdOutputs(this.engine.workspace.outputs, scenario.heldOutputs);
+    network.onEstablished = (near, far) => this.#onEstablished(near, far);
+    this.#startServers();
+    this.#startTarget();
+    for (const plan of scenario.clients) this.#startClient(plan);
+    for (const plan of scenario.intruders) {
+      this.#intruders.push(new Intruder(plan, network, DECRYPTING, this.#keys[0]!, scenario.weak));
+    }
+    for (const operation of scenario.operations) {
+      network.after(operation.at, () => this.#loop.post(() => this.#operate(operation)));
+    }
+    await this.#drive(this.clock.start + REST_MS);
+    checkAtRest(this);
+    await this.#finish();
+    releaseOutputs();
+    checkAtEnd(this);
+  }
+
+  /** Makes everything end. */
+  async #finish(): Promise<void> {
+    this.trace.record("finale", 0, this.scenario.finale);
+    const end = () => {
+      for (const server of this.servers) {
+        if (this.scenario.finale === "drain") server.drain();
+        else server.destroy();
+      }
+    };
+    this.#loop.post(end);
+    if (this.scenario.finale === "drain") await this.#drive(this.clock.now + 10_000);
+    for (const peer of [...this.clients, ...this.targets])
+      peer.breakOff(this.random.pick(["close", "reset"]));
+    for (const intruder of this.#intruders) intruder.leave();
+    await this.#drive(this.clock.now + 30_000);
+    // As the daemon does when its drain takes too long: peers may have vanished.
+    this.#loop.post(() => {
+      for (const server of this.servers) server.destroy();
+    });
+    await this.#drive(this.clock.now + END_MS);
+  }
+
+  async #drive(until: number): Promise<void> {
+    const steps = this.#loop.run(until);
+    for (;;) {
+      try {
+        if (steps.next().done === true) return;
+      } catch (error) {
+        this.report(`exception: ${(error as Error).stack}`);
+        return;
+      }
+      await nextTask();
+      if (this.trace.steps > MAX_STEPS) {
+        this.report(`no rest after ${MAX_STEPS} steps`);
+        return;
+      }
+      if (this.violations.length > 0) return;
+    }
+  }
+
+  *#listedEndpoints(): Generator<Endpoint> {
+    this.#endpoints = this.#endpoints.filter((endpoint) => endpoint.isListed);
+    yield* this.#endpoints;
+  }
+
+  #onEstablished(near: Endpoint, far: Endpoint): void {
+    this.#endpoints.push(near, far);
+    if (near.local.host !== ENCRYPTING.host || far.local.host !== DECRYPTING.host) return;
+    const attack = this.#plans.shift()?.attack;
+    if (attack === undefined) return;
+    const sender = attack.direction === "to-server" ? near : far;
+    sender.tamper = makeTamper(attack, this.random, () => {
+      this.trace.record(`attack-${attack.kind}`, sender.id);
+      this.attacked.add(near);
+    });
+  }
+
+  #startServers(): void {
+    const host = { network: this.network, loop: this.#loop, descriptors: this.descriptors };
+    this.#encrypting = new Server("E", host, ENCRYPTING, this.#encryptingSettings(), this.report);
+    this.#decrypting = new Server("D", host, DECRYPTING, this.#decryptingSettings(), this.report);
+    this.servers.push(this.#encrypting, this.#decrypting);
+  }
+
+  #commonSettings() {
+    const { weak, requireForwardSecrecy, timeout, idleTimeout, keepAlive } = this.scenario;
+    const { admission, exponents, engine } = this;
+    return { weak, requireForwardSecrecy, timeout, idleTimeout, keepAlive, admission, exponents, engine };
+  }
+
+  #encryptingSettings(): Settings {
+    return {
+      ...this.#commonSettings(),
+      mode: "encrypt",
+      targets: makeTargets([DECRYPTING]),
+      keyring: new Keyring([{ secret: Secret.copy(this.#keys[1]!) }]),
+      connectionLimit: this.encryptingLimit,
+    };
+  }
+
+  #decryptingSettings(): Settings {
+    const { keys, expires, keyLimit, deadAddresses, sendProxy } = this.scenario;
+    const dead = Array.from({ length: deadAddresses }, (_, index) => ({ host: "10.0.0.4", port: index + 1 }));
+    // The clients' key comes last.
+    const indexes = Array.from({ length: keys - 1 + this.#extraKeys }, (_, index) => index + 2);
+    if (this.#hasKey) indexes.push(1);
+    return {
+      ...this.#commonSettings(),
+      mode: "decrypt",
+      targets: makeTargets([...dead, TARGET]),
+      keyring: new Keyring(
+        indexes.map((index) => ({
+          name: `key-${index}`,
+          fingerprint: "",
+          secret: Secret.copy(this.#keys[index]!),
+          ...(index === 1 && {
+            expires: expires === Number.POSITIVE_INFINITY ? undefined : EPOCH_MS + expires,
+            connectionLimit: keyLimit === Number.POSITIVE_INFINITY ? undefined : this.keyLimit,
+          }),
+        })),
+      ),
+      connectionLimit: this.decryptingLimit,
+      sendProxy,
+    };
+  }
+
+  #startTarget(): void {
+    const { network, scenario } = this;
+    let listening: { close(): void } | undefined;
+    const plans = [...scenario.targetPlans];
+    const listen = () => {
+      const port = network.listen(TARGET, 128);
+      port.onChange = () => {
+        for (let endpoint = port.queue.shift(); endpoint !== undefined; endpoint = port.queue.shift()) {
+          const plan = plans.shift() ?? scenario.targetPlans[0]!;
+          const peer = this.#addPeer("target", plan);
+          this.targets.push(peer);
+          if (scenario.sendProxy !== undefined) peer.skipHeader = proxyHeaderSkipper();
+          peer.attach(endpoint);
+        }
+      };
+      listening = port;
+    };
+    listen();
+    for (const { at, state } of scenario.targetStates) {
+      network.after(at, () => {
+        this.trace.record("target", state);
+        listening?.close();
+        if (state === "listens") listen();
+        else network.setSilence(TARGET, state);
+      });
+    }
+  }
+
+  #startClient(plan: ClientPlan): void {
+    const peer = this.#addPeer("client", plan.peer);
+    this.clients.push(peer);
+    this.network.after(plan.at, () => {
+      const endpoint = this.network.connect(plan.host, ENCRYPTING, (status) => {
+        if (status === 0) peer.attach(endpoint);
+        else peer.error = status;
+      });
+    });
+  }
+
+  #addPeer(name: string, plan: PeerPlan): Peer {
+    const peer = new Peer(this.peers.size + 1, name, plan, this.network, this.peers, this.report);
+    peer.onEnd = () => checkEnd(this, peer);
+    this.peers.set(peer.id, peer);
+    return peer;
+  }
+
+  #operate({ kind, limit }: Operation): void {
+    this.trace.record("operation", kind);
+    switch (kind) {
+      case "reload":
+        this.#encrypting.reconfigure(this.#encryptingSettings());
+        break;
+      case "remove-key":
+        this.#hasKey = false;
+        break;
+      case "add-key":
+        this.#hasKey = true;
+        this.#extraKeys = 1;
+        break;
+      case "limit":
+        this.encryptingLimit.setLimit(limit);
+        this.decryptingLimit.setLimit(limit);
+        break;
+      case "drain-encrypting":
+        this.#encrypting.drain();
+        return;
+      case "drain-decrypting":
+        this.#decrypting.drain();
+        return;
+      case "destroy-encrypting":
+        this.#encrypting.destroy();
+        return;
+      case "destroy-decrypting":
+        this.#decrypting.destroy();
+        return;
+    }
+    this.#decrypting.reconfigure(this.#decryptingSettings());
+  }
+}
+
+function makeTargets(addresses: readonly SocketAddress[]): Targets {
+  return new Targets([
+    new Target(
+      { kind: "ip", ...addresses[0]!, family: 4, text: `[${addresses[0]!.host}]:${addresses[0]!.port}` },
+      addresses.map(({ host, port }) => ({ kind: "tcp", host, port, family: 4 })),
+      () => {},
+    ),
+  ]);
+}
+
+const PROXY_V2_FIXED_SIZE = 16;
+
+/** Returns a function that counts the bytes of a read that belong to a PROXY protocol header. */
+function proxyHeaderSkipper(): (bytes: Buffer) => number {
+  let header = Buffer.alloc(0);
+  let isComplete = false;
+  return (bytes) => {
+    if (isComplete) return 0;
+    const before = header.length;
+    header = Buffer.concat([header, bytes]);
+    let end = -1;
+    if (header[0] === "P".charCodeAt(0)) end = header.indexOf("\r\n") + 2;
+    else if (header.length >= PROXY_V2_FIXED_SIZE) end = PROXY_V2_FIXED_SIZE + header.readUInt16BE(14);
+    if (end < 2 || header.length < end) return bytes.length;
+    isComplete = true;
+    return end - before;
+  };
+}
+
+/** Runs the world of a seed. Only one world can run at a time. */
+export async function runWorld(seed: number, engine: Engine, keepsText = false): Promise<Outcome> {
+  const world = new World(seed, engine, keepsText);
+  const onError = (error: unknown) => {
+    world.report(`exception: ${error instanceof Error ? error.stack : String(error)}`);
+  };
+  process.on("uncaughtException", onError);
+  process.on("unhandledRejection", onError);
+  const restore = world.clock.install();
+  try {
+    await world.run();
+  } finally {
+    nextStart = Math.ceil(world.clock.now / 2 ** 20 + 1) * 2 ** 20;
+    restore();
+    setMachine(undefined);
+    process.off("uncaughtException", onError);
+    process.off("unhandledRejection", onError);
+  }
+  return {
+    seed,
+    hash: world.trace.hash,
+    steps: world.trace.steps,
+    connections: world.servers.reduce((sum, { accepted }) => sum + accepted, 0),
+    violations: world.violations,
+    lines: world.trace.lines,
+  };
+}
