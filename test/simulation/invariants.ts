@@ -1,12 +1,168 @@
 /** What must hold in every world. */
+import type { Entry } from "./ledger.ts";
 import type { Peer } from "./peer.ts";
 import { findLeak, forgetInteractive } from "./pools.ts";
 import type { World } from "./world.ts";
 
+/** A client, what it is connected to, and what the servers have reported of that. */
+interface Route {
+  readonly client: Peer | undefined;
+  readonly encrypting: Entry | undefined;
+  readonly decrypting: Entry | undefined;
+  readonly target: Peer | undefined;
+}
+
+/** Finds what a client is connected to, by the ports of the servers' connections. */
+function routeFromClient(world: World, client: Peer): Route {
+  const { encrypting, decrypting, targets } = world;
+  const ports = (clientPorts: ReadonlyMap<number, number>, clientPort: number | undefined) =>
+    [...clientPorts].filter(([, value]) => value === clientPort).map(([port]) => port);
+  const wirePorts = ports(encrypting.clientPorts, client.port);
+  const wirePort = wirePorts.find((port) => decrypting.ledger.byPort(port) !== undefined);
+  const plainPorts = wirePort === undefined ? [] : ports(decrypting.clientPorts, wirePort);
+  return {
+    client,
+    encrypting: encrypting.ledger.byPort(client.port),
+    decrypting: decrypting.ledger.byPort(wirePort),
+    target: targets.find(({ port }) => plainPorts.includes(port!)),
+  };
+}
+
+/** Finds the client for which the server has connected to a target. */
+function routeFromTarget({ encrypting, decrypting, clients }: World, target: Peer): Route {
+  const wirePort = decrypting.clientPorts.get(target.port!);
+  const clientPort = encrypting.clientPorts.get(wirePort!);
+  return {
+    client: clients.find(({ port }) => port === clientPort),
+    encrypting: encrypting.ledger.byPort(clientPort),
+    decrypting: decrypting.ledger.byPort(wirePort),
+    target,
+  };
+}
+
+/** Checks that what a program receives is the stream of the program that it is connected to. */
+export function checkPartner(world: World, peer: Peer, partner: Peer): void {
+  const { client, target } =
+    peer.name === "client" ? routeFromClient(world, peer) : routeFromTarget(world, peer);
+  const expected = peer.name === "client" ? target : client;
+  if (partner !== expected) world.report(`${peer.name} ${peer.id} receives the stream of ${partner.id}`);
+}
+
+/** Checks an end that has arrived as an end. */
+export function checkEnd(world: World, peer: Peer): void {
+  const isClient = peer.name === "client";
+  const { client, encrypting, decrypting, target } = isClient
+    ? routeFromClient(world, peer)
+    : routeFromTarget(world, peer);
+  const wasOpened = (isClient ? encrypting : decrypting)?.steps.has("opened") === true;
+  const where = `${peer.name} ${peer.id}`;
+  if (!wasOpened) {
+    if (peer.received > 0)
+      world.report(`${where}: ${peer.received} bytes over a connection that was not opened`);
+    return;
+  }
+  if (world.attacked.has(peer.port!)) return;
+  const partner = isClient ? target : client;
+  if (partner === undefined) {
+    world.report(`${where}: an end of a stream of which there is no sender`);
+  } else if (!partner.hasEnded) {
+    world.report(`${where}: an end of a stream that ${partner.id} has not ended`);
+  } else if (peer.received !== partner.sent) {
+    world.report(`${where}: an end after ${peer.received} of the ${partner.sent} bytes of ${partner.id}`);
+  }
+}
+
 /** Checks, when nothing happens any more by itself, that nobody waits for what will not come. */
 export function checkAtRest(world: World): void {
   if (world.violations.length > 0) return;
-  checkTargetsContacted(world);
+  checkTargets(world);
+  for (const client of world.clients) {
+    const route = routeFromClient(world, client);
+    if (isUndisturbed(world, route)) checkProgress(world, route);
+    if (world.scenario.calm) checkCompleted(world, route);
+    checkExplained(world, route);
+  }
+  const open = world.encrypting.ledger.open.length;
+  const intruders = world.scenario.intruders.length;
+  if (world.decrypting.ledger.open.length > open + intruders) {
+    world.report(`D has more open connections than E has`);
+  }
+}
+
+/** Returns true if both programs are still connected and would receive what is sent. */
+function isUndisturbed({ attacked }: World, { client, encrypting, decrypting, target }: Route): boolean {
+  const isOpen = (entry: Entry | undefined) => entry?.last === "opened";
+  if (client === undefined || target === undefined || !isOpen(encrypting) || !isOpen(decrypting))
+    return false;
+  if (attacked.has(client.port!)) return false;
+  return ![client, target].some(({ hasBrokenOff, error }) => hasBrokenOff || error !== 0);
+}
+
+/** Checks that everything that was sent has arrived. */
+function checkProgress(world: World, { client, target }: Route): void {
+  for (const [sender, receiver] of [
+    [client!, target!],
+    [target!, client!],
+  ] as const) {
+    if (receiver.neverReads) continue;
+    const where = `${receiver.name} ${receiver.id}`;
+    if (sender.sent < sender.plan.total) {
+      world.report(`${where} waits, ${sender.id} has sent ${sender.sent} of ${sender.plan.total} bytes`);
+    } else if (receiver.received < sender.sent) {
+      world.report(`${where} has received ${receiver.received} of ${sender.sent} bytes and waits for more`);
+    } else if (sender.hasEnded && !receiver.sawEnd) {
+      world.report(`${where} waits for the end that ${sender.id} has sent`);
+    }
+  }
+}
+
+/** Checks that a connection that nothing has disturbed has transferred everything and has closed in order. */
+function checkCompleted(world: World, { client, encrypting, decrypting, target }: Route): void {
+  if (client === undefined) return;
+  const where = `client ${client.id}`;
+  if (target === undefined) {
+    world.report(`${where} was not connected: ${encrypting?.text ?? "not accepted"}, ${decrypting?.text}`);
+    return;
+  }
+  for (const peer of [client, target]) {
+    if (!peer.isDone || peer.error !== 0 || !peer.sawEnd || !peer.hasEnded) {
+      world.report(`${where}: ${peer.name} ${peer.id} has not completed: error ${peer.error}`);
+    }
+  }
+  for (const entry of [encrypting, decrypting]) {
+    if (entry?.reason !== "closed") world.report(`${where}: ${entry?.mode}: ${entry?.text ?? entry?.last}`);
+  }
+}
+
+/** Checks that a connection that is still open is so because of a program that stays silent. */
+function checkExplained(world: World, { client, encrypting, target }: Route): void {
+  if (client === undefined || encrypting === undefined || encrypting.last === "closed") return;
+  const { scenario, attacked } = world;
+  const where = `connection of client ${client.id}`;
+  const isSilent = (peer: Peer | undefined) =>
+    peer !== undefined &&
+    (peer.plan.ending === "never" ||
+      peer.neverReads ||
+      (peer.hasBrokenOff && typeof peer.plan.ending === "object"));
+  switch (encrypting.last) {
+    case "waiting":
+      if (
+        world.encrypting.ledger.open.filter(({ steps }) => steps.has("connecting")).length <
+        world.encryptingLimit.limit
+      )
+        world.report(`${where} waits for a slot although one is free`);
+      return;
+    case "opened":
+      // If both wait for the other's end, neither ends.
+      if (client.plan.ending === "last" && target?.plan.ending === "last") return;
+      if (!isSilent(client) && !isSilent(target) && !attacked.has(client.port!)) {
+        world.report(`${where} is open although neither ${client.id} nor ${target?.id} is silent`);
+      }
+      return;
+    default:
+      if (scenario.timeout !== Number.POSITIVE_INFINITY)
+        world.report(`${where}: ${encrypting.last} for ever`);
+  }
 }
 
 /** Checks, when all programs have ended, that everything has been given back and reported. */
@@ -15,14 +171,13 @@ export function checkAtEnd(world: World): void {
   const { report, clock, descriptors, engine, exponents } = world;
   for (const { name, ledger, accepted, connections, isDraining, isDrained, isDestroyed } of world.servers) {
     if (connections > 0) report(`${name} still has ${connections} connections`);
-    for (const { peer, last } of ledger.open)
-      report(`${name}: connection from ${peer}: ${last} was the last event`);
+    for (const { port, last } of ledger.open) report(`${name}: ${port}: ${last} was the last event`);
     if (ledger.entries.size !== accepted) {
       report(`${name} has accepted ${accepted} connections and reported ${ledger.entries.size}`);
     }
     if (isDraining && !isDrained && !isDestroyed) report(`${name} has not drained`);
   }
-  checkTargetsContacted(world);
+  checkTargets(world);
   if (clock.timers.size > 0) report(`${clock.timers.size} timers are left`);
   if (clock.hasImmediates) report("immediates are left");
   if (descriptors.used > 0) report(`${descriptors.used} descriptors are left`);
@@ -48,21 +203,10 @@ export function checkAtEnd(world: World): void {
 }
 
 /** Checks that targets were contacted for authenticated clients only. */
-function checkTargetsContacted({ servers, scenario, report }: World): void {
-  for (const { name, ledger, dialed } of servers) {
-    const allowed = ledger.count("connecting") * (1 + scenario.deadAddresses);
-    if (dialed > allowed)
-      report(`${name} has connected ${dialed} times for ${ledger.count("connecting")} connections`);
-  }
-}
-
-/** Checks an end that has arrived as an end. */
-export function checkEnd(world: World, peer: Peer): void {
-  const { partner } = peer;
-  if (partner === undefined) return;
-  if (!partner.hasEnded)
-    world.report(`${peer.name} ${peer.id}: end of a stream that ${partner.id} has not ended`);
-  else if (peer.received !== partner.sent) {
-    world.report(`${peer.name} ${peer.id}: end after ${peer.received} of ${partner.sent} bytes`);
+function checkTargets(world: World): void {
+  for (const target of world.targets) {
+    const { decrypting } = routeFromTarget(world, target);
+    if (decrypting?.steps.has("authenticated") !== true)
+      world.report(`target ${target.id} has no authenticated client`);
   }
 }

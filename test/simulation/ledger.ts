@@ -4,8 +4,8 @@ import type { ConnectionEvent, ConnectionStep } from "../../src/tunnel/connectio
 /** A connection as its events describe it. */
 export interface Entry {
   readonly mode: "encrypt" | "decrypt";
-  /** Address of the client. */
-  readonly peer: string | undefined;
+  /** Port of the client; undefined if it had left before it was accepted. */
+  readonly port: number | undefined;
   last: ConnectionEvent["type"];
   readonly steps: Set<ConnectionStep>;
   reason: string | undefined;
@@ -44,6 +44,13 @@ export class Ledger {
     this.#onViolation = onViolation;
   }
 
+  /** Returns the connection of a client. */
+  byPort(port: number | undefined): Entry | undefined {
+    if (port === undefined) return undefined;
+    for (const entry of this.entries.values()) if (entry.port === port) return entry;
+    return undefined;
+  }
+
   get open(): Entry[] {
     return [...this.entries.values()].filter(({ last }) => last !== "closed");
   }
@@ -63,7 +70,7 @@ export class Ledger {
       if (type !== "accepted") this.#onViolation(`${where}: ${type} before it is accepted`);
       this.entries.set(number, {
         mode,
-        peer,
+        port: peer?.includes(":") === true ? Number(peer.split(":").at(-1)) : undefined,
         last: type,
         steps: new Set(["accepted"]),
         reason: undefined,

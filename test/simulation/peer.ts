@@ -34,7 +34,8 @@ export interface PeerPlan {
   readonly ending: Ending;
 }
 
-export type PeerState = "open" | "ended" | "failed" | "closed";
+/** What all programs read into. */
+const readBuffer = Buffer.allocUnsafeSlow(65_536);
 
 export class Peer {
   readonly id: number;
@@ -44,12 +45,14 @@ export class Peer {
   readonly #onViolation: (message: string) => void;
   readonly #peers: ReadonlyMap<number, Peer>;
   endpoint: Endpoint | undefined;
+  /** The port by which the server knows this program, or to which the server has connected from. */
+  port: number | undefined;
   /** Bytes that the kernel has accepted. */
   sent = 0;
   received = 0;
   /** The program whose stream this one receives, once that is known. */
   partner: Peer | undefined;
-  /** True once it has half-closed or closed in order, after it has sent everything that it wrote. */
+  /** True once it has half-closed or closed in order. */
   hasEnded = false;
   /** True if it has closed or reset before both directions had ended, or vanished. */
   hasBrokenOff = false;
@@ -63,7 +66,6 @@ export class Peer {
   #mayWriteAt = 0;
   #isScheduled = false;
   #isDone = false;
-  readonly #buffer: Buffer;
   /** Called with each read before the stream starts: returns the number of bytes that do not belong to the stream. */
   skipHeader: ((bytes: Buffer) => number) | undefined;
 
@@ -83,7 +85,6 @@ export class Peer {
     this.#onViolation = (message) => onViolation(`${name} ${id}: ${message}`);
     this.#mayReadAt = network.clock.now + plan.readDelay;
     this.neverReads = plan.readInterval === Number.POSITIVE_INFINITY;
-    this.#buffer = Buffer.allocUnsafe(plan.maxRead);
   }
 
   /** True once its descriptor is closed. */
@@ -139,12 +140,12 @@ export class Peer {
         this.#schedule(this.#mayReadAt - now);
         return;
       }
-      const length = endpoint.read(this.#buffer);
+      const length = endpoint.read(readBuffer.subarray(0, this.plan.maxRead));
       if (length === EAGAIN) return;
       this.#network.trace.record("got", this.id, length);
       if (length < 0) this.error = length;
       else if (length === 0) this.#receiveEnd();
-      else this.#receive(this.#buffer.subarray(0, length));
+      else this.#receive(readBuffer.subarray(0, length));
       this.#mayReadAt = now + this.plan.readInterval;
     }
   }
@@ -176,11 +177,7 @@ export class Peer {
       this.#onViolation("received a stream that nobody has sent");
       return undefined;
     }
-    const theirs = partner.partner;
-    if (theirs !== undefined && theirs !== this)
-      this.#onViolation(`receives the stream of ${partner.id}, which receives that of ${theirs.id}`);
-    const rival = [...this.#peers.values()].find((other) => other.partner === partner);
-    if (rival !== undefined) this.#onViolation(`receives the stream of ${partner.id}, as does ${rival.id}`);
+    this.onPartner?.(partner);
     return partner;
   }
 
@@ -190,6 +187,9 @@ export class Peer {
       this.#onViolation("received an end inside of the first 8 bytes");
     this.onEnd?.();
   }
+
+  /** Called once it is known whose stream is received. */
+  onPartner: ((partner: Peer) => void) | undefined;
 
   /** Called when the end has arrived as an end. */
   onEnd: (() => void) | undefined;

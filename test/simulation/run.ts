@@ -1,30 +1,25 @@
-/** Runs worlds from the command line; `run.mjs` describes it. */
-import { parseArgs } from "node:util";
+/** Runs the worlds of a range of seeds in this process, for `run.mjs`, until one fails. Prints one line of JSON. */
+
 import { loadEngine } from "../../src/protocol/engine/select.ts";
 import { runWorld } from "./world.ts";
 
-const { values } = parseArgs({
-  options: {
-    seed: { type: "string" },
-    seeds: { type: "string" },
-    hashes: { type: "boolean" },
-  },
-});
+const [from, to, option] = process.argv.slice(2) as [string, string, string | undefined];
 const engine = await loadEngine();
-const [from = 1, to = 1000] = (values.seed ?? values.seeds ?? "1-1000").split("-").map(Number);
-const start = performance.now();
-let steps = 0;
-let connections = 0;
-let failures = 0;
-for (let seed = from; seed <= (values.seed === undefined ? to : from); seed += 1) {
-  const outcome = await runWorld(seed, engine, values.seed !== undefined);
-  steps += outcome.steps;
-  connections += outcome.connections;
-  if (values.hashes) console.log(`${seed} ${outcome.hash}`);
-  if (values.seed !== undefined) console.log(outcome.lines.join("\n"));
-  if (outcome.violations.length === 0) continue;
-  failures += 1;
-  console.log(`seed ${seed}: ${outcome.violations.join("\n  ")}`);
+const result = {
+  next: Number(from),
+  steps: 0,
+  connections: 0,
+  hashes: [] as string[],
+  lines: [] as readonly string[],
+  violations: [] as readonly string[],
+};
+while (result.next <= Number(to) && result.violations.length === 0) {
+  const outcome = await runWorld(result.next, engine, option === "trace");
+  result.next += 1;
+  result.steps += outcome.steps;
+  result.connections += outcome.connections;
+  if (option === "hashes") result.hashes.push(outcome.hash);
+  result.lines = outcome.lines;
+  result.violations = outcome.violations;
 }
-const seconds = (performance.now() - start) / 1000;
-console.log(`${steps} steps, ${connections} connections, ${failures} failures in ${seconds.toFixed(1)} s`);
+process.stdout.write(`${JSON.stringify(result)}\n`);

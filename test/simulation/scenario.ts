@@ -50,6 +50,8 @@ export interface TargetState {
 }
 
 export interface Scenario {
+  /** True if nothing happens for which a connection should fail. */
+  readonly calm: boolean;
   readonly weak: boolean;
   readonly requireForwardSecrecy: boolean;
   readonly timeout: number;
@@ -105,11 +107,13 @@ function makeTotal(random: Random, profiles: readonly PathProfile[]): number {
   );
   // Few segments: many small worlds find more than one large one.
   const max = Math.min(400_000, Math.max(64, smallest * 24));
-  return random.magnitude(8, random.chance(0.1) ? max * 4 : max);
+  return random.magnitude(8, Math.min(400_000, random.chance(0.1) ? max * 4 : max));
 }
 
 function makeEnding(random: Random, calm: boolean, isTarget: boolean): Ending {
-  if (calm || random.chance(0.6)) return random.chance(isTarget ? 0.5 : 0.25) ? "last" : "orderly";
+  // If both sides wait for the end of the other, neither ends.
+  if (calm) return isTarget && random.chance(0.5) ? "last" : "orderly";
+  if (random.chance(0.6)) return random.chance(isTarget ? 0.5 : 0.25) ? "last" : "orderly";
   if (random.chance(0.2)) return "never";
   return {
     action: random.pick(["close", "close", "reset", "reset", "vanish"]),
@@ -126,14 +130,14 @@ function makePeerPlan(
   const total = makeTotal(random, profiles);
   const maxWrite = random.magnitude(1, 65_536);
   const isSlow = random.chance(0.15);
-  const maxRead = isSlow ? random.magnitude(64, 65_536) : 65_536;
+  const maxRead = isSlow ? random.magnitude(256, 65_536) : 65_536;
   return {
     total,
     maxWrite: Math.max(maxWrite, Math.ceil(total / 40)),
     writeInterval: random.chance(0.3) ? random.magnitude(1, 64) : 0,
     maxRead,
     readInterval:
-      !calm && random.chance(0.06) ? Number.POSITIVE_INFINITY : isSlow ? random.magnitude(1, 32) : 0,
+      !calm && random.chance(0.06) ? Number.POSITIVE_INFINITY : isSlow ? random.magnitude(1, 16) : 0,
     readDelay: random.chance(0.1) ? random.magnitude(1, 1000) : 0,
     ending: makeEnding(random, calm, isTarget),
   };
@@ -195,6 +199,7 @@ export function makeScenario(random: Random): Scenario {
     state: random.pick(["listens", "refuse", "ignore", "unreachable"]),
   });
   return {
+    calm,
     weak,
     requireForwardSecrecy: !weak && random.chance(0.2),
     timeout: calm ? 30_000 : random.pick([5000, 5000, 5000, 300, Number.POSITIVE_INFINITY]),

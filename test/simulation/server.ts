@@ -1,4 +1,5 @@
 /** A tunnel's server and its listener in the process under test, over the simulated network. */
+import { AsyncLocalStorage } from "node:async_hooks";
 import type { Socket } from "node:net";
 import type { ServerOptions } from "../../src/daemon/server-options.ts";
 import { TunnelServer } from "../../src/daemon/tunnel-server.ts";
@@ -11,6 +12,9 @@ import { type Host, SimulatedHandle, SimulatedListener } from "./simulated-handl
 /** The options that differ between the servers of a world. */
 export type Settings = Omit<ServerOptions, "source" | "openSocket" | "observer">;
 
+/** The port of the client whose connection is being served. */
+const clientPort = new AsyncLocalStorage<number>();
+
 export class Server {
   readonly name: string;
   readonly #host: Host;
@@ -20,8 +24,8 @@ export class Server {
   readonly ledger: Ledger;
   /** Number of accepted connections. */
   accepted = 0;
-  /** Number of connections that were opened, or tried, to targets. */
-  dialed = 0;
+  /** Ports of the clients' connections by the ports from which this server has connected to targets. */
+  readonly clientPorts = new Map<number, number>();
   isDraining = false;
   isDrained = false;
   isDestroyed = false;
@@ -43,7 +47,7 @@ export class Server {
     );
     this.#server = new TunnelServer(this.#complete(settings));
     this.#listener = new Listener(
-      (socket) => this.#server.accept(socket),
+      (socket) => clientPort.run(socket.remotePort!, () => this.#server.accept(socket)),
       (error) => onViolation(`${name}: ${error.message}`),
     );
     const handle = new SimulatedListener(host, address, () => {
@@ -93,8 +97,9 @@ export class Server {
   }
 
   #openSocket({ host, port }: SocketAddress): Socket {
-    this.dialed += 1;
-    const handle = new SimulatedHandle(this.#host, this.#address.host);
+    const handle = new SimulatedHandle(this.#host, this.#address.host, (port) => {
+      this.clientPorts.set(port, clientPort.getStore()!);
+    });
     const { socket } = createSocket({ handle, pauseOnCreate: true });
     return socket.connect({ host, port, family: 4 });
   }

@@ -4,6 +4,7 @@
  * by which call.
  */
 
+import { AsyncLocalStorage } from "node:async_hooks";
 import type { EventLoop, Watcher } from "./event-loop.ts";
 import type { Descriptors, Endpoint, ListeningPort, Network, SocketAddress } from "./network.ts";
 import { EAGAIN, ECANCELED, EINVAL, EMFILE, ENOTCONN, EOF } from "./system-errors.ts";
@@ -85,6 +86,9 @@ export class SimulatedHandle extends TcpHandle implements Watcher {
   readonly #host: Host;
   /** Address from which it connects. */
   readonly #from: string;
+  readonly #onConnecting: (port: number) => void;
+  /** As with Node's own handles, callbacks run in the asynchronous context in which the handle was created. */
+  readonly #inContext = AsyncLocalStorage.snapshot();
   #endpoint: Endpoint | undefined;
   #hasDescriptor = false;
   /** Set by Node. */
@@ -106,15 +110,22 @@ export class SimulatedHandle extends TcpHandle implements Watcher {
   #isFed = false;
 
   /**
-   * @param endpoint - the accepted connection, whose descriptor the handle owns; undefined for a socket that connects.
+   * @param from - the address from which it connects.
+   * @param onConnecting - called with the port from which it connects.
    */
-  constructor(host: Host, from: string, endpoint?: Endpoint) {
+  constructor(host: Host, from: string, onConnecting: (port: number) => void = () => {}) {
     super();
     this.#host = host;
     this.#from = from;
-    if (endpoint === undefined) return;
-    this.#hasDescriptor = true;
-    this.#attach(endpoint);
+    this.#onConnecting = onConnecting;
+  }
+
+  /** Returns the handle of an accepted connection, whose descriptor it owns. */
+  static accept(host: Host, endpoint: Endpoint): SimulatedHandle {
+    const handle = new SimulatedHandle(host, endpoint.local.host);
+    handle.#hasDescriptor = true;
+    handle.#attach(endpoint);
+    return handle;
   }
 
   get endpoint(): Endpoint | undefined {
@@ -204,6 +215,7 @@ export class SimulatedHandle extends TcpHandle implements Watcher {
       loop.watch(this);
     });
     this.#attach(endpoint);
+    this.#onConnecting(endpoint.local.port);
     return 0;
   }
 
@@ -287,7 +299,7 @@ export class SimulatedHandle extends TcpHandle implements Watcher {
     const status = this.#connectStatus!;
     this.#connect = undefined;
     this.#host.network.trace.record("connected", this.#endpoint!.id, status);
-    request.oncomplete!(status, this, request, true, true);
+    this.#inContext(() => request.oncomplete!(status, this, request, true, true));
     yield;
   }
 
@@ -441,7 +453,7 @@ export class SimulatedListener extends TcpHandle implements Watcher {
         continue;
       }
       network.trace.record("accept", endpoint.id);
-      const handle = new SimulatedHandle(this.#host, endpoint.local.host, endpoint);
+      const handle = SimulatedHandle.accept(this.#host, endpoint);
       this.#onHandle(handle);
       this.onconnection!(0, handle);
       yield;

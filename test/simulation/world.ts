@@ -16,7 +16,7 @@ import { Intruder, makeTamper } from "./adversary.ts";
 import { Agenda } from "./agenda.ts";
 import { EPOCH_MS, SimulatedClock } from "./clock.ts";
 import { EventLoop } from "./event-loop.ts";
-import { checkAtEnd, checkAtRest, checkEnd } from "./invariants.ts";
+import { checkAtEnd, checkAtRest, checkEnd, checkPartner } from "./invariants.ts";
 import { Descriptors, type Endpoint, Network, type SocketAddress } from "./network.ts";
 import { Peer, type PeerPlan } from "./peer.ts";
 import { forgetInteractive, holdOutputs } from "./pools.ts";
@@ -45,7 +45,7 @@ const DECRYPTING: SocketAddress = { host: "10.0.0.2", port: 8023 };
 const TARGET: SocketAddress = { host: "10.0.0.3", port: 22 };
 
 /** Time at which everything that programs do by themselves is done, in ms. */
-const REST_MS = 120_000;
+const REST_MS = 600_000;
 /** Time after which everything that the process does by itself is done, in ms. */
 const END_MS = 60 * 60_000;
 /** Steps after which a world is considered not to come to rest. */
@@ -86,8 +86,8 @@ export class World {
   readonly encryptingLimit: ConnectionLimit;
   readonly decryptingLimit: ConnectionLimit;
   readonly keyLimit: ConnectionLimit;
-  /** Connections between the servers that the adversary has changed. */
-  readonly attacked = new Set<Endpoint>();
+  /** Ports of the clients, and of the connections to targets, of connections that the adversary has changed. */
+  readonly attacked = new Set<number>();
   readonly #loop: EventLoop;
   readonly #agenda = new Agenda();
   readonly #intruders: Intruder[] = [];
@@ -95,8 +95,8 @@ export class World {
   #endpoints: Endpoint[] = [];
   readonly #keys: Secret[];
   readonly #plans: ClientPlan[];
-  #encrypting!: Server;
-  #decrypting!: Server;
+  encrypting!: Server;
+  decrypting!: Server;
   #hasKey = true;
   #extraKeys = 0;
 
@@ -210,15 +210,22 @@ export class World {
     const sender = attack.direction === "to-server" ? near : far;
     sender.tamper = makeTamper(attack, this.random, () => {
       this.trace.record(`attack-${attack.kind}`, sender.id);
-      this.attacked.add(near);
+      this.#markAttacked(near.local.port);
     });
+  }
+
+  #markAttacked(wirePort: number): void {
+    this.attacked.add(this.encrypting.clientPorts.get(wirePort)!);
+    for (const [plainPort, port] of this.decrypting.clientPorts) {
+      if (port === wirePort) this.attacked.add(plainPort);
+    }
   }
 
   #startServers(): void {
     const host = { network: this.network, loop: this.#loop, descriptors: this.descriptors };
-    this.#encrypting = new Server("E", host, ENCRYPTING, this.#encryptingSettings(), this.report);
-    this.#decrypting = new Server("D", host, DECRYPTING, this.#decryptingSettings(), this.report);
-    this.servers.push(this.#encrypting, this.#decrypting);
+    this.encrypting = new Server("E", host, ENCRYPTING, this.#encryptingSettings(), this.report);
+    this.decrypting = new Server("D", host, DECRYPTING, this.#decryptingSettings(), this.report);
+    this.servers.push(this.encrypting, this.decrypting);
   }
 
   #commonSettings() {
@@ -273,6 +280,7 @@ export class World {
         for (let endpoint = port.queue.shift(); endpoint !== undefined; endpoint = port.queue.shift()) {
           const plan = plans.shift() ?? scenario.targetPlans[0]!;
           const peer = this.#addPeer("target", plan);
+          peer.port = endpoint.remote.port;
           this.targets.push(peer);
           if (scenario.sendProxy !== undefined) peer.skipHeader = proxyHeaderSkipper();
           peer.attach(endpoint);
@@ -299,11 +307,13 @@ export class World {
         if (status === 0) peer.attach(endpoint);
         else peer.error = status;
       });
+      peer.port = endpoint.local.port;
     });
   }
 
   #addPeer(name: string, plan: PeerPlan): Peer {
     const peer = new Peer(this.peers.size + 1, name, plan, this.network, this.peers, this.report);
+    peer.onPartner = (partner) => checkPartner(this, peer, partner);
     peer.onEnd = () => checkEnd(this, peer);
     this.peers.set(peer.id, peer);
     return peer;
@@ -313,7 +323,7 @@ export class World {
     this.trace.record("operation", kind);
     switch (kind) {
       case "reload":
-        this.#encrypting.reconfigure(this.#encryptingSettings());
+        this.encrypting.reconfigure(this.#encryptingSettings());
         break;
       case "remove-key":
         this.#hasKey = false;
@@ -327,19 +337,19 @@ export class World {
         this.decryptingLimit.setLimit(limit);
         break;
       case "drain-encrypting":
-        this.#encrypting.drain();
+        this.encrypting.drain();
         return;
       case "drain-decrypting":
-        this.#decrypting.drain();
+        this.decrypting.drain();
         return;
       case "destroy-encrypting":
-        this.#encrypting.destroy();
+        this.encrypting.destroy();
         return;
       case "destroy-decrypting":
-        this.#decrypting.destroy();
+        this.decrypting.destroy();
         return;
     }
-    this.#decrypting.reconfigure(this.#decryptingSettings());
+    this.decrypting.reconfigure(this.#decryptingSettings());
   }
 }
 
