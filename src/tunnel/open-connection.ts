@@ -3,6 +3,7 @@ import type { Socket } from "node:net";
 import { type DialOptions, dial } from "../net/dial.ts";
 import { ignoreErrors } from "../net/ignore-errors.ts";
 import { onAbort } from "../net/on-abort.ts";
+import { reset } from "../net/reset.ts";
 import { startArrivalTimeout } from "../net/timers.ts";
 import type { Engine } from "../protocol/engine/engine.ts";
 import { loadEngine } from "../protocol/engine/select.ts";
@@ -40,23 +41,28 @@ export async function connectAndHandshake(
     throw signal.reason;
   }
   const handshake = new ClientHandshake(options.secret, options);
-  const abort = () => encrypted.destroy(signal?.reason as Error);
+  let failure: unknown;
+  // The server may have completed its side, and an EOF would end its target's stream as if it were complete.
+  const fail = (reason: unknown) => {
+    failure = reason;
+    reset(encrypted);
+  };
   const cancelTimeout = startArrivalTimeout(timeout, () =>
-    encrypted.destroy(
+    fail(
       new HandshakeError("ERR_SPIPED_HANDSHAKE_TIMEOUT", `no handshake within ${timeout / 1000} s`, {
         awaiting: handshake.awaiting,
       }),
     ),
   );
-  const removeAbortListener = onAbort(signal, abort);
+  const removeAbortListener = onAbort(signal, () => fail(signal?.reason));
   onStep?.("connected");
   if (options.preamble !== undefined) encrypted.write(options.preamble);
   try {
     const session = await handshakeAsClient(encrypted, handshake, onStep);
     return { encrypted, session };
   } catch (error) {
-    encrypted.destroy();
-    throw error;
+    reset(encrypted);
+    throw failure ?? error;
   } finally {
     cancelTimeout();
     removeAbortListener();
