@@ -82,11 +82,7 @@ export function checkAtRest(world: World): void {
     if (world.scenario.calm) checkCompleted(world, route);
     checkExplained(world, route);
   }
-  const open = world.encrypting.ledger.open.length;
-  const intruders = world.scenario.intruders.length;
-  if (world.decrypting.ledger.open.length > open + intruders) {
-    world.report(`D has more open connections than E has`);
-  }
+  for (const entry of world.decrypting.ledger.open) checkServed(world, entry);
 }
 
 /** Returns true if both programs are still connected and would receive what is sent. */
@@ -139,11 +135,6 @@ function checkExplained(world: World, { client, encrypting, target }: Route): vo
   if (client === undefined || encrypting === undefined || encrypting.last === "closed") return;
   const { scenario, attacked } = world;
   const where = `connection of client ${client.id}`;
-  const isSilent = (peer: Peer | undefined) =>
-    peer !== undefined &&
-    (peer.plan.ending === "never" ||
-      peer.neverReads ||
-      (peer.hasBrokenOff && typeof peer.plan.ending === "object"));
   switch (encrypting.last) {
     case "waiting":
       if (
@@ -163,6 +154,25 @@ function checkExplained(world: World, { client, encrypting, target }: Route): vo
       if (scenario.timeout !== Number.POSITIVE_INFINITY)
         world.report(`${where}: ${encrypting.last} for ever`);
   }
+}
+
+/** Returns true if a program never ends its side, does not read, or has vanished. */
+function isSilent(peer: Peer | undefined): boolean {
+  if (peer === undefined) return false;
+  return peer.plan.ending === "never" || peer.neverReads || peer.hasBrokenOff;
+}
+
+/** Checks that a connection of the decrypting server is still open because of a program that stays silent. */
+function checkServed(world: World, { port, last }: Entry): void {
+  const { encrypting, decrypting, scenario, attacked, targets } = world;
+  const clientPort = encrypting.clientPorts.get(port!);
+  if (clientPort === undefined) {
+    if (scenario.timeout !== Number.POSITIVE_INFINITY) world.report(`D serves an intruder: ${last}`);
+    return;
+  }
+  if (attacked.has(clientPort) || encrypting.ledger.byPort(clientPort)?.last !== "closed") return;
+  const target = targets.find((peer) => decrypting.clientPorts.get(peer.port!) === port);
+  if (!isSilent(target)) world.report(`D: connection from ${port} is still open: ${last}`);
 }
 
 /** Checks, when all programs have ended, that everything has been given back and reported. */
