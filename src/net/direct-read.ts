@@ -133,7 +133,14 @@ export class DirectSocket extends Socket implements DirectIo {
         return;
       }
       this.#writeError = error;
-      this.once("end", () => callback(error));
+      // Also without an end, since a write holds its buffer until it is complete.
+      const complete = () => {
+        this.off("end", complete);
+        this.off("close", complete);
+        callback(error);
+      };
+      this.once("end", complete);
+      this.once("close", complete);
       this.emit("writeError");
     };
   }

@@ -8,6 +8,8 @@ import type { World } from "./world.ts";
 interface Route {
   readonly client: Peer | undefined;
   readonly encrypting: Entry | undefined;
+  /** True if the adversary has changed what the servers send to each other. */
+  readonly isAttacked: boolean;
   readonly decrypting: Entry | undefined;
   readonly target: Peer | undefined;
 }
@@ -23,18 +25,20 @@ function routeFromClient(world: World, client: Peer): Route {
   return {
     client,
     encrypting: encrypting.ledger.byPort(client.port),
+    isAttacked: wirePorts.some((port) => world.attacked.has(port)),
     decrypting: decrypting.ledger.byPort(wirePort),
     target: targets.find(({ port }) => plainPorts.includes(port!)),
   };
 }
 
 /** Finds the client for which the server has connected to a target. */
-function routeFromTarget({ encrypting, decrypting, clients }: World, target: Peer): Route {
+function routeFromTarget({ encrypting, decrypting, clients, attacked }: World, target: Peer): Route {
   const wirePort = decrypting.clientPorts.get(target.port!);
   const clientPort = encrypting.clientPorts.get(wirePort!);
   return {
     client: clients.find(({ port }) => port === clientPort),
     encrypting: encrypting.ledger.byPort(clientPort),
+    isAttacked: attacked.has(wirePort!),
     decrypting: decrypting.ledger.byPort(wirePort),
     target,
   };
@@ -51,7 +55,7 @@ export function checkPartner(world: World, peer: Peer, partner: Peer): void {
 /** Checks an end that has arrived as an end. */
 export function checkEnd(world: World, peer: Peer): void {
   const isClient = peer.name === "client";
-  const { client, encrypting, decrypting, target } = isClient
+  const { client, encrypting, decrypting, target, isAttacked } = isClient
     ? routeFromClient(world, peer)
     : routeFromTarget(world, peer);
   const wasOpened = (isClient ? encrypting : decrypting)?.steps.has("opened") === true;
@@ -61,15 +65,22 @@ export function checkEnd(world: World, peer: Peer): void {
       world.report(`${where}: ${peer.received} bytes over a connection that was not opened`);
     return;
   }
-  if (world.attacked.has(peer.port!)) return;
+  if (isAttacked) return;
   const partner = isClient ? target : client;
   if (partner === undefined) {
     world.report(`${where}: an end of a stream of which there is no sender`);
+  } else if (wasResetAfterEnd(partner)) {
+    // The server had already ended its side, and then cannot tell a reset from an end.
   } else if (!partner.hasEnded) {
     world.report(`${where}: an end of a stream that ${partner.id} has not ended`);
   } else if (peer.received !== partner.sent) {
     world.report(`${where}: an end after ${peer.received} of the ${partner.sent} bytes of ${partner.id}`);
   }
+}
+
+/** Returns true if a program has reset its connection after the server had ended its side of it. */
+function wasResetAfterEnd({ endpoint, hasBrokenOff }: Peer): boolean {
+  return hasBrokenOff && endpoint?.isDead === true && endpoint.peer?.isShutDown === true;
 }
 
 /** Checks, when nothing happens any more by itself, that nobody waits for what will not come. */
@@ -78,7 +89,7 @@ export function checkAtRest(world: World): void {
   checkTargets(world);
   for (const client of world.clients) {
     const route = routeFromClient(world, client);
-    if (isUndisturbed(world, route)) checkProgress(world, route);
+    if (isUndisturbed(route)) checkProgress(world, route);
     if (world.scenario.calm) checkCompleted(world, route);
     checkExplained(world, route);
   }
@@ -86,11 +97,11 @@ export function checkAtRest(world: World): void {
 }
 
 /** Returns true if both programs are still connected and would receive what is sent. */
-function isUndisturbed({ attacked }: World, { client, encrypting, decrypting, target }: Route): boolean {
+function isUndisturbed({ client, encrypting, decrypting, target, isAttacked }: Route): boolean {
   const isOpen = (entry: Entry | undefined) => entry?.last === "opened";
   if (client === undefined || target === undefined || !isOpen(encrypting) || !isOpen(decrypting))
     return false;
-  if (attacked.has(client.port!)) return false;
+  if (isAttacked) return false;
   return ![client, target].some(({ hasBrokenOff, error }) => hasBrokenOff || error !== 0);
 }
 
@@ -131,9 +142,9 @@ function checkCompleted(world: World, { client, encrypting, decrypting, target }
 }
 
 /** Checks that a connection that is still open is so because of a program that stays silent. */
-function checkExplained(world: World, { client, encrypting, target }: Route): void {
+function checkExplained(world: World, { client, encrypting, target, isAttacked }: Route): void {
   if (client === undefined || encrypting === undefined || encrypting.last === "closed") return;
-  const { scenario, attacked } = world;
+  const { scenario } = world;
   const where = `connection of client ${client.id}`;
   switch (encrypting.last) {
     case "waiting":
@@ -146,7 +157,7 @@ function checkExplained(world: World, { client, encrypting, target }: Route): vo
     case "opened":
       // If both wait for the other's end, neither ends.
       if (client.plan.ending === "last" && target?.plan.ending === "last") return;
-      if (!isSilent(client) && !isSilent(target) && !attacked.has(client.port!)) {
+      if (!isSilent(client) && !isSilent(target) && !isAttacked) {
         world.report(`${where} is open although neither ${client.id} nor ${target?.id} is silent`);
       }
       return;
@@ -166,11 +177,15 @@ function isSilent(peer: Peer | undefined): boolean {
 function checkServed(world: World, { port, last }: Entry): void {
   const { encrypting, decrypting, scenario, attacked, targets } = world;
   const clientPort = encrypting.clientPorts.get(port!);
-  if (clientPort === undefined) {
+  if (!encrypting.clientPorts.has(port!)) {
     if (scenario.timeout !== Number.POSITIVE_INFINITY) world.report(`D serves an intruder: ${last}`);
     return;
   }
-  if (attacked.has(clientPort) || encrypting.ledger.byPort(clientPort)?.last !== "closed") return;
+  if (
+    attacked.has(port!) ||
+    (clientPort !== undefined && encrypting.ledger.byPort(clientPort)?.last !== "closed")
+  )
+    return;
   const target = targets.find((peer) => decrypting.clientPorts.get(peer.port!) === port);
   if (!isSilent(target)) world.report(`D: connection from ${port} is still open: ${last}`);
 }

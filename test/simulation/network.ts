@@ -152,6 +152,10 @@ export class Endpoint {
     return this.#isClosed;
   }
 
+  get isShutDown(): boolean {
+    return this.#isShutDown;
+  }
+
   get hasUnread(): boolean {
     return this.#received.length > 0;
   }

@@ -183,8 +183,6 @@ export class Peer {
 
   #receiveEnd(): void {
     this.sawEnd = true;
-    if (this.#start.length > 0 && this.partner === undefined)
-      this.#onViolation("received an end inside of the first 8 bytes");
     this.onEnd?.();
   }
 

@@ -6,11 +6,14 @@ export class Random {
   #c: number;
   #counter = 1;
 
-  /** @param seed - an integer from 0 to 2^53 - 1. */
-  constructor(seed: number) {
+  /**
+   * @param seed - an integer from 0 to 2^53 - 1.
+   * @param stream - number of one of several independent sequences of a seed.
+   */
+  constructor(seed: number, stream: number) {
     this.#a = seed >>> 0;
     this.#b = Math.floor(seed / 2 ** 32) >>> 0;
-    this.#c = 0x9e37_79b9;
+    this.#c = (0x9e37_79b9 + stream) | 0;
     // Neighbouring seeds produce similar numbers at first.
     for (let round = 0; round < 12; round += 1) this.bits();
   }

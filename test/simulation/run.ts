@@ -14,7 +14,7 @@ const result = {
   violations: [] as readonly string[],
 };
 while (result.next <= Number(to) && result.violations.length === 0) {
-  const outcome = await runWorld(result.next, engine, option === "trace");
+  const outcome = await runWorld(result.next, engine, { keepsText: option === "trace" });
   result.next += 1;
   result.steps += outcome.steps;
   result.connections += outcome.connections;

@@ -86,7 +86,7 @@ export class World {
   readonly encryptingLimit: ConnectionLimit;
   readonly decryptingLimit: ConnectionLimit;
   readonly keyLimit: ConnectionLimit;
-  /** Ports of the clients, and of the connections to targets, of connections that the adversary has changed. */
+  /** Ports from which the encrypting server has connected, of connections that the adversary has changed. */
   readonly attacked = new Set<number>();
   readonly #loop: EventLoop;
   readonly #agenda = new Agenda();
@@ -100,12 +100,11 @@ export class World {
   #hasKey = true;
   #extraKeys = 0;
 
-  constructor(seed: number, engine: Engine, keepsText: boolean) {
+  constructor(seed: number, scenario: Scenario, engine: Engine, keepsText: boolean) {
     this.engine = engine;
-    this.random = new Random(seed);
-    this.trace = new Trace(this.clock, keepsText);
-    const scenario = makeScenario(this.random);
     this.scenario = scenario;
+    this.random = new Random(seed, 1);
+    this.trace = new Trace(this.clock, keepsText);
     const isWire = ({ host }: SocketAddress) => host === DECRYPTING.host;
     this.network = new Network(this.clock, this.#agenda, this.random, this.trace, (_, to) =>
       isWire(to) ? scenario.wire : scenario.local,
@@ -210,15 +209,8 @@ export class World {
     const sender = attack.direction === "to-server" ? near : far;
     sender.tamper = makeTamper(attack, this.random, () => {
       this.trace.record(`attack-${attack.kind}`, sender.id);
-      this.#markAttacked(near.local.port);
+      this.attacked.add(near.local.port);
     });
-  }
-
-  #markAttacked(wirePort: number): void {
-    this.attacked.add(this.encrypting.clientPorts.get(wirePort)!);
-    for (const [plainPort, port] of this.decrypting.clientPorts) {
-      if (port === wirePort) this.attacked.add(plainPort);
-    }
   }
 
   #startServers(): void {
@@ -382,9 +374,17 @@ function proxyHeaderSkipper(): (bytes: Buffer) => number {
   };
 }
 
-/** Runs the world of a seed. Only one world can run at a time. */
-export async function runWorld(seed: number, engine: Engine, keepsText = false): Promise<Outcome> {
-  const world = new World(seed, engine, keepsText);
+/**
+ * Runs the world of a seed. Only one world can run at a time.
+ *
+ * @param scenario - what happens in it; the seed decides only when and in which order.
+ */
+export async function runWorld(
+  seed: number,
+  engine: Engine,
+  { scenario = makeScenario(new Random(seed, 0)), keepsText = false } = {},
+): Promise<Outcome> {
+  const world = new World(seed, scenario, engine, keepsText);
   const onError = (error: unknown) => {
     world.report(`exception: ${error instanceof Error ? error.stack : String(error)}`);
   };

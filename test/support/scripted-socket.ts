@@ -297,7 +297,13 @@ export class ScriptedDirectSocket extends ScriptedSocket implements DirectIo {
         return;
       }
       this.writeError = error;
-      this.once("end", () => callback(error));
+      const complete = () => {
+        this.off("end", complete);
+        this.off("close", complete);
+        callback(error);
+      };
+      this.once("end", complete);
+      this.once("close", complete);
       this.emit("writeError");
     };
   }

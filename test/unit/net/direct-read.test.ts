@@ -301,6 +301,17 @@ describe("a failed write", () => {
     expect(events).toEqual(["writeError", "end", "error", "close"]);
   });
 
+  it("is completed, as are those queued behind it, if the socket is destroyed before its end", async () => {
+    const { socket } = await withReset();
+    const errors: unknown[] = [];
+    for (const text of ["too late", "later still"]) socket.write(text, (error) => errors.push(error));
+    await until(() => socket.writeError !== undefined);
+    expect(errors).toEqual([]);
+    socket.destroy();
+    await until(() => errors.length === 2);
+    expect(errors).toEqual([expect.any(Error), expect.any(Error)]);
+  });
+
   it("fails at once if nobody reads any more", async () => {
     const { socket, events } = await withReset();
     socket.deferWriteErrors = false;
