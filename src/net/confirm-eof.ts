@@ -1,8 +1,7 @@
 /**
- * Distinguishes EOF from a reset. If data and a reset arrive in the same event-loop iteration, libuv (in Node 20 and 22)
- * reads the data and reports EOF, so a peer that crashed would look like one that finished. A write, even of zero bytes,
- * still fails with the system error; if this side has ended, so that nothing can be written, a read of the descriptor
- * does.
+ * Distinguishes EOF from a reset. If data and a reset arrive in the same event-loop iteration, the libuv of Node 20 and
+ * 22 reads the data and reports EOF, so a peer that crashed would look like one that finished. The next system call
+ * still fails with the error: a write, even of zero bytes, or a read if this side has ended.
  */
 import { readSync } from "node:fs";
 import type { Socket } from "node:net";
@@ -10,10 +9,13 @@ import { unsentBytes, writeErrorOf } from "./direct-read.ts";
 import { isTcp } from "./reset.ts";
 
 const EMPTY = new Uint8Array(0);
+/** What is read after EOF: nothing. Linux reports no error to a read of zero bytes. */
+const nothing = new Uint8Array(1);
 
 /**
  * Calls `onEof` if a socket that has just emitted 'end' was not reset. A socket that was reset is destroyed with the
- * system error. UNIX sockets have no reset. If a write has already failed, `onEof` is not called.
+ * system error. UNIX sockets have no reset: `onEof` is called immediately. If a write has already failed, `onEof` is not
+ * called.
  */
 export function confirmEof(socket: Socket, onEof: () => void): void {
   // Does not test `destroyed`: a closed socket may have ended both directions cleanly.
@@ -22,7 +24,7 @@ export function confirmEof(socket: Socket, onEof: () => void): void {
   if (!isTcp(socket)) {
     onEof();
   } else if (!socket.writable) {
-    const error = readErrorOf(socket);
+    const error = readError(socket);
     if (error === undefined) onEof();
     else socket.destroy(error);
   } else if (unsentBytes(socket) > 0) {
@@ -37,19 +39,22 @@ export function confirmEof(socket: Socket, onEof: () => void): void {
   }
 }
 
+/** Node's internal handle of a socket. */
+interface HandleHolder {
+  readonly _handle?: { readonly fd?: number } | null;
+}
+
 /**
- * Returns the error of a read from a socket at its end. The descriptor is undocumented: a version of Node that does not
- * expose it cannot detect the reset.
+ * Returns the error that a read reports after EOF; undefined if there is none. This is undocumented: if this version of
+ * Node does not expose the descriptor, an error is not detected.
  */
-function readErrorOf(socket: Socket): Error | undefined {
-  const { _handle: handle } = socket as Socket & { readonly _handle?: { readonly fd?: number } | null };
-  const { fd = -1 } = handle ?? {};
+function readError(socket: Socket): Error | undefined {
+  const fd = (socket as HandleHolder)._handle?.fd ?? -1;
   if (fd < 0) return undefined;
   try {
-    readSync(fd, new Uint8Array(1));
+    readSync(fd, nothing);
     return undefined;
   } catch (error) {
-    // Nothing to read yet: the socket was ended by other means.
     return (error as NodeJS.ErrnoException).code === "EAGAIN" ? undefined : (error as Error);
   }
 }

@@ -69,18 +69,11 @@ export function checkEnd(world: World, peer: Peer): void {
   const partner = isClient ? target : client;
   if (partner === undefined) {
     world.report(`${where}: an end of a stream of which there is no sender`);
-  } else if (wasResetAfterEnd(partner)) {
-    // The server had already ended its side, and then cannot tell a reset from an end.
   } else if (!partner.hasEnded) {
     world.report(`${where}: an end of a stream that ${partner.id} has not ended`);
   } else if (peer.received !== partner.sent) {
     world.report(`${where}: an end after ${peer.received} of the ${partner.sent} bytes of ${partner.id}`);
   }
-}
-
-/** Returns true if a program has reset its connection after the server had ended its side of it. */
-function wasResetAfterEnd({ endpoint, hasBrokenOff }: Peer): boolean {
-  return hasBrokenOff && endpoint?.isDead === true && endpoint.peer?.isShutDown === true;
 }
 
 /** Checks, when nothing happens any more by itself, that nobody waits for what will not come. */

@@ -446,9 +446,14 @@ export class Network {
   }
 }
 
+/** Numbers of descriptors that no real one has. */
+const FIRST_DESCRIPTOR = 2 ** 30;
+
 /** The descriptors of the process under test. */
 export class Descriptors {
   readonly #limit: number;
+  readonly #endpoints = new Map<number, Endpoint>();
+  #last = FIRST_DESCRIPTOR;
   used = 0;
 
   constructor(limit: number) {
@@ -462,7 +467,19 @@ export class Descriptors {
     return 0;
   }
 
-  close(): void {
+  /** Returns the number of the descriptor that was taken, which now belongs to `endpoint`. */
+  number(endpoint: Endpoint): number {
+    this.#last += 1;
+    this.#endpoints.set(this.#last, endpoint);
+    return this.#last;
+  }
+
+  endpoint(descriptor: number): Endpoint | undefined {
+    return this.#endpoints.get(descriptor);
+  }
+
+  close(descriptor: number): void {
+    this.#endpoints.delete(descriptor);
     this.used -= 1;
   }
 }

@@ -80,6 +80,8 @@ export interface Scenario {
   /** Number of addresses of the target before the one that listens, each of which refuses. */
   readonly deadAddresses: number;
   readonly operations: readonly Operation[];
+  /** Whether the libuv takes a reset behind data for the end, as that of Node 20 and 22 does. */
+  readonly takesHangUpForEnd: boolean;
   /** Outputs of the engine that other connections hold. */
   readonly heldOutputs: number;
   /** How the world ends. */
@@ -228,6 +230,7 @@ export function makeScenario(random: Random): Scenario {
     targetStates: !calm && random.chance(0.15) ? list(random.between(1, 3), targetState) : [],
     deadAddresses: random.chance(0.1) ? random.between(1, 2) : 0,
     operations: !calm && random.chance(0.3) ? list(random.between(1, 4), operation) : [],
+    takesHangUpForEnd: random.chance(0.7),
     heldOutputs: random.chance(0.1) ? random.pick([31, 32, 39, 40]) : 0,
     finale: random.chance(0.5) ? "drain" : "destroy",
   };

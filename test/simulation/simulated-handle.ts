@@ -25,6 +25,8 @@ export interface Host {
   readonly network: Network;
   readonly loop: EventLoop;
   readonly descriptors: Descriptors;
+  /** Whether the libuv takes a reset behind data for the end, as that of Node 20 and 22 does. */
+  readonly takesHangUpForEnd: boolean;
 }
 
 /** Node's bindings, of which its sockets read the results of calls. */
@@ -90,7 +92,7 @@ export class SimulatedHandle extends TcpHandle implements Watcher {
   /** As with Node's own handles, callbacks run in the asynchronous context in which the handle was created. */
   readonly #inContext = AsyncLocalStorage.snapshot();
   #endpoint: Endpoint | undefined;
-  #hasDescriptor = false;
+  #fd = -1;
   /** Set by Node. */
   reading = false;
   onread: ((this: SimulatedHandle, bytes: undefined) => unknown) | undefined = undefined;
@@ -123,7 +125,7 @@ export class SimulatedHandle extends TcpHandle implements Watcher {
   /** Returns the handle of an accepted connection, whose descriptor it owns. */
   static accept(host: Host, endpoint: Endpoint): SimulatedHandle {
     const handle = new SimulatedHandle(host, endpoint.local.host);
-    handle.#hasDescriptor = true;
+    handle.#fd = host.descriptors.number(endpoint);
     handle.#attach(endpoint);
     return handle;
   }
@@ -133,7 +135,7 @@ export class SimulatedHandle extends TcpHandle implements Watcher {
   }
 
   get fd(): number {
-    return this.#hasDescriptor ? 3 : -1;
+    return this.#fd;
   }
 
   get isOpen(): boolean {
@@ -207,13 +209,13 @@ export class SimulatedHandle extends TcpHandle implements Watcher {
     const { descriptors, network, loop } = this.#host;
     const status = descriptors.open();
     if (status !== 0) return status;
-    this.#hasDescriptor = true;
     this.#connect = request;
     const endpoint = network.connect(this.#from, { host, port }, (outcome) => {
       if (this.#isClosing) return;
       this.#connectStatus = outcome;
       loop.watch(this);
     });
+    this.#fd = descriptors.number(endpoint);
     this.#attach(endpoint);
     this.#onConnecting(endpoint.local.port);
     return 0;
@@ -277,8 +279,8 @@ export class SimulatedHandle extends TcpHandle implements Watcher {
     const isPartial = { value: false };
     if (hasHungUp || endpoint.hasError || endpoint.isReadable) yield* this.#read(isPartial);
     if (this.#isClosing) return;
-    // libuv takes a hang-up for the end of the data, if it did not fill the last buffer.
-    if (hasHungUp && this.#readsNow && isPartial.value) {
+    // It does so if it did not fill the last buffer.
+    if (this.#host.takesHangUpForEnd && hasHungUp && this.#readsNow && isPartial.value) {
       this.#readsNow = false;
       this.#deliver(EOF);
       yield;
@@ -373,8 +375,8 @@ export class SimulatedHandle extends TcpHandle implements Watcher {
     this.#isClosing = true;
     this.#readsNow = false;
     network.trace.record("close", this.#endpoint?.id ?? 0);
-    if (this.#hasDescriptor) descriptors.close();
-    this.#hasDescriptor = false;
+    if (this.#fd >= 0) descriptors.close(this.#fd);
+    this.#fd = -1;
     loop.unwatch(this);
     loop.close(this.#runCloseCallbacks(onClosed));
   }

@@ -1,11 +1,12 @@
 /**
- * What the code under test reads of the machine: the limit on descriptors, the kernel's table of TCP sockets, and DNS.
+ * What the code under test reads of the machine: descriptors and their limit, the kernel's table of TCP sockets, and DNS.
  * Import this module before any other of `src/`, which keeps references to what it replaces.
  */
 import dns from "node:dns";
 import fs from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
 import { endianness } from "node:os";
+import { getSystemErrorName } from "node:util";
 import type { Endpoint } from "./network.ts";
 
 /** The machine of a world. */
@@ -13,6 +14,8 @@ export interface Machine {
   readonly descriptorLimit: number;
   /** Returns the endpoints that the kernel knows. */
   endpoints(): Iterable<Endpoint>;
+  /** Returns the endpoint of a descriptor; undefined if it is a real one. */
+  endpointOf(descriptor: number): Endpoint | undefined;
   /** Resolves with the addresses of a name, or rejects, after a time. */
   lookup(name: string): Promise<string[]>;
   /** Calls `callback` when a thread of the process has completed an operation. */
@@ -28,7 +31,7 @@ export function setMachine(simulated: Machine | undefined): void {
 
 type ReadCallback = (error: Error | null, text?: string) => void;
 
-const readFileSync = fs.readFileSync;
+const { readFileSync, readSync } = fs;
 const readFile = fs.readFile as (...args: unknown[]) => void;
 const lookup = dns.promises.lookup as (...args: unknown[]) => Promise<unknown>;
 
@@ -41,6 +44,14 @@ replace(fs, {
     machine !== undefined && args[0] === "/proc/self/limits"
       ? `Max open files            ${machine.descriptorLimit}                 ${machine.descriptorLimit}                 files`
       : readFileSync(...args),
+  readSync: (...args: Parameters<typeof readSync>) => {
+    const endpoint = machine?.endpointOf(args[0]);
+    if (endpoint === undefined) return readSync(...args);
+    const result = endpoint.read(args[1] as Uint8Array);
+    if (result >= 0) return result;
+    const code = getSystemErrorName(result);
+    throw Object.assign(new Error(`${code}: simulated, read`), { code, errno: result, syscall: "read" });
+  },
   readFile: (...args: unknown[]) => {
     const path = args[0];
     if (machine === undefined || (path !== "/proc/self/net/tcp" && path !== "/proc/self/net/tcp6")) {

@@ -118,6 +118,7 @@ export class World {
     setMachine({
       descriptorLimit: scenario.descriptorLimit,
       endpoints: () => this.#listedEndpoints(),
+      endpointOf: (descriptor) => this.descriptors.endpoint(descriptor),
       lookup: () => Promise.reject(new Error("no names")),
       complete: (callback) => this.network.after(0.25, () => this.#loop.post(callback)),
     });
@@ -214,7 +215,12 @@ export class World {
   }
 
   #startServers(): void {
-    const host = { network: this.network, loop: this.#loop, descriptors: this.descriptors };
+    const host = {
+      network: this.network,
+      loop: this.#loop,
+      descriptors: this.descriptors,
+      takesHangUpForEnd: this.scenario.takesHangUpForEnd,
+    };
     this.encrypting = new Server("E", host, ENCRYPTING, this.#encryptingSettings(), this.report);
     this.decrypting = new Server("D", host, DECRYPTING, this.#decryptingSettings(), this.report);
     this.servers.push(this.encrypting, this.decrypting);

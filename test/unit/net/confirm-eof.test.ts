@@ -48,10 +48,10 @@ it("does not report EOF if the pending write fails", async () => {
   expect(ended).toBe(false);
 });
 
-describe("a socket that has ended its own direction", () => {
+describe.each(["direct", "ordinary"] as const)("a socket that has ended its own direction (%s)", (kind) => {
   /** Returns a socket whose peer reads no more; `end` is what the peer does after it has sent data. */
   async function withLastData(end: (peer: Socket, socket: Socket) => void) {
-    const { socket, peer } = await socketPair();
+    const { socket, peer } = await socketPair("IPv4", kind);
     socket.end();
     await peer.ended;
     let size = 0;
