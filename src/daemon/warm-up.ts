@@ -26,8 +26,12 @@ const MAX_TIME_MS = 200;
 /** Sizes of the messages of a connection, in bytes, each of which is echoed. */
 const MESSAGE_SIZES: readonly number[] = [...Array<number>(200).fill(64), 1024, 4096, 16_384, 65_536];
 
-/** Runs the warm-up. Its failure has no effect. */
-export async function warmUp(engine: Engine): Promise<void> {
+/**
+ * Runs the warm-up. If it fails, it ends.
+ *
+ * @param warn - called with an exception that nothing caught: it would have ended the process at another time.
+ */
+export async function warmUp(engine: Engine, warn: (message: string) => void): Promise<void> {
   const start = performance.now();
   const cpuStart = process.cpuUsage();
   let isOver = false;
@@ -67,8 +71,10 @@ export async function warmUp(engine: Engine): Promise<void> {
       },
     });
   const servers: TunnelServer[] = [];
-  const stopCatching = catchExceptions(() => {
+  const stopCatching = catchExceptions((error) => {
     isOver = true;
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    warn(`exception during the warm-up: ${text.replace(/\s*\n\s*/g, " ")}; continuing without a warm-up`);
   });
   try {
     const decrypting = makeServer("decrypt", (socket) => socket.pipe(socket));
@@ -91,7 +97,9 @@ export async function warmUp(engine: Engine): Promise<void> {
     for (const socket of sockets) socket.destroy();
     await withTimeout(Promise.all(servers.map((server) => server.drain())), MAX_TIME_MS);
     secret.destroy();
-    setImmediate(stopCatching);
+    // What the closed sockets have scheduled may fail too.
+    await new Promise((scheduled) => setImmediate(scheduled));
+    stopCatching();
   }
 }
 
@@ -101,7 +109,7 @@ export async function warmUp(engine: Engine): Promise<void> {
  *
  * @returns a function that ends this.
  */
-function catchExceptions(onException: () => void): () => void {
+function catchExceptions(onException: (error: unknown) => void): () => void {
   if (process.hasUncaughtExceptionCaptureCallback()) return () => {};
   process.setUncaughtExceptionCaptureCallback(onException);
   return () => process.setUncaughtExceptionCaptureCallback(null);

@@ -70,7 +70,7 @@ export async function makeBackend(settings: ProcessSettings, log: Log, warmsUp: 
     ...(local && { registry: async () => local.registry }),
     workers: () => [],
     start: async () => {
-      if (warmsUp) await warmUp(engine);
+      if (warmsUp) await warmUp(engine, (message) => log.warn(message));
     },
     stop: () => {},
     exited: async () => failures.flush(),

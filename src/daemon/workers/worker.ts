@@ -58,7 +58,7 @@ export function runWorker(): Promise<number> {
 
   const setUp = async (message: Extract<ParentMessage, { type: "setup" }>) => {
     const engine = await loadEngine();
-    if (message.warmsUp) await warmUp(engine);
+    if (message.warmsUp) await warmUp(engine, (text) => log.warn(text));
     const observers: Observer[] = [failures];
     if (message.logConnections) observers.push(connectionLog(log));
     if (message.collectMetrics) {
