@@ -3,9 +3,12 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { describe, expect, it } from "vitest";
 import { unsentBytes } from "../../../src/net/direct-read.ts";
-import { MAX_READ_BYTES } from "../../../src/net/fairness.ts";
+import { MAX_READ_BYTES, SHORT_READ_BYTES } from "../../../src/net/fairness.ts";
+import { createNativeEngine } from "../../../src/protocol/engine/native.ts";
 import type { Output } from "../../../src/protocol/engine/output-pool.ts";
+import { portableEngine } from "../../../src/protocol/engine/portable.ts";
 import { loadEngine } from "../../../src/protocol/engine/select.ts";
+import { sealedSize } from "../../../src/protocol/packet.ts";
 import { Pump, type Transform } from "../../../src/tunnel/pump.ts";
 import { type SocketKind, socketPair } from "../../support/pairs.ts";
 import { until } from "../../support/programs.ts";
@@ -230,5 +233,22 @@ describe("two pumps", () => {
     await until(() => bulk.transform.converted === flood.length);
     // Less than the 32 reads that libuv makes in a row: at most one budget, exceeded by at most one read.
     expect(most).toBeLessThanOrEqual(2 * MAX_READ_BYTES);
+  });
+});
+
+describe.each([createNativeEngine(), portableEngine])("the memory of the $name engine", ({ workspace }) => {
+  it("holds a read of any size", () => {
+    expect(workspace.readBuffer).toHaveLength(MAX_READ_BYTES);
+    expect(workspace.outputs.reserved.bytes.length).toBeGreaterThanOrEqual(sealedSize(MAX_READ_BYTES));
+  });
+
+  it("has small outputs for short reads only", () => {
+    const sizeFor = (length: number) => {
+      const output = workspace.outputs.acquire(length)!;
+      workspace.outputs.release(output);
+      return output.bytes.length;
+    };
+    expect(sizeFor(SHORT_READ_BYTES)).toBe(sealedSize(SHORT_READ_BYTES));
+    expect(sizeFor(SHORT_READ_BYTES + 1)).toBe(sealedSize(MAX_READ_BYTES));
   });
 });
