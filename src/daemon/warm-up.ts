@@ -27,7 +27,7 @@ const MAX_TIME_MS = 200;
 const MESSAGE_SIZES: readonly number[] = [...Array<number>(200).fill(64), 1024, 4096, 16_384, 65_536];
 
 /**
- * Runs the warm-up. If it fails, it ends.
+ * Runs the warm-up. A failure ends it early.
  *
  * @param warn - called with an exception that nothing caught: it would have ended the process at another time.
  */

@@ -56,7 +56,7 @@ export class Line {
   }
 }
 
-/** The lines of an engine. Their upkeep is due to its user: see `Upkeep` in engine.ts. */
+/** The lines of an engine. The engine's user schedules their upkeep: see `Upkeep` in engine.ts. */
 export class KeystreamLines implements Upkeep {
   onWork: (() => void) | undefined;
   readonly #view: (address: number, length: number) => Buffer;

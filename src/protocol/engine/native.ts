@@ -39,7 +39,7 @@ const opened: OpenedBatch = { length: 0, packets: 0, rejected: undefined };
 class NativeCipher implements PacketCipher, LineOwner {
   readonly #workspace: KernelWorkspace;
   readonly #release: Release;
-  /** OpenSSL's cipher, which takes 2.5 KiB; undefined while the connection is idle. */
+  /** OpenSSL's cipher, which takes 2.5 KiB; undefined before the third message and once an idle line is released. */
   #aes: Cipher | undefined;
   #destroyed = false;
   /** Entry of the key store. */
