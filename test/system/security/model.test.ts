@@ -54,6 +54,19 @@ describe("the checks of the formal model", () => {
     expect([...conditions(["holds"])].filter((condition) => !found.has(condition))).toEqual([]);
   });
 
+  it("have the names that the description of the protocol gives", () => {
+    const properties = readFileSync("docs/protocol.md", "utf8").split("\n## 5. Security properties\n")[1]!;
+    const rows = properties.match(/^\| .+ \|$/gm)!.slice(1);
+    const cited = rows.flatMap((row) =>
+      row
+        .split(" | ")
+        .at(-1)!
+        .match(/(?<=`)[\w-]+(?=`)/g),
+    );
+    expect(rows.length).toBeGreaterThan(20);
+    expect(cited.filter((name) => !CHECKS.some((check) => check.name === name))).toEqual([]);
+  });
+
   it("are listed in the model's README", () => {
     const rows = [
       ...readFileSync("model/README.md", "utf8").matchAll(
