@@ -13,7 +13,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, tmpdir } from "node:os";
+import { cpus, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { Daemon, freePort, processes, summarize } from "./daemons.mjs";
 import { attack, replace, rotateKeys, writeAtOnce } from "./events.mjs";
@@ -198,7 +198,15 @@ async function toggleAway() {
   count("target: changes between there and away");
 }
 
-const sampling = setInterval(() => daemons.forEach((daemon) => daemon.sample()), Math.min(5000, total * 20));
+/** Load averages of the machine: how much else ran. */
+const loads = [];
+const sampling = setInterval(
+  () => {
+    for (const daemon of daemons) daemon.sample();
+    loads.push(loadavg()[0]);
+  },
+  Math.min(5000, total * 20),
+);
 const progress = setInterval(() => {
   const memory = processes.map(({ samples }) => samples.at(-1)?.rss ?? 0);
   console.log(
@@ -291,6 +299,7 @@ const summary = {
   cores: cpus().length,
   coresUsedByDaemons: processorSeconds / duration,
   coresUsedByTest: (own.user + own.system) / 1e6 / duration,
+  loadAverage: loads.reduce((sum, load) => sum + load, 0) / loads.length,
   failures,
   counts: allCounts(),
   drains,
@@ -298,7 +307,7 @@ const summary = {
 };
 const fixed = (value, digits = 1) => value.toFixed(digits);
 console.log(
-  `\n${fixed(summary.minutes)} minutes, Node ${summary.node}, ${summary.cores} cores of ${summary.processor}; daemons used ${fixed(summary.coresUsedByDaemons, 2)} cores, the test ${fixed(summary.coresUsedByTest, 2)}`,
+  `\n${fixed(summary.minutes)} minutes, Node ${summary.node}, ${summary.cores} cores of ${summary.processor}; daemons used ${fixed(summary.coresUsedByDaemons, 2)} cores, the test ${fixed(summary.coresUsedByTest, 2)}; load average ${fixed(summary.loadAverage)}`,
 );
 for (const [name, value] of Object.entries(summary.counts)) console.log(`  ${name}: ${value}`);
 for (const { daemon, inFlight, seconds } of drains)
