@@ -15,6 +15,15 @@ export default defineConfig({
       {
         extends: true,
         test: {
+          name: "simulation",
+          include: ["test/simulation/**/*.test.ts"],
+          // Alone: it uses all processors.
+          sequence: { groupOrder: 2 },
+        },
+      },
+      {
+        extends: true,
+        test: {
           name: "system",
           include: ["test/system/**/*.test.ts"],
           globalSetup: ["test/support/build.ts"],

@@ -1,6 +1,8 @@
 /** Runs the worlds of a range of seeds in this process, for `run.mjs`, until one fails. Prints one line of JSON. */
 
+import { inspect } from "node:util";
 import { loadEngine } from "../../src/protocol/engine/select.ts";
+import { shrink } from "./shrink.ts";
 import { runWorld } from "./world.ts";
 
 const [from, to, option] = process.argv.slice(2) as [string, string, string | undefined];
@@ -21,5 +23,8 @@ while (result.next <= Number(to) && result.violations.length === 0) {
   if (option === "hashes") result.hashes.push(outcome.hash);
   result.lines = outcome.lines;
   result.violations = outcome.violations;
+}
+if (option === "shrink") {
+  result.lines = inspect(await shrink(Number(from), engine), { depth: 9, maxArrayLength: null }).split("\n");
 }
 process.stdout.write(`${JSON.stringify(result)}\n`);

@@ -37,7 +37,7 @@ async function run(path, from, to, option = "") {
   const { stdout } = await promisify(execFile)(
     process.execPath,
     ["--enable-source-maps", path, String(from), String(to), option],
-    { maxBuffer: 2 ** 30, timeout: TIMEOUT_MS },
+    { maxBuffer: 2 ** 30, timeout: TIMEOUT_MS, killSignal: "SIGKILL" },
   );
   return JSON.parse(stdout);
 }
@@ -70,12 +70,12 @@ export async function runSeeds(path, from, to, { jobs, maxFailures, hashes: want
   return total;
 }
 
-/** Prints what was wrong in a world, and its last steps. */
-export function printFailure(seed, { violations, lines }) {
-  console.log(`seed ${seed}:`);
-  for (const violation of violations) console.log(`  ${violation}`);
-  if (violations.length === 0) console.log("  it fails only after the worlds before it");
-  if (process.env.QUIET) return;
-  for (const line of lines.slice(-SHOWN_STEPS)) console.log(`  ${line}`);
-  console.log(`  all steps: npm run simulate -- --seed ${seed}`);
+/** Returns what was wrong in a world, and its last steps. */
+export function describeFailure(seed, { violations, lines }) {
+  return [
+    `seed ${seed}:`,
+    ...(violations.length === 0 ? ["it fails only after the worlds before it"] : violations),
+    ...lines.slice(-SHOWN_STEPS),
+    `all steps: npm run simulate -- --seed ${seed}`,
+  ].join("\n  ");
 }

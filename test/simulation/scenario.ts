@@ -155,7 +155,7 @@ function makeAttack(random: Random): Attack {
 
 export function makeScenario(random: Random): Scenario {
   const calm = random.chance(0.25);
-  const weak = !random.chance(0.06);
+  const weak = !random.chance(0.03);
   const local = makeProfile(random);
   const wire = makeProfile(random);
   const profiles = [local, wire];
@@ -235,3 +235,48 @@ export function makeScenario(random: Random): Scenario {
     finale: random.chance(0.5) ? "drain" : "destroy",
   };
 }
+
+/** A scenario in which nothing happens, to be completed. */
+export const PLAIN: Scenario = {
+  calm: false,
+  weak: true,
+  requireForwardSecrecy: false,
+  timeout: 5000,
+  idleTimeout: Number.POSITIVE_INFINITY,
+  keepAlive: true,
+  encryptingLimit: Number.POSITIVE_INFINITY,
+  decryptingLimit: Number.POSITIVE_INFINITY,
+  keyLimit: Number.POSITIVE_INFINITY,
+  processes: 1,
+  keys: 1,
+  expires: Number.POSITIVE_INFINITY,
+  sendProxy: undefined,
+  descriptorLimit: 1024,
+  descriptors: 1024,
+  stalls: { probability: 0, max: 0 },
+  local: {
+    delay: 0,
+    jitter: 0,
+    maxSegment: 65_536,
+    sendBuffer: 262_144,
+    receiveBuffer: 262_144,
+    shortWrites: 0,
+  },
+  wire: {
+    delay: 1,
+    jitter: 0,
+    maxSegment: 1460,
+    sendBuffer: 262_144,
+    receiveBuffer: 262_144,
+    shortWrites: 0,
+  },
+  clients: [],
+  intruders: [],
+  targetPlans: [],
+  targetStates: [],
+  deadAddresses: 0,
+  operations: [],
+  takesHangUpForEnd: true,
+  heldOutputs: 0,
+  finale: "drain",
+};

@@ -51,6 +51,9 @@ const END_MS = 60 * 60_000;
 /** Steps after which a world is considered not to come to rest. */
 const MAX_STEPS = 400_000;
 
+/** Violations that are reported. */
+const MAX_VIOLATIONS = 10;
+
 const realImmediate = setImmediate;
 
 /** Lets a task of the real event loop pass. */
@@ -130,7 +133,7 @@ export class World {
 
   readonly report = (message: string): void => {
     this.trace.record("violation", message);
-    this.violations.push(message);
+    if (this.violations.length < MAX_VIOLATIONS) this.violations.push(message);
   };
 
   /** Runs the world to its end. */
@@ -193,7 +196,6 @@ export class World {
         this.report(`no rest after ${MAX_STEPS} steps`);
         return;
       }
-      if (this.violations.length > 0) return;
     }
   }
 
