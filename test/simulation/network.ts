@@ -350,7 +350,6 @@ export class Endpoint {
   #takeError(): number {
     const error = this.#error;
     this.#error = 0;
-    this.onChange();
     return error;
   }
 }

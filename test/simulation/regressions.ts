@@ -30,4 +30,29 @@ export const REGRESSIONS: readonly Regression[] = [
       targetPlans: [ACTIVE],
     },
   },
+  {
+    name: "the client that had half-closed saw the end of an answer that the target had cut short with a reset",
+    seed: 689,
+    scenario: {
+      ...PLAIN,
+      local: {
+        ...PLAIN.local,
+        delay: 80,
+        jitter: 8,
+        maxSegment: 1460,
+        sendBuffer: 16_384,
+        receiveBuffer: 65_536,
+      },
+      clients: [{ at: 106, host: "192.0.2.4", peer: { ...ACTIVE, total: 261 }, attack: undefined }],
+      targetPlans: [
+        {
+          ...ACTIVE,
+          total: 10_279,
+          maxWrite: 27_696,
+          writeInterval: 2,
+          ending: { action: "reset", after: 3 },
+        },
+      ],
+    },
+  },
 ];
