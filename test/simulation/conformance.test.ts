@@ -1,8 +1,10 @@
 /** The simulated handles make Node's sockets do what they do over the kernel's loopback interface. */
+
+import assert from "node:assert/strict";
 import { once } from "node:events";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { describe, expect, it } from "vitest";
-import { connectDirect, createSocket, type DirectSocket } from "../../src/net/direct-read.ts";
+import { connectDirect, createSocket, DirectSocket } from "../../src/net/direct-read.ts";
 import { Listener } from "../../src/net/listener.ts";
 import { cleanUp, until } from "../support/programs.ts";
 import { Agenda } from "./agenda.ts";
@@ -18,13 +20,13 @@ const MUCH = Buffer.alloc(32 * 1024 * 1024);
 
 /** The program at the other end of a socket under test. */
 interface Program {
-  write(text: string): void;
-  end(): void;
+  readonly write: (text: string) => void;
+  readonly end: () => void;
   /** Closes the descriptor. */
-  close(): void;
-  reset(): void;
+  readonly close: () => void;
+  readonly reset: () => void;
   /** Reads everything from now on. */
-  read(): void;
+  readonly read: () => void;
 }
 
 interface Bench {
@@ -33,15 +35,15 @@ interface Bench {
   /** What has happened to the program's connection: "end" or an error. */
   readonly seen: string[];
   /** Waits until nothing happens any more. */
-  settle(): Promise<void>;
+  readonly settle: () => Promise<void>;
 }
 
 const tasks = setImmediate;
 
 async function realBench(): Promise<Bench> {
-  const accepted: DirectSocket[] = [];
+  const accepted: Socket[] = [];
   const listener = new Listener(
-    (socket) => void accepted.push(socket as DirectSocket),
+    (socket) => void accepted.push(socket),
     () => {},
   );
   await listener.listen({ kind: "tcp", host: "127.0.0.1", port: 0, family: 4 });
@@ -50,7 +52,8 @@ async function realBench(): Promise<Bench> {
   const other = connectDirect({ host: "127.0.0.1", port });
   await once(other, "connect");
   await until(() => accepted.length > 0);
-  const [socket] = accepted as [DirectSocket];
+  const [socket] = accepted;
+  assert(socket instanceof DirectSocket);
   socket.on("error", () => {});
   cleanUp(() => {
     socket.destroy();

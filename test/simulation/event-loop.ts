@@ -43,6 +43,9 @@ export class EventLoop {
     this.#stalls = stalls;
   }
 
+  /** Called after each iteration. */
+  onIteration: () => void = () => {};
+
   /** Polls a handle in the next iteration, and as long as it is ready. */
   watch(watcher: Watcher): void {
     this.#watched.add(watcher);
@@ -87,6 +90,7 @@ export class EventLoop {
         action();
       }
       yield* this.#iterate();
+      this.onIteration();
     }
   }
 

@@ -1,4 +1,5 @@
 /** What must hold in every world. */
+import { MAX_PENDING_BURST } from "../../src/tunnel/pending-handshakes.ts";
 import type { Entry } from "./ledger.ts";
 import type { Peer } from "./peer.ts";
 import { findLeak, forgetInteractive } from "./pools.ts";
@@ -83,6 +84,7 @@ export function checkAtRest(world: World): void {
   for (const client of world.clients) {
     const route = routeFromClient(world, client);
     if (isUndisturbed(route)) checkProgress(world, route);
+    checkDelivered(world, route);
     if (world.scenario.calm) checkCompleted(world, route);
     checkExplained(world, route);
   }
@@ -114,6 +116,36 @@ function checkProgress(world: World, { client, target }: Route): void {
       world.report(`${where} waits for the end that ${sender.id} has sent`);
     }
   }
+}
+
+/** Checks that what had arrived before a program reset its connection was delivered before the reset. */
+function checkDelivered(world: World, { client, encrypting, decrypting, target, isAttacked }: Route): void {
+  if (client === undefined || target === undefined || isAttacked) return;
+  if (encrypting?.steps.has("opened") !== true || decrypting?.steps.has("opened") !== true) return;
+  const check = (sender: Peer, receiver: Peer) => {
+    if (receiver.hasBrokenOff || receiver.neverReads) return;
+    const { arrived } = sender.endpoint!.peer!;
+    if (receiver.received === arrived) return;
+    const where = `${receiver.name} ${receiver.id}`;
+    world.report(
+      `${where}: a reset after ${receiver.received} of the ${arrived} bytes of ${sender.id} that had arrived`,
+    );
+  };
+  if (encrypting.reason === "plaintext-reset" && decrypting.reason === "peer-reset") check(client, target);
+  if (decrypting.reason === "plaintext-reset" && encrypting.reason === "peer-reset") check(target, client);
+}
+
+/**
+ * Returns a function to call after each iteration of the event loop, which checks that the number of unauthenticated
+ * clients stays within its limit. A connection that is closed for that may be reported in the next iteration.
+ */
+export function watchUnauthenticated(world: World): () => void {
+  const limit = Math.ceil(MAX_PENDING_BURST / world.scenario.processes);
+  let iterations = 0;
+  return () => {
+    iterations = world.decrypting.ledger.unauthenticated > limit ? iterations + 1 : 0;
+    if (iterations === 3) world.report(`${world.decrypting.ledger.unauthenticated} unauthenticated clients`);
+  };
 }
 
 /** Checks that a connection that nothing has disturbed has transferred everything and has closed in order. */

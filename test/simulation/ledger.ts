@@ -30,6 +30,8 @@ const ORDER: Record<"encrypt" | "decrypt", readonly (readonly [ConnectionStep, C
 /** The connections of a server, by the number that it gave them. */
 export class Ledger {
   readonly entries = new Map<number, Entry>();
+  /** Number of open connections whose clients are not authenticated. */
+  unauthenticated = 0;
   readonly #name: string;
   readonly #record: (kind: string, id: number, detail: string) => void;
   readonly #onViolation: (message: string) => void;
@@ -68,6 +70,7 @@ export class Ledger {
     const entry = this.entries.get(number);
     if (entry === undefined) {
       if (type !== "accepted") this.#onViolation(`${where}: ${type} before it is accepted`);
+      this.unauthenticated += 1;
       this.entries.set(number, {
         mode,
         port: peer?.includes(":") === true ? Number(peer.split(":").at(-1)) : undefined,
@@ -80,6 +83,8 @@ export class Ledger {
     }
     if (entry.last === "closed") this.#onViolation(`${where}: ${type} after it has closed`);
     entry.last = type;
+    const isFirst = !entry.steps.has("authenticated");
+    if ((type === "authenticated" || type === "closed") && isFirst) this.unauthenticated -= 1;
     if (type === "closed") {
       entry.reason = event.reason;
       entry.text = event.text;

@@ -99,6 +99,8 @@ export class Endpoint {
   /** Applied to the data that this end sends. */
   tamper: Tamper | undefined;
   keepAlive = false;
+  /** Bytes that have arrived. */
+  arrived = 0;
   readonly #unsent = new ByteQueue();
   readonly #received = new ByteQueue();
   /** Bytes on their way that are not acknowledged. */
@@ -317,6 +319,7 @@ export class Endpoint {
     }
     if (this.#finReceived) return;
     this.network.trace.record("arrived", this.id, bytes.length);
+    this.arrived += bytes.length;
     this.#received.push(bytes);
     this.onChange();
   }

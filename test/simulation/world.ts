@@ -16,7 +16,7 @@ import { Intruder, makeTamper } from "./adversary.ts";
 import { Agenda } from "./agenda.ts";
 import { EPOCH_MS, SimulatedClock } from "./clock.ts";
 import { EventLoop } from "./event-loop.ts";
-import { checkAtEnd, checkAtRest, checkEnd, checkPartner } from "./invariants.ts";
+import { checkAtEnd, checkAtRest, checkEnd, checkPartner, watchUnauthenticated } from "./invariants.ts";
 import { Descriptors, type Endpoint, Network, type SocketAddress } from "./network.ts";
 import { Peer, type PeerPlan } from "./peer.ts";
 import { forgetInteractive, holdOutputs } from "./pools.ts";
@@ -145,6 +145,7 @@ export class World {
     const releaseOutputs = holdOutputs(this.engine.workspace.outputs, scenario.heldOutputs);
     network.onEstablished = (near, far) => this.#onEstablished(near, far);
     this.#startServers();
+    this.#loop.onIteration = watchUnauthenticated(this);
     this.#startTarget();
     for (const plan of scenario.clients) this.#startClient(plan);
     for (const plan of scenario.intruders) {
