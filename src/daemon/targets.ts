@@ -1,6 +1,6 @@
 /** The targets of a tunnel: the first that works is used, and one that failed is tried last for a while. */
-import { setTimeout as wait } from "node:timers/promises";
 import { ConnectError } from "../net/connect-error.ts";
+import { startTimeout } from "../net/timers.ts";
 import { HandshakeError } from "../protocol/protocol-error.ts";
 import type { Target } from "./target.ts";
 
@@ -42,13 +42,13 @@ export class Targets {
   async probe(connect: (target: Target) => Promise<void>): Promise<boolean> {
     if (this.#reachable) return true;
     this.#currentProbe ??= this.#startProbe(connect);
-    await Promise.race([this.#currentProbe, wait(PROBE_TIMEOUT_MS, undefined, { ref: false })]);
+    await Promise.race([this.#currentProbe, wait(PROBE_TIMEOUT_MS)]);
     return this.#reachable;
   }
 
   #startProbe(connect: (target: Target) => Promise<void>): Promise<void> {
     const attempt = this.attempt(connect).catch(() => {});
-    void Promise.all([attempt, wait(PROBE_INTERVAL_MS, undefined, { ref: false })]).then(() => {
+    void Promise.all([attempt, wait(PROBE_INTERVAL_MS)]).then(() => {
       this.#currentProbe = undefined;
     });
     return attempt;
@@ -95,4 +95,8 @@ export class Targets {
     const cooling = (target: Target) => (this.#coolUntil.get(target) ?? 0) > now;
     return [...this.#targets.filter((target) => !cooling(target)), ...this.#targets.filter(cooling)];
   }
+}
+
+function wait(delay: number): Promise<void> {
+  return new Promise((resolve) => void startTimeout(delay, resolve));
 }
