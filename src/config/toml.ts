@@ -66,6 +66,15 @@ function formatField(path: readonly string[]): string {
 }
 
 /**
+ * Maximum number of beginnings of a file that are parsed in vain. A list of lists can have more, with one on each line;
+ * its errors name no line.
+ */
+const MAX_FAILED_PARSES = 200;
+
+/** The start of a statement, or what may be one: a table, or a key. */
+const STATEMENT = /^\s*(?:\[|(?:[\w-]+|"(?:[^"\\]|\\.)*"|'[^']*')\s*[.=])/;
+
+/**
  * Returns a function that finds the line on which a field, or else the innermost existing table around it, is complete:
  * the last line of the shortest beginning of the file that parses and contains it. Each beginning is parsed at most
  * once, since this may happen in a daemon that serves connections.
@@ -75,23 +84,33 @@ function makeLineFinder(
   parse: (text: string) => unknown,
 ): (path: readonly string[]) => number | undefined {
   const lines = text.split("\n");
-  const values = new Map<number, unknown>();
-  const parseBeginning = (end: number): unknown => {
-    if (values.has(end)) return values.get(end);
-    let value: unknown;
+  /** Values of beginnings by their number of lines; for those that do not parse, a shorter one that may. */
+  const beginnings = new Map<number, { readonly value: unknown } | { readonly shorter: number }>();
+  let failures = 0;
+  const parseBeginning = (end: number) => {
+    const known = beginnings.get(end);
+    if (known !== undefined) return known;
+    let beginning: { readonly value: unknown } | { readonly shorter: number };
     try {
-      value = parse(lines.slice(0, end).join("\n"));
-    } catch {
-      // The beginning ends inside a multi-line value.
+      beginning = { value: parse(lines.slice(0, end).join("\n")) };
+    } catch (error) {
+      // The beginning ends inside a multi-line value. For a string, the error names its first line.
+      const { line = end } = error as { readonly line?: number };
+      failures += 1;
+      let shorter = Math.min(end, line) - 1;
+      while (shorter > 0 && !STATEMENT.test(lines[shorter]!)) shorter -= 1;
+      beginning = { shorter };
     }
-    values.set(end, value);
-    return value;
+    beginnings.set(end, beginning);
+    return beginning;
   };
   /** Returns the value of the longest beginning of at most `end` lines that parses. */
   const valueUpTo = (end: number): unknown => {
-    for (let last = end; last > 0; last -= 1) {
-      const value = parseBeginning(last);
-      if (value !== undefined) return value;
+    let last = end;
+    while (last > 0 && failures < MAX_FAILED_PARSES) {
+      const beginning = parseBeginning(last);
+      if ("value" in beginning) return beginning.value;
+      last = beginning.shorter;
     }
     return undefined;
   };
@@ -105,7 +124,7 @@ function makeLineFinder(
         if (has(valueUpTo(middle), field)) last = middle;
         else first = middle + 1;
       }
-      return first;
+      return failures < MAX_FAILED_PARSES ? first : undefined;
     }
     return undefined;
   };
