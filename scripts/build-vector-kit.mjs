@@ -58,19 +58,33 @@ function session(side, shared) {
 
 const handshakes = [];
 
+/** What the peer sends, nonce and message, from its description. */
+function peerStream(side, madeOf) {
+  const peer = other[side];
+  const { y, mac_key_file, mac_nonce, mac_side, zero_mac, flip, mask, cut } = madeOf;
+  const nonces = { ...NONCE, ...(mac_nonce === undefined ? {} : { [side]: Buffer.from(mac_nonce, "hex") }) };
+  const key = mac_key_file === undefined ? K : sha256(Buffer.from(mac_key_file, "hex"));
+  const signed = message(mac_side ?? peer, toNumber(Buffer.from(y, "hex")), { key, nonces });
+  if (zero_mac) signed.fill(0, 256);
+  const bytes = Buffer.concat([NONCE[peer], signed]);
+  if (flip !== undefined) bytes[flip] ^= mask;
+  return bytes.subarray(0, cut);
+}
+
 /**
- * A case: the side under test gets the peer's nonce and `peerMessage`.
+ * A case: the side under test gets what `madeOf` describes.
  *
- * @param change - changes what the peer sends, nonce and message together.
+ * @param peerValue - the peer's y; made from its exponent if undefined.
  */
-function handshake(
-  name,
-  side,
-  { weak = false, strict = false, peerValue, peerMessage, change = (b) => b, outcome },
-) {
+function handshake(name, side, { weak = false, strict = false, peerValue, madeOf = {}, outcome }) {
   const peer = other[side];
   const y = peerValue ?? publicValue(peer, false);
-  const receives = change(Buffer.concat([NONCE[peer], peerMessage ?? message(peer, y)]));
+  const described = {
+    y: toBytes(y).toString("hex"),
+    ...(peerValue === undefined ? { private_x: X[peer].toString("hex") } : {}),
+    ...madeOf,
+  };
+  const receives = peerStream(side, described);
   const seen = receives.length >= 32 ? receives.subarray(0, 32) : NONCE[peer];
   const own = message(side, publicValue(side, weak), { nonces: { ...NONCE, [peer]: seen } });
   const answers = side === "client" ? receives.length >= 32 : outcome === "session";
@@ -83,6 +97,7 @@ function handshake(
     require_forward_secrecy: strict,
     nonce: NONCE[side].toString("hex"),
     private_x: X[side].toString("hex"),
+    made_of: described,
     receives: receives.toString("hex"),
     sends: Buffer.concat([NONCE[side], answers ? own : Buffer.alloc(0)]).toString("hex"),
     outcome,
@@ -90,16 +105,9 @@ function handshake(
   });
 }
 
-const flip =
-  (offset, mask = 1) =>
-  (bytes) => {
-    const changed = Buffer.from(bytes);
-    changed[offset] ^= mask;
-    return changed;
-  };
+const flipped = (offset, mask = 1) => ({ madeOf: { flip: offset, mask } });
 
 for (const side of ["server", "client"]) {
-  const peer = other[side];
   const bad = { outcome: "bad tag" };
   handshake("both strong", side, { outcome: "session" });
   handshake("this side weak", side, { weak: true, outcome: "session" });
@@ -122,7 +130,7 @@ for (const side of ["server", "client"]) {
     ["2^2048-1", 2n ** 2048n - 1n],
   ])
     handshake(`the peer sends ${name}`, side, { peerValue: y, outcome: "out of range" });
-  handshake("the peer sends p with a bad tag", side, { peerValue: P, change: flip(319), ...bad });
+  handshake("the peer sends p with a bad tag", side, { peerValue: P, ...flipped(319), ...bad });
   for (const [where, offset] of [
     ["first byte of y", 32],
     ["middle of y", 160],
@@ -130,28 +138,29 @@ for (const side of ["server", "client"]) {
     ["first byte of the tag", 288],
     ["last byte of the tag", 319],
   ])
-    handshake(`flipped bit in the ${where}`, side, { change: flip(offset), ...bad });
-  handshake("flipped high bit in the last byte of the tag", side, { change: flip(319, 0x80), ...bad });
-  handshake("the nonce changed on its way", side, { change: flip(0), ...bad });
+    handshake(`flipped bit in the ${where}`, side, { ...flipped(offset), ...bad });
+  handshake("flipped high bit in the last byte of the tag", side, { ...flipped(319, 0x80), ...bad });
+  handshake("the nonce changed on its way", side, { ...flipped(0), ...bad });
   handshake("the peer has another key", side, {
-    peerMessage: message(peer, publicValue(peer), { key: sha256(otherKeyFile) }),
+    madeOf: { mac_key_file: otherKeyFile.toString("hex") },
     ...bad,
   });
   handshake("the peer's message of another session", side, {
-    peerMessage: message(peer, publicValue(peer), { nonces: { ...NONCE, [side]: seed("old nonce", 32) } }),
+    madeOf: { mac_nonce: seed("old nonce", 32).toString("hex") },
     ...bad,
   });
   handshake("this side's own message reflected", side, {
-    peerMessage: message(side, publicValue(side)),
+    peerValue: publicValue(side, false),
+    madeOf: { mac_side: side },
     ...bad,
   });
   handshake("an empty tag", side, {
-    peerMessage: Buffer.concat([toBytes(publicValue(peer)), Buffer.alloc(32)]),
+    madeOf: { zero_mac: true },
     ...bad,
   });
   for (const size of [0, 1, 31, 32, 33, 160, 287, 288, 319])
     handshake(`cut after ${size} bytes`, side, {
-      change: (bytes) => bytes.subarray(0, size),
+      madeOf: { cut: size },
       outcome: "incomplete",
     });
 }
