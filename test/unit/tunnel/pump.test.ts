@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { describe, expect, it } from "vitest";
 import { unsentBytes } from "../../../src/net/direct-read.ts";
 import { MAX_READ_BYTES, SHORT_READ_BYTES } from "../../../src/net/fairness.ts";
+import { reset } from "../../../src/net/reset.ts";
 import { createNativeEngine } from "../../../src/protocol/engine/native.ts";
 import type { Output } from "../../../src/protocol/engine/output-pool.ts";
 import { portableEngine } from "../../../src/protocol/engine/portable.ts";
@@ -210,6 +211,58 @@ describe.each<SocketKind>(["direct", "ordinary"])("a pump between %s sockets", (
     expect(finished).toEqual([]);
     expect(sink.socket.writableEnded).toBe(false);
     expect(String(sink.peer.received())).toBe("before");
+  });
+});
+
+describe("an output whose write is pending", () => {
+  type Started = Awaited<ReturnType<typeof startPump>>;
+  const { outputs } = workspace;
+
+  /** Returns the number of outputs that are not in use. */
+  function countFree(): number {
+    const free: Output[] = [];
+    for (const length of [1, MAX_READ_BYTES])
+      for (let output = outputs.acquire(length); output !== undefined; output = outputs.acquire(length))
+        free.push(output);
+    for (const output of free) outputs.release(output);
+    return free.length;
+  }
+
+  it.each<[string, (started: Started) => unknown]>([
+    ["the sink's peer resets", ({ sink }) => sink.peer.socket.resetAndDestroy()],
+    ["the sink's peer closes", ({ sink }) => sink.peer.socket.destroy()],
+    ["the sink is destroyed", ({ sink }) => sink.socket.destroy()],
+    ["the sink is reset", ({ sink }) => reset(sink.socket)],
+    ["the sink's peer reads it", ({ sink }) => sink.peer.socket.resume()],
+  ])("is free again when %s", async (_name, finish) => {
+    for (const isBuffered of [false, true]) {
+      const before = countFree();
+      const started = await startPump("direct");
+      const { source, sink } = started;
+      // Buffered data makes the pump use the sink's queue too.
+      if (isBuffered) source.socket.unshift(Buffer.alloc(3 * MAX_READ_BYTES));
+      sink.peer.socket.pause();
+      started.start();
+      sink.socket.resume();
+      source.peer.socket.end(Buffer.alloc(16 << 20));
+      await until(() => unsentBytes(sink.socket) > 0);
+      expect(countFree()).toBeLessThan(before);
+      finish(started);
+      await until(() => countFree() === before);
+    }
+  });
+
+  it("is not used for anything else until the kernel has accepted or abandoned it", async () => {
+    const { source, sink, start } = await startPump("direct");
+    sink.peer.socket.pause();
+    start();
+    source.peer.socket.write(Buffer.alloc(16 << 20));
+    await until(() => unsentBytes(sink.socket) > 0);
+    const before = countFree();
+    sink.socket.destroy();
+    // The kernel's part of the socket is closed in the same iteration, but after this code.
+    expect(countFree()).toBe(before);
+    await until(() => countFree() > before);
   });
 });
 
