@@ -144,7 +144,7 @@ const SHARED_OPTIONS = {
       "Timeout for connecting and, separately, for the handshake (default 5 seconds).",
       "With",
       ".Fl e ,",
-      "32 to 256 connections to the target are opened at a time, depending on how quickly they complete.",
+      "8 to 256 connections to the target are opened at a time, depending on how quickly they complete.",
       "The time for which other connections are queued is not counted as long as some succeed.",
     ],
   },
