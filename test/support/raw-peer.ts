@@ -59,9 +59,12 @@ export async function readBytes(socket: Socket, size: number): Promise<Buffer> {
     const bytes = socket.read(size) as Buffer | null;
     if (bytes !== null) return bytes;
     if (socket.destroyed || socket.readableEnded) return Buffer.alloc(0);
-    await Promise.race([once(socket, "readable"), once(socket, "end"), once(socket, "close")]).catch(
-      () => {},
-    );
+    const waiting = new AbortController();
+    const { signal } = waiting;
+    const events = ["readable", "end", "close"].map((name) => once(socket, name, { signal }));
+    await Promise.race(events).catch(() => {});
+    // Removes the listeners of the events that have not happened.
+    waiting.abort();
   }
 }
 
