@@ -115,8 +115,10 @@ export class TunnelServer implements ConnectionContext {
     });
   }
 
-  /** Resets all connections, so that no peer takes what it has received for the whole. */
+  /** Resets all connections, so that no peer takes what it has received for the whole, and stops all timers. */
   destroy(): void {
+    stopLookups(this.#options);
+    this.#stopExpiry();
     this.#leavePool();
     for (const connection of this.#connections) connection.reset("daemon-stopped");
   }
