@@ -1,9 +1,12 @@
-/** An adversary on the wire, who changes the encrypted data of a connection, and programs without the key. */
-import { ClientHandshake } from "../../src/protocol/handshake.ts";
+/**
+ * An adversary on the wire, who changes the encrypted data of a connection, and programs without the key: clients and
+ * servers.
+ */
+import { ClientHandshake, ServerHandshake } from "../../src/protocol/handshake.ts";
 import type { Secret } from "../../src/protocol/secret.ts";
 import type { Endpoint, Network, SocketAddress, Tamper } from "./network.ts";
 import type { Random } from "./random.ts";
-import type { Attack, IntruderPlan } from "./scenario.ts";
+import type { Attack, Impostor, IntruderPlan } from "./scenario.ts";
 import { EAGAIN } from "./system-errors.ts";
 
 /**
@@ -113,4 +116,43 @@ export class Intruder {
       if (send !== undefined) endpoint.write(send);
     }
   }
+}
+
+/** Listens as a server without the key. */
+export function startImpostor(
+  kind: Impostor,
+  network: Network,
+  address: SocketAddress,
+  wrongKey: Secret,
+): void {
+  const port = network.listen(address, 128);
+  port.onChange = () => {
+    for (let endpoint = port.queue.shift(); endpoint !== undefined; endpoint = port.queue.shift()) {
+      deceive(kind, endpoint, network.random, wrongKey);
+    }
+  };
+}
+
+function deceive(kind: Impostor, endpoint: Endpoint, random: Random, wrongKey: Secret): void {
+  const handshake = kind === "wrong-key" ? new ServerHandshake([wrongKey], { weak: true }) : undefined;
+  if (handshake !== undefined) endpoint.write(handshake.nonce);
+  if (kind === "garbage") endpoint.write(random.bytes(random.magnitude(1, 1000)));
+  if (kind === "closes") endpoint.close();
+  if (kind === "resets") endpoint.reset();
+  const buffer = Buffer.allocUnsafe(4096);
+  endpoint.onChange = () => {
+    while (!endpoint.isClosed && endpoint.isReadable) {
+      const length = endpoint.read(buffer);
+      if (length === EAGAIN) return;
+      if (length <= 0) {
+        endpoint.close();
+        return;
+      }
+      try {
+        handshake?.receive(buffer.subarray(0, length));
+      } catch {
+        endpoint.close();
+      }
+    }
+  };
 }

@@ -255,6 +255,12 @@ export function checkAtEnd(world: World): void {
 /** Checks that targets were contacted for authenticated clients only. */
 function checkTargets(world: World): void {
   for (const target of world.targets) {
+    // A probe of the target has no client.
+    if (
+      !world.decrypting.clientPorts.has(target.port!) &&
+      world.scenario.operations.some(({ kind }) => kind === "probe")
+    )
+      continue;
     const { decrypting } = routeFromTarget(world, target);
     if (decrypting?.steps.has("authenticated") !== true)
       world.report(`target ${target.id} has no authenticated client`);

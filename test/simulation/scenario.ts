@@ -35,6 +35,7 @@ export interface Operation {
     | "remove-key"
     | "add-key"
     | "limit"
+    | "probe"
     | "drain-encrypting"
     | "drain-decrypting"
     | "destroy-encrypting"
@@ -42,6 +43,9 @@ export interface Operation {
   /** The new limit. */
   readonly limit: number;
 }
+
+/** A server without the key, to which the encrypting server connects first. */
+export type Impostor = "silent" | "garbage" | "wrong-key" | "closes" | "resets";
 
 /** How a target behaves, and from when on. */
 export interface TargetState {
@@ -80,6 +84,11 @@ export interface Scenario {
   /** Number of addresses of the target before the one that listens, each of which refuses. */
   readonly deadAddresses: number;
   readonly operations: readonly Operation[];
+  readonly impostor: Impostor | undefined;
+  /** Interval at which the target's name is looked up, in ms; `Infinity` if it has none. */
+  readonly resolveInterval: number;
+  /** What the lookups find, in turn: the target, another host that refuses, or an error. */
+  readonly lookups: readonly ("target" | "other" | "fails")[];
   /** Whether the libuv takes a reset behind data for the end, as that of Node 20 and 22 does. */
   readonly takesHangUpForEnd: boolean;
   /** Outputs of the engine that other connections hold. */
@@ -184,6 +193,7 @@ export function makeScenario(random: Random): Scenario {
       "add-key",
       "limit",
       "limit",
+      "probe",
       "drain-encrypting",
       "drain-decrypting",
       "destroy-encrypting",
@@ -225,11 +235,17 @@ export function makeScenario(random: Random): Scenario {
     local,
     wire,
     clients: list(count, client),
-    intruders: hasIntruders ? list(random.between(1, 12), intruder) : [],
+    intruders: hasIntruders ? list(random.magnitude(1, 24), intruder) : [],
     targetPlans: list(count, () => makePeerPlan(random, calm, true, profiles)),
     targetStates: !calm && random.chance(0.15) ? list(random.between(1, 3), targetState) : [],
     deadAddresses: random.chance(0.1) ? random.between(1, 2) : 0,
     operations: !calm && random.chance(0.3) ? list(random.between(1, 4), operation) : [],
+    impostor:
+      !calm && random.chance(0.08)
+        ? random.pick(["silent", "garbage", "wrong-key", "closes", "resets"])
+        : undefined,
+    resolveInterval: !calm && random.chance(0.1) ? random.magnitude(8, 1024) : Number.POSITIVE_INFINITY,
+    lookups: list(random.between(1, 4), () => random.pick(["target", "target", "other", "fails"])),
     takesHangUpForEnd: random.chance(0.7),
     heldOutputs: random.chance(0.1) ? random.pick([31, 32, 39, 40]) : 0,
     finale: random.chance(0.5) ? "drain" : "destroy",
@@ -276,6 +292,9 @@ export const PLAIN: Scenario = {
   targetStates: [],
   deadAddresses: 0,
   operations: [],
+  impostor: undefined,
+  resolveInterval: Number.POSITIVE_INFINITY,
+  lookups: ["target"],
   takesHangUpForEnd: true,
   heldOutputs: 0,
   finale: "drain",

@@ -69,6 +69,10 @@ export class Server {
     this.#server.reconfigure(this.#complete(settings));
   }
 
+  probe(): void {
+    if (!this.isDraining && !this.isDestroyed) void this.#server.isReachable();
+  }
+
   drain(): void {
     if (this.isDraining || this.isDestroyed) return;
     this.isDraining = true;
@@ -98,7 +102,9 @@ export class Server {
 
   #openSocket({ host, port }: SocketAddress): Socket {
     const handle = new SimulatedHandle(this.#host, this.#address.host, (port) => {
-      this.clientPorts.set(port, clientPort.getStore()!);
+      // A probe has no client.
+      const client = clientPort.getStore();
+      if (client !== undefined) this.clientPorts.set(port, client);
     });
     const { socket } = createSocket({ handle, pauseOnCreate: true });
     return socket.connect({ host, port, family: 4 });

@@ -12,7 +12,7 @@ import { Secret } from "../../src/protocol/secret.ts";
 import { Admission } from "../../src/tunnel/admission.ts";
 import { ConnectionLimit } from "../../src/tunnel/connection-limit.ts";
 import { ExponentPool } from "../../src/tunnel/exponent-pool.ts";
-import { Intruder, makeTamper } from "./adversary.ts";
+import { Intruder, makeTamper, startImpostor } from "./adversary.ts";
 import { Agenda } from "./agenda.ts";
 import { EPOCH_MS, SimulatedClock } from "./clock.ts";
 import { EventLoop } from "./event-loop.ts";
@@ -43,6 +43,7 @@ export interface Outcome {
 const ENCRYPTING: SocketAddress = { host: "10.0.0.1", port: 8022 };
 const DECRYPTING: SocketAddress = { host: "10.0.0.2", port: 8023 };
 const TARGET: SocketAddress = { host: "10.0.0.3", port: 22 };
+const IMPOSTOR: SocketAddress = { host: "10.0.0.5", port: 8023 };
 
 /** Time at which everything that programs do by themselves is done, in ms. */
 const REST_MS = 600_000;
@@ -102,6 +103,7 @@ export class World {
   decrypting!: Server;
   #hasKey = true;
   #extraKeys = 0;
+  #lookups = 0;
 
   constructor(seed: number, scenario: Scenario, engine: Engine, keepsText: boolean) {
     this.engine = engine;
@@ -122,7 +124,7 @@ export class World {
       descriptorLimit: scenario.descriptorLimit,
       endpoints: () => this.#listedEndpoints(),
       endpointOf: (descriptor) => this.descriptors.endpoint(descriptor),
-      lookup: () => Promise.reject(new Error("no names")),
+      lookup: () => this.#lookUp(),
       complete: (callback) => this.network.after(0.25, () => this.#loop.post(callback)),
     });
     this.admission = new Admission({ processes: scenario.processes, onShortage: () => {} });
@@ -150,6 +152,9 @@ export class World {
     for (const plan of scenario.clients) this.#startClient(plan);
     for (const plan of scenario.intruders) {
       this.#intruders.push(new Intruder(plan, network, DECRYPTING, this.#keys[0]!, scenario.weak));
+    }
+    if (scenario.impostor !== undefined) {
+      startImpostor(scenario.impostor, network, IMPOSTOR, this.#keys[0]!);
     }
     for (const operation of scenario.operations) {
       network.after(operation.at, () => this.#loop.post(() => this.#operate(operation)));
@@ -239,7 +244,11 @@ export class World {
     return {
       ...this.#commonSettings(),
       mode: "encrypt",
-      targets: makeTargets([DECRYPTING]),
+      targets: new Targets(
+        [...(this.scenario.impostor === undefined ? [] : [IMPOSTOR]), DECRYPTING].map((address) =>
+          makeTarget([address]),
+        ),
+      ),
       keyring: new Keyring([{ secret: Secret.copy(this.#keys[1]!) }]),
       connectionLimit: this.encryptingLimit,
     };
@@ -254,7 +263,7 @@ export class World {
     return {
       ...this.#commonSettings(),
       mode: "decrypt",
-      targets: makeTargets([...dead, TARGET]),
+      targets: this.#decryptingTargets([...dead, TARGET]),
       keyring: new Keyring(
         indexes.map((index) => ({
           name: `key-${index}`,
@@ -269,6 +278,31 @@ export class World {
       connectionLimit: this.decryptingLimit,
       sendProxy,
     };
+  }
+
+  /** Returns the target, whose name is looked up periodically if the scenario says so. */
+  #decryptingTargets(addresses: readonly SocketAddress[]): Targets {
+    const { resolveInterval } = this.scenario;
+    if (resolveInterval === Number.POSITIVE_INFINITY) return new Targets([makeTarget(addresses)]);
+    const targets = new Targets([makeTarget(addresses, "target.example")]);
+    targets.startRefreshing(resolveInterval);
+    return targets;
+  }
+
+  /** Looks up the target's name, in a thread of the process. */
+  #lookUp(): Promise<string[]> {
+    const { lookups } = this.scenario;
+    const found = lookups[this.#lookups % lookups.length]!;
+    this.#lookups += 1;
+    return new Promise((resolve, reject) => {
+      this.network.after(this.random.below(64), () =>
+        this.#loop.post(() => {
+          this.trace.record("lookup", found);
+          if (found === "fails") reject(Object.assign(new Error("no such name"), { code: "ENOTFOUND" }));
+          else resolve([found === "target" ? TARGET.host : "10.0.0.6"]);
+        }),
+      );
+    });
   }
 
   #startTarget(): void {
@@ -337,6 +371,9 @@ export class World {
         this.encryptingLimit.setLimit(limit);
         this.decryptingLimit.setLimit(limit);
         break;
+      case "probe":
+        for (const server of this.servers) server.probe();
+        return;
       case "drain-encrypting":
         this.encrypting.drain();
         return;
@@ -354,14 +391,16 @@ export class World {
   }
 }
 
-function makeTargets(addresses: readonly SocketAddress[]): Targets {
-  return new Targets([
-    new Target(
-      { kind: "ip", ...addresses[0]!, family: 4, text: `[${addresses[0]!.host}]:${addresses[0]!.port}` },
-      addresses.map(({ host, port }) => ({ kind: "tcp", host, port, family: 4 })),
-      () => {},
-    ),
-  ]);
+function makeTarget(addresses: readonly SocketAddress[], name?: string): Target {
+  const [{ host, port }] = addresses as [SocketAddress];
+  const text = `[${host}]:${port}`;
+  return new Target(
+    name === undefined
+      ? { kind: "ip", host, port, family: 4, text }
+      : { kind: "name", host: name, service: String(port), text: name },
+    addresses.map((address) => ({ kind: "tcp", ...address, family: 4 })),
+    () => {},
+  );
 }
 
 const PROXY_V2_FIXED_SIZE = 16;
