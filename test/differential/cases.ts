@@ -13,13 +13,13 @@ export const CONFIGURATIONS = [
 ] as const;
 export type Configuration = (typeof CONFIGURATIONS)[number];
 
-/** The value that the client sends, with a valid MAC: a power of the generator, or a number. */
+/** The value that we send, with a valid MAC: a power of the generator, or a number. */
 export type PublicValue = "power" | "1" | "0" | "p-1" | "p" | "p+1" | "max";
 
 /** What is wrong with the handshake. */
 export type HandshakeFault =
-  | { readonly kind: "wrong-key" | "mac-zero" | "mac-of-server" | "other-nonce" | "garbage" }
-  /** Flips one bit of the client's 320 bytes. */
+  | { readonly kind: "wrong-key" | "mac-zero" | "mac-of-other-side" | "other-nonce" | "garbage" }
+  /** Flips one bit of our 320 bytes. */
   | { readonly kind: "flip"; readonly bit: number };
 
 /** What is wrong with the packet number `at`, and what follows it. */
@@ -44,38 +44,43 @@ const PACKET_FAULTS = [
   "padding",
 ] as const;
 
-/** One case. Sizes and positions are in bytes. */
+/** The part of the protocol that the test plays: a client of `spiped -d`, or a server for `spiped -e`. */
+export type Role = "client" | "server";
+
+/** One case. Sizes and positions are in bytes; "we" is the test. */
 export interface Case {
   readonly seed: number;
   readonly index: number;
+  readonly role: Role;
   readonly configuration: Configuration;
   readonly value: PublicValue;
   readonly handshakeFault: HandshakeFault | undefined;
-  /** Sizes of the data in the client's packets. */
+  /** Sizes of the data in our packets. */
   readonly packets: readonly number[];
   readonly packetFault: PacketFault | undefined;
-  /** The client sends its nonce before it receives the server's. */
+  /** We send our nonce before we receive the daemon's. */
   readonly isEager: boolean;
-  /** The client sends packets before it receives the server's message. */
+  /** We send our message and packets before we receive the daemon's message. */
   readonly isJoined: boolean;
-  /** The client sends only this many bytes; `Infinity` for all. */
+  /** We send only this many bytes; `Infinity` for all. */
   readonly length: number;
   /** Random bytes after everything else. */
   readonly excess: number;
-  /** Positions in the client's stream at which a segment ends. */
+  /** Positions in our stream at which a segment ends. */
   readonly cuts: readonly number[];
   /** Pause between two segments, in ms. */
   readonly pause: number;
-  /** What the client does when it has sent everything. */
+  /** What we do when we have sent everything. */
   readonly end: "fin" | "reset" | "hold";
-  /** If true, the client waits until nothing more arrives before it ends. */
+  /** If true, we wait until nothing more arrives before we end. */
   readonly endsLate: boolean;
-  readonly target: {
-    /** Bytes that the target sends. */
+  /** The plaintext side: the target of `spiped -d`, or the client of `spiped -e`. */
+  readonly plaintext: {
+    /** Bytes that it sends. */
     readonly answer: number;
-    /** When the target sends them: immediately, when it has received data, or at the end of what it receives. */
-    readonly when: "accept" | "data" | "end";
-    /** What the target does then; `echo` ends its direction when the other has ended. */
+    /** When it sends them: immediately, when it has received data, or at the end of what it receives. */
+    readonly when: "immediately" | "data" | "end";
+    /** What it does then; `echo` ends its direction when the other has ended. */
     readonly end: "fin" | "echo" | "reset" | "hold";
   };
 }
@@ -101,13 +106,14 @@ export function makeCase(seed: number, index: number): Case {
     return (table.find(([weight]) => (left -= weight) < 0) ?? table[0]!)[1];
   };
 
+  const role: Role = chance(0.35) ? "server" : "client";
   const configuration = weighted<Configuration>([
     [60, "default"],
     [10, "weak"],
     [10, "forward-secrecy"],
     [8, "no-keepalive"],
     [4, "silent"],
-    [4, "unreachable"],
+    [role === "client" ? 4 : 0, "unreachable"],
   ]);
   const value = weighted<PublicValue>([
     [60, "power"],
@@ -122,7 +128,7 @@ export function makeCase(seed: number, index: number): Case {
     ? weighted<HandshakeFault>([
         [1, { kind: "wrong-key" }],
         [1, { kind: "mac-zero" }],
-        [1, { kind: "mac-of-server" }],
+        [1, { kind: "mac-of-other-side" }],
         [1, { kind: "other-nonce" }],
         [1, { kind: "garbage" }],
         [5, { kind: "flip", bit: integer(HANDSHAKE * 8) }],
@@ -146,7 +152,7 @@ export function makeCase(seed: number, index: number): Case {
     return pick([0, 1025, 2 ** 16, 2 ** 31, 2 ** 32 - 1]);
   }
   const total = HANDSHAKE + PACKET * packets.length;
-  // Of a value that has two results, the client learns which one from the server's first packet.
+  // Of a value that has two results, we learn which one from the daemon's first packet.
   const learnsKeys = value === "p-1";
   const cutting = pick(["whole", "few", "many", "bytes"]);
   const first = integer(total);
@@ -154,9 +160,11 @@ export function makeCase(seed: number, index: number): Case {
     cutting === "bytes"
       ? Array.from({ length: 64 }, (_, i) => first + i)
       : Array.from({ length: { whole: 0, few: 3, many: 20 }[cutting]! }, () => 1 + integer(total));
+  const length = chance(0.35) ? integer(chance(0.5) ? HANDSHAKE + 1 : total + 1) : Number.POSITIVE_INFINITY;
   const it: Case = {
     seed,
     index,
+    role,
     configuration,
     value,
     handshakeFault,
@@ -164,8 +172,9 @@ export function makeCase(seed: number, index: number): Case {
     packetFault,
     isEager: chance(0.5),
     isJoined: (value === "1" || value === "0") && chance(0.5),
-    length: chance(0.35) ? integer(chance(0.5) ? HANDSHAKE + 1 : total + 1) : Number.POSITIVE_INFINITY,
-    excess: chance(0.1) ? 1 + integer(2000) : 0,
+    length,
+    // Not if the rest of the nonce is missing, since this would complete it.
+    excess: chance(0.1) && length >= NONCE ? 1 + integer(2000) : 0,
     cuts: [...new Set(cuts)].sort((a, b) => a - b),
     pause: pick([0, 0, 1]),
     end: weighted([
@@ -174,7 +183,7 @@ export function makeCase(seed: number, index: number): Case {
       [2, "hold"],
     ]),
     endsLate: chance(0.5),
-    target: {
+    plaintext: {
       answer:
         weighted([
           [1, 0],
@@ -182,7 +191,7 @@ export function makeCase(seed: number, index: number): Case {
           [2, 1 + integer(8000)],
           [1, integer(100_000)],
         ]) + (learnsKeys ? 1 : 0),
-      when: learnsKeys ? "accept" : pick(["accept", "data", "end"]),
+      when: learnsKeys ? "immediately" : pick(["immediately", "data", "end"]),
       end: weighted([
         [3, "fin"],
         [4, "echo"],
@@ -191,8 +200,14 @@ export function makeCase(seed: number, index: number): Case {
       ]),
     },
   };
-  if (configuration !== "silent") return it;
-  return { ...it, length: integer(HANDSHAKE), excess: 0, end: "hold", endsLate: false };
+  if (configuration === "silent")
+    return { ...it, length: integer(HANDSHAKE), excess: 0, end: "hold", endsLate: false };
+  if (it.role === "server" && it.plaintext.end === "reset") {
+    // Only a reset that comes after the handshake, since it is not defined how far the daemon is before.
+    const { answer } = it.plaintext;
+    return { ...it, plaintext: { answer, when: "data", end: "reset" } };
+  }
+  return it;
 }
 
 /** Returns the bytes that a case uses for a purpose; they are the same in each run. */

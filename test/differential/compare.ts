@@ -12,10 +12,10 @@ export type Difference =
   | "target unreachable"
   | "not authenticated"
   | "several ends at once"
-  | "reset by the client"
+  | "reset on the encrypted side"
   | "wrong packet"
   | "truncated packet"
-  | "reset by the target";
+  | "reset on the plaintext side";
 
 /** An observation with what the client's bytes mean. */
 interface Subject {
@@ -32,7 +32,7 @@ const isClosed = (end: End | undefined) => end === "fin" || end === "reset";
 
 /** Returns what every implementation must do, and a description of what one did instead. */
 function* findViolations({ case: it, seen, meaning, answer }: Subject): Generator<string> {
-  const { wire, target } = seen;
+  const { wire, plaintext } = seen;
   const isCut = wire.end === "reset" || wire.end === "own reset";
   if (wire.bytes < NONCE) yield `sent ${wire.bytes} bytes of a nonce`;
   if (wire.message === "invalid") yield "sent an invalid handshake message";
@@ -40,11 +40,13 @@ function* findViolations({ case: it, seen, meaning, answer }: Subject): Generato
   if (wire.data === undefined) yield "sent an invalid packet";
   else if (!isPrefix(wire.data, answer)) yield "sent other data than the target's";
   if (wire.trailing !== 0 && !isCut) yield `sent ${wire.trailing} bytes of a packet`;
-  if (target !== undefined && !isPrefix(target.data, meaning.data))
+  if (plaintext !== undefined && !isPrefix(plaintext.data, meaning.data))
     yield "delivered other data than the client's";
   if (meaning.proof === "valid") return;
-  if (wire.bytes !== NONCE) yield `answered an unauthenticated client with ${wire.bytes - NONCE} bytes`;
-  if (it.configuration === "silent" && wire.end === "open") yield "keeps an unauthenticated client";
+  if (it.role === "client" && wire.bytes !== NONCE)
+    yield `answered an unauthenticated client with ${wire.bytes - NONCE} bytes`;
+  if (wire.bytes > HANDSHAKE) yield "sent packets to an unauthenticated peer";
+  if (it.configuration === "silent" && wire.end === "open") yield "keeps an unauthenticated peer";
 }
 
 function isPrefix(part: Buffer, whole: Buffer): boolean {
@@ -58,20 +60,20 @@ function classOf({ case: it, seen, meaning }: Subject): Difference | undefined {
   const isWrong = meaning.stream === "wrong";
   const isTruncated = meaning.stream === "truncated" && it.end === "fin";
   const isReset = it.end === "reset" && !(isWrong && it.endsLate);
-  const isResetByTarget =
-    it.target.end === "reset" && (seen.target === undefined || seen.target.end !== "open");
-  if ([isWrong, isTruncated, isReset, isResetByTarget].filter(Boolean).length > 1)
+  const isPlaintextReset =
+    it.plaintext.end === "reset" && (seen.plaintext === undefined || seen.plaintext.end !== "open");
+  if ([isWrong, isTruncated, isReset, isPlaintextReset].filter(Boolean).length > 1)
     return "several ends at once";
-  if (isReset) return "reset by the client";
+  if (isReset) return "reset on the encrypted side";
   if (isWrong) return "wrong packet";
   if (isTruncated) return "truncated packet";
-  return isResetByTarget ? "reset by the target" : undefined;
+  return isPlaintextReset ? "reset on the plaintext side" : undefined;
 }
 
 /** What an implementation must do in a class. */
 type Rule = (subject: Subject) => boolean;
 
-/** A client that is not authenticated: closed, unless fewer than 320 bytes have come and it may still send more. */
+/** A peer that is not authenticated: closed, unless fewer than 320 bytes have come and it may still send more. */
 const endsUnauthenticated: Rule = ({ case: it, seen, meaning }) => {
   const { end } = seen.wire;
   if (it.end === "reset" && (!it.endsLate || end === "own reset")) return true;
@@ -82,9 +84,9 @@ const endsUnauthenticated: Rule = ({ case: it, seen, meaning }) => {
 };
 
 const endedAtClient: Rule = ({ case: it, seen }) => it.end === "reset" || isClosed(seen.wire.end);
-const endedAtTarget: Rule = ({ seen }) => seen.target === undefined || seen.target.end !== "open";
+const endedAtTarget: Rule = ({ seen }) => seen.plaintext === undefined || seen.plaintext.end !== "open";
 const closedAnyhow: Rule = (it) => endedAtClient(it) && endedAtTarget(it);
-const deliversAll: Rule = ({ seen, meaning }) => seen.target?.data.length === meaning.data.length;
+const deliversAll: Rule = ({ seen, meaning }) => seen.plaintext?.data.length === meaning.data.length;
 const answersAll: Rule = ({ seen, answer }) => seen.wire.data?.length === answer.length;
 
 /** The target was reset before the daemon knew that it was connected: the connect has failed. */
@@ -96,37 +98,39 @@ const isClientReset: Rule = (it) => {
   return (
     end === "reset" ||
     end === "own reset" ||
-    (end === "fin" && it.case.target.end === "fin" && answersAll(it))
+    (end === "fin" && it.case.plaintext.end === "fin" && answersAll(it))
   );
 };
 
 const RULES: Record<Difference, { readonly tarsnap: Rule; readonly ours: Rule }> = {
   "target unreachable": {
     tarsnap: ({ seen, case: it }) =>
-      seen.target === undefined && (it.end === "reset" || isClosed(seen.wire.end)),
+      seen.plaintext === undefined && (it.end === "reset" || isClosed(seen.wire.end)),
     ours: (it) =>
-      it.seen.target === undefined &&
+      it.seen.plaintext === undefined &&
       it.seen.wire.bytes === NONCE &&
       (it.meaning.proof === "valid" ? endedAtClient(it) : endsUnauthenticated(it)),
   },
   "not authenticated": {
-    tarsnap: (it) => endsUnauthenticated(it) && it.seen.target?.data.length === 0,
-    ours: (it) => endsUnauthenticated(it) && it.seen.target === undefined,
+    tarsnap: (it) => endsUnauthenticated(it) && it.seen.plaintext?.data.length === 0,
+    ours: (it) =>
+      endsUnauthenticated(it) &&
+      (it.case.role === "client" ? it.seen.plaintext === undefined : it.seen.plaintext?.data.length === 0),
   },
   "several ends at once": { tarsnap: closedAnyhow, ours: closedAnyhow },
-  "reset by the client": {
+  "reset on the encrypted side": {
     tarsnap: closedAnyhow,
-    ours: (it) => !it.case.endsLate || (deliversAll(it) && it.seen.target?.end === "reset"),
+    ours: (it) => !it.case.endsLate || (deliversAll(it) && it.seen.plaintext?.end === "reset"),
   },
   "wrong packet": {
     tarsnap: closedAnyhow,
-    ours: (it) => deliversAll(it) && it.seen.target?.end === "reset" && isClientReset(it),
+    ours: (it) => deliversAll(it) && it.seen.plaintext?.end === "reset" && isClientReset(it),
   },
   "truncated packet": {
-    tarsnap: (it) => deliversAll(it) && it.seen.target?.end === "fin",
-    ours: (it) => deliversAll(it) && it.seen.target?.end === "reset" && isClientReset(it),
+    tarsnap: (it) => deliversAll(it) && it.seen.plaintext?.end === "fin",
+    ours: (it) => deliversAll(it) && it.seen.plaintext?.end === "reset" && isClientReset(it),
   },
-  "reset by the target": {
+  "reset on the plaintext side": {
     tarsnap: endedAtClient,
     ours: (it) =>
       isRefused(it) ||
@@ -147,7 +151,7 @@ export interface Comparison {
 
 /** Compares the observations of a case. */
 export function compare(it: Case, observations: ReadonlyMap<Implementation, Observation>): Comparison {
-  const answer = bytesOf(it, "answer", it.target.answer);
+  const answer = bytesOf(it, "answer", it.plaintext.answer);
   const subjects = new Map(
     [...observations].map(([name, seen]): [Implementation, Subject] => [
       name,
@@ -177,8 +181,8 @@ export function compare(it: Case, observations: ReadonlyMap<Implementation, Obse
 }
 
 /** Describes the parts of an observation that do not depend on random bytes or on how data was read. */
-export function summarize({ wire, target }: Observation): string {
+export function summarize({ wire, plaintext }: Observation): string {
   const sizes = wire.bytes <= HANDSHAKE + PACKET ? `${wire.bytes} bytes, ` : "";
-  const atClient = `client: ${sizes}message ${wire.message}, data ${wire.data?.length ?? "invalid"}, ${wire.end}`;
-  return `${atClient}; target: ${target === undefined ? "none" : `data ${target.data.length}, ${target.end}`}`;
+  const atClient = `wire: ${sizes}message ${wire.message}, data ${wire.data?.length ?? "invalid"}, ${wire.end}`;
+  return `${atClient}; plaintext: ${plaintext === undefined ? "none" : `data ${plaintext.data.length}, ${plaintext.end}`}`;
 }

@@ -1,23 +1,23 @@
-/** Runs a case: one connection to a daemon, and the daemon's connection to the target. */
+/** Runs a case: one connection to a daemon, and one from it. */
 import { once } from "node:events";
 import { readSync, writeSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type RawSession, rawOpen, rawSessionKeys } from "../support/raw-peer.ts";
+import { rawOpen } from "../support/raw-peer.ts";
 import { bytesOf, type Case, HANDSHAKE, NONCE, PACKET } from "./cases.ts";
-import { ClientHandshake, packetsOf } from "./stream.ts";
+import { type Handshake, type Keys, packetsOf } from "./stream.ts";
 
 /** How a direction ended: with EOF, with a reset, by a reset of the peer's own, or not at all in the time allowed. */
 export type End = "fin" | "reset" | "own reset" | "open";
 
 /** What happened in one connection. */
 export interface Observation {
-  /** Number of bytes that the client has sent. */
+  /** Number of bytes that we have sent. */
   readonly sent: number;
-  /** At the client. */
+  /** On the encrypted connection. */
   readonly wire: {
     readonly bytes: number;
-    /** The server's handshake message. */
+    /** The daemon's handshake message. */
     readonly message: "none" | "incomplete" | "valid" | "invalid";
     /** The data of the packets; undefined if one of them is invalid. */
     readonly data: Buffer | undefined;
@@ -25,8 +25,8 @@ export interface Observation {
     readonly trailing: number;
     readonly end: End;
   };
-  /** At the target; undefined if the daemon has not connected to it. */
-  readonly target: { readonly data: Buffer; readonly end: End } | undefined;
+  /** At the plaintext side; undefined if the daemon has not connected to its target. */
+  readonly plaintext: { readonly data: Buffer; readonly end: End } | undefined;
 }
 
 /**
@@ -153,36 +153,36 @@ class Activity {
 /** A case that runs on one daemon. */
 export class Run {
   readonly #case: Case;
-  readonly #handshake: ClientHandshake;
+  readonly #handshake: Handshake;
   readonly #activity = new Activity();
   readonly #patience: number;
-  #target: Side | undefined;
-  #targets = 0;
+  /** The connection from the daemon. */
+  #accepted: Side | undefined;
+  #connections = 0;
   #sent = 0;
   #isOver = false;
 
   /** @param patience - time without any activity after which the connection is taken to stay open, in ms. */
-  constructor(it: Case, handshake: ClientHandshake, patience: number) {
+  constructor(it: Case, handshake: Handshake, patience: number) {
     this.#case = it;
     this.#handshake = handshake;
     this.#patience = patience;
   }
 
-  /** Plays the target's part on a connection from the daemon. */
-  onTarget(socket: Socket): void {
+  /** Takes a connection from the daemon: to the target of `-d`, or to us as the server of `-e`. */
+  onConnection(socket: Socket): void {
     if (this.#isOver) {
       socket.on("error", () => {}).resetAndDestroy();
       return;
     }
-    this.#targets += 1;
-    const side = new Side(socket, this.#activity);
-    this.#target = side;
-    void this.#playTarget(side);
+    this.#connections += 1;
+    this.#accepted = new Side(socket, this.#activity);
+    if (this.#case.role === "client") void this.#playPlaintext(this.#accepted);
     this.#activity.note();
   }
 
-  async #playTarget(side: Side): Promise<void> {
-    const { answer, when, end } = this.#case.target;
+  async #playPlaintext(side: Side): Promise<void> {
+    const { answer, when, end } = this.#case.plaintext;
     const activity = this.#activity;
     if (when === "data") await activity.when(() => side.received > 0 || side.isOver);
     if (when === "end") await activity.when(() => side.isOver);
@@ -190,7 +190,7 @@ export class Run {
     await side.write(bytesOf(this.#case, "answer", answer));
     if (end === "hold") return;
     if (end === "reset") {
-      // Before the client ends, which waits longer.
+      // Before we end the encrypted side, which waits longer.
       if (this.#case.endsLate) await activity.until(() => side.isReset, this.#patience / 2);
       if (!side.isReset) side.reset();
       return;
@@ -200,8 +200,9 @@ export class Run {
   }
 
   /**
-   * Plays the client's part, and observes both ends until they are closed or nothing more happens.
+   * Plays both sides, and observes them until they are closed or nothing more happens.
    *
+   * @param port - on which the daemon listens.
    * @param expectsTarget - returns true if the daemon should connect to the target of a client that has sent this many
    * bytes.
    */
@@ -209,55 +210,60 @@ export class Run {
     const activity = this.#activity;
     const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
     await once(socket, "connect");
-    const client = new Side(socket, activity);
-    const message = () => client.data.subarray(NONCE, HANDSHAKE);
-    await this.#send(client);
+    const connected = new Side(socket, activity);
+    const isClient = this.#case.role === "client";
+    if (!isClient) {
+      void this.#playPlaintext(connected);
+      await activity.until(() => this.#accepted !== undefined, LONG_MS);
+      if (this.#accepted === undefined) throw new Error("the daemon does not connect");
+    }
+    const wire = isClient ? connected : this.#accepted!;
+    await this.#send(wire);
     const { end, endsLate } = this.#case;
-    // The daemon has accepted the connection when its nonce arrives.
-    await activity.until(() => client.received >= NONCE || client.isOver, LONG_MS);
-    if (endsLate) await activity.until(() => client.isOver, this.#patience);
-    if (end === "fin") client.socket.end();
-    else if (end === "reset") client.reset();
+    // With -d, the daemon has accepted the connection when its nonce arrives.
+    await activity.until(() => wire.received >= NONCE || wire.isOver, LONG_MS);
+    if (endsLate) await activity.until(() => wire.isOver, this.#patience);
+    if (end === "fin") wire.socket.end();
+    else if (end === "reset") wire.reset();
     const needsTarget = expectsTarget(this.#sent);
-    const isOver = () => client.isOver && (this.#target === undefined ? !needsTarget : this.#target.isOver);
-    const mayStayOpen = end === "hold" || this.#case.target.end === "hold";
+    const plaintext = () => (isClient ? this.#accepted : connected);
+    const isOver = () => wire.isOver && (plaintext()?.isOver ?? !needsTarget);
+    const mayStayOpen = end === "hold" || this.#case.plaintext.end === "hold";
     await activity.until(isOver, mayStayOpen ? this.#patience : Math.max(LONG_MS, this.#patience));
 
-    const target = this.#target;
-    const serverMessage = message();
-    const packets = client.data.subarray(HANDSHAKE);
-    const opened = serverMessage.length < 288 ? undefined : this.#open(client.data);
+    const message = wire.data.subarray(NONCE, HANDSHAKE);
+    const packets = wire.data.subarray(HANDSHAKE);
+    const plain = plaintext();
     const observation: Observation = {
       sent: this.#sent,
       wire: {
-        bytes: client.received,
-        message: this.#judge(client.data.subarray(0, NONCE), serverMessage),
-        data: packets.length === 0 ? packets : opened,
+        bytes: wire.received,
+        message: this.#judge(wire.data.subarray(0, NONCE), message),
+        data: packets.length === 0 ? packets : this.#open(wire.data),
         trailing: packets.length % PACKET,
-        end: client.end,
+        end: wire.end,
       },
-      target: target && { data: target.data, end: target.end },
+      plaintext: plain && { data: plain.data, end: plain.end },
     };
     this.#isOver = true;
-    if (this.#targets > 1) throw new Error("the daemon has connected to the target more than once");
-    client.socket.resetAndDestroy();
-    target?.socket.resetAndDestroy();
+    if (this.#connections > 1) throw new Error("the daemon has connected more than once");
+    for (const side of [connected, this.#accepted]) side?.socket.resetAndDestroy();
     return observation;
   }
 
-  /** Sends the client's stream, up to the case's length, as far as the daemon's bytes allow. */
-  async #send(client: Side): Promise<void> {
-    const { isEager, isJoined, excess, length, value, configuration } = this.#case;
+  /** Sends our stream, up to the case's length, as far as the daemon's bytes allow. */
+  async #send(wire: Side): Promise<void> {
+    const { role, isEager, isJoined, excess, length, value, configuration } = this.#case;
     const activity = this.#activity;
     let pending = Buffer.alloc(0);
     let made = 0;
-    const has = (size: number) => client.received >= size;
+    const has = (size: number) => wire.received >= size;
     /** Waits for bytes from the daemon, after sending what does not depend on them. */
     const received = async (size: number): Promise<boolean> => {
       if (has(size)) return true;
-      await this.#write(client, pending);
+      await this.#write(wire, pending);
       pending = Buffer.alloc(0);
-      await activity.until(() => has(size) || client.isOver, LONG_MS);
+      await activity.until(() => has(size) || wire.isOver, LONG_MS);
       return has(size);
     };
     const add = (bytes: Buffer): boolean => {
@@ -269,40 +275,40 @@ export class Run {
     const learnsKeys = value === "p-1" && configuration !== "weak";
     const steps = async () => {
       if (!isEager && !(await received(NONCE))) return;
-      if (!add(this.#handshake.sentNonce()) || !(await received(NONCE))) return;
-      if (!add(this.#handshake.message(client.data.subarray(0, NONCE)))) return;
+      if (!add(this.#handshake.sentNonce())) return;
+      // A server sends its message when it has the client's, unless it knows better.
+      if (!(await received(role === "server" && !isJoined ? HANDSHAKE : NONCE))) return;
+      if (!add(this.#handshake.message(wire.data.subarray(0, NONCE)))) return;
       if (!isJoined && !(await received(HANDSHAKE + (learnsKeys ? PACKET : 0)))) return;
-      const [keys] = this.#keys(client.data);
+      const [keys] = this.#keys(wire.data);
       if (keys !== undefined) add(packetsOf(this.#case, keys));
     };
     await steps();
-    await this.#write(client, Buffer.concat([pending, bytesOf(this.#case, "excess", excess)]));
+    await this.#write(wire, Buffer.concat([pending, bytesOf(this.#case, "excess", excess)]));
   }
 
   /** Writes bytes in segments that end at the case's cuts. */
-  async #write(client: Side, bytes: Buffer): Promise<void> {
+  async #write(wire: Side, bytes: Buffer): Promise<void> {
     const start = this.#sent;
     const inside = this.#case.cuts.filter((cut) => cut > start && cut < start + bytes.length);
     const ends = [...inside, start + bytes.length];
     for (const end of ends) {
-      if (client.isReset || bytes.length === 0) return;
-      await client.write(bytes.subarray(this.#sent - start, end - start));
+      if (wire.isReset || bytes.length === 0) return;
+      await wire.write(bytes.subarray(this.#sent - start, end - start));
       this.#sent = end;
       if (this.#case.pause > 0) await sleep(this.#case.pause);
     }
   }
 
   /** Returns the keys that are possible, the right ones alone if the daemon has sent a packet. */
-  #keys(received: Buffer): RawSession[] {
+  #keys(received: Buffer): Keys[] {
     const message = received.length < HANDSHAKE ? undefined : received.subarray(NONCE, HANDSHAKE);
-    const nonces = Buffer.concat([this.#handshake.nonce, received.subarray(0, NONCE)]);
-    const secret = this.#handshake.secret;
     const candidates = this.#handshake
       .sharedValues(message)
-      .map((shared) => rawSessionKeys(secret, nonces, shared));
+      .map((shared) => this.#handshake.keys(received.subarray(0, NONCE), shared));
     const first = received.subarray(HANDSHAKE, HANDSHAKE + PACKET);
     if (first.length < PACKET) return candidates;
-    return candidates.filter(({ down }) => isValid(() => rawOpen(down, 0, first)));
+    return candidates.filter(({ peer }) => isValid(() => rawOpen(peer, 0, first)));
   }
 
   /** Returns the data of the packets received; undefined if one is invalid. */
@@ -312,7 +318,7 @@ export class Run {
     const data: Buffer[] = [];
     for (let at = HANDSHAKE; at + PACKET <= received.length; at += PACKET) {
       try {
-        data.push(rawOpen(keys.down, data.length, received.subarray(at, at + PACKET)));
+        data.push(rawOpen(keys.peer, data.length, received.subarray(at, at + PACKET)));
       } catch {
         return undefined;
       }

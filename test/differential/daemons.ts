@@ -1,16 +1,16 @@
-/** The implementations of `spiped -d` that are compared, each with a target of its own. */
+/** The daemons that are compared. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomInt } from "node:crypto";
 import { once } from "node:events";
 import { readdirSync } from "node:fs";
-import { connect, createServer, type Server } from "node:net";
+import { connect, createServer, type Server, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Case, Configuration } from "./cases.ts";
+import type { Case, Configuration, Role } from "./cases.ts";
 import { type Observation, Run } from "./connection.ts";
-import { type ClientHandshake, meaningOf } from "./stream.ts";
+import { type Handshake, meaningOf } from "./stream.ts";
 
 /** Tarsnap's spiped, this project's, and the independent implementation in Python. */
-export const IMPLEMENTATIONS = ["tarsnap", "ours", "python"] as const;
+const IMPLEMENTATIONS = ["tarsnap", "ours", "python"] as const;
 export type Implementation = (typeof IMPLEMENTATIONS)[number];
 
 const SPIPED_OPTIONS: Record<Configuration, readonly string[]> = {
@@ -31,18 +31,29 @@ const PYTHON_OPTIONS: Record<Configuration, readonly string[]> = {
   unreachable: [],
 };
 
+/** What a daemon is for: the part that the test plays, and the options. */
+export interface DaemonKind {
+  readonly role: Role;
+  readonly configuration: Configuration;
+}
+
+/** Returns the implementations that can play the other part. */
+export function implementationsOf({ role }: DaemonKind): readonly Implementation[] {
+  return role === "client" ? IMPLEMENTATIONS : ["tarsnap", "ours"];
+}
+
 /** Long enough that no case reaches it, except those with silent peers; in seconds. */
 const LONG_TIMEOUT = "60";
 
 /** Time in which a daemon must start, and give back the descriptors of a connection, in ms. */
-const MAX_WAIT_MS = 10_000;
+const MAX_WAIT_MS = 30_000;
 
 /** Characters of a daemon's standard error that are kept for the report of its exit. */
 const MAX_LOG = 4000;
 
 function commandOf(
   implementation: Implementation,
-  configuration: Configuration,
+  { role, configuration }: DaemonKind,
   port: number,
   target: number,
   key: string,
@@ -66,19 +77,21 @@ function commandOf(
       ...options,
     ];
   }
-  const common = ["-F", "-d", "-s", address, "-t", to, "-k", key, "-n", "0"];
+  const mode = role === "client" ? "-d" : "-e";
+  const common = ["-F", mode, "-s", address, "-t", to, "-k", key, "-n", "0"];
   const options = [...common, ...timeout.flatMap((value) => ["-o", value]), ...SPIPED_OPTIONS[configuration]];
   if (implementation === "tarsnap") return ["spiped", ...options];
   // Failed handshakes are penalized, which would make the result of a case depend on the cases before.
   return [process.execPath, "dist/bin/spiped.cjs", ...options, "--penalty-exempt", "127.0.0.1"];
 }
 
-/** A running daemon and its target. Runs one case at a time. */
+/** A running daemon, and what it connects to. Runs one case at a time. */
 export class Daemon {
   readonly implementation: Implementation;
-  readonly #configuration: Configuration;
+  readonly #kind: DaemonKind;
   readonly #key: string;
   readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
   #child: ChildProcess | undefined;
   #port = 0;
   #run: Run | undefined;
@@ -87,37 +100,33 @@ export class Daemon {
   /** Number of descriptors of the daemon when it has no connection. */
   #descriptors = 0;
 
-  constructor(implementation: Implementation, configuration: Configuration, key: string) {
+  constructor(implementation: Implementation, kind: DaemonKind, key: string) {
     this.implementation = implementation;
-    this.#configuration = configuration;
+    this.#kind = kind;
     this.#key = key;
     this.#server = createServer({ allowHalfOpen: true }, (socket) => {
-      if (this.#run !== undefined) this.#run.onTarget(socket);
+      this.#sockets.add(socket);
+      socket.once("close", () => this.#sockets.delete(socket));
+      if (this.#run !== undefined) this.#run.onConnection(socket);
       else socket.on("error", () => {}).destroy();
     });
   }
 
   async start(): Promise<void> {
     const target = await listen(this.#server);
-    if (this.#configuration === "unreachable") await close(this.#server);
+    if (this.#kind.configuration === "unreachable") await close(this.#server);
     const probe = createServer();
     this.#port = await listen(probe);
     await close(probe);
-    const [program, ...args] = commandOf(
-      this.implementation,
-      this.#configuration,
-      this.#port,
-      target,
-      this.#key,
-    );
+    const [program, ...args] = commandOf(this.implementation, this.#kind, this.#port, target, this.#key);
     this.#child = spawn(program, args, { stdio: ["ignore", "ignore", "pipe"] });
     this.#child.stderr!.on("data", (chunk) => {
       this.#log = `${this.#log}${chunk}`.slice(-MAX_LOG);
     });
     const deadline = Date.now() + MAX_WAIT_MS;
-    while (!(await this.#greets())) {
+    while (!(await this.#answers())) {
       if (Date.now() > deadline || this.#child.exitCode !== null)
-        throw new Error(`${this.implementation} with ${this.#configuration} does not start`);
+        throw new Error(`${this.implementation} does not start: ${JSON.stringify(this.#kind)}`);
       await sleep(20);
     }
     // What the daemon opens with its first connection stays open.
@@ -125,12 +134,14 @@ export class Daemon {
     this.#descriptors = this.#countDescriptors();
   }
 
-  /** Returns true if a connection to the daemon gets a nonce. */
-  async #greets(): Promise<boolean> {
+  /** Returns true if a connection to the daemon is accepted and, with `-d`, gets a nonce. */
+  async #answers(): Promise<boolean> {
     const socket = connect({ port: this.#port, host: "127.0.0.1" });
     socket.on("error", () => {});
     const closed = new Promise<false>((resolve) => socket.once("close", () => resolve(false)));
-    const greeting = new Promise<true>((resolve) => socket.once("data", () => resolve(true)));
+    const greeting = new Promise<true>((resolve) => {
+      socket.once(this.#kind.role === "client" ? "data" : "connect", () => resolve(true));
+    });
     const greeted = await Promise.race([greeting, closed]);
     socket.destroy();
     await closed;
@@ -143,17 +154,19 @@ export class Daemon {
    * @param patience - see `Run`.
    * @throws Error if the daemon has exited, or keeps descriptors of the connection.
    */
-  async run(it: Case, handshake: ClientHandshake, patience: number): Promise<Observation> {
+  async run(it: Case, handshake: Handshake, patience: number): Promise<Observation> {
     const run = new Run(it, handshake, patience);
     this.#run = run;
     const observation = await run.play(this.#port, (sent) => {
-      if (this.#configuration === "unreachable") return false;
+      if (this.#kind.configuration === "unreachable") return false;
       return this.implementation === "tarsnap" || meaningOf(it, sent).proof === "valid";
     });
     const deadline = Date.now() + MAX_WAIT_MS;
     while (this.#countDescriptors() > this.#descriptors) {
       if (Date.now() > deadline)
-        throw new Error(`${this.implementation} keeps descriptors of a closed connection`);
+        throw new Error(
+          `${this.implementation} keeps descriptors of a closed connection, case ${it.index} of seed ${it.seed}`,
+        );
       await sleep(2);
     }
     // A connection to the target that is closed already may not have been accepted here.
@@ -169,6 +182,7 @@ export class Daemon {
       child.kill("SIGKILL");
       await exited;
     }
+    for (const socket of this.#sockets) socket.destroy();
     if (this.#server.listening) await close(this.#server);
   }
 

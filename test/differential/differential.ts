@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { type Case, CONFIGURATIONS, type Configuration, makeCase } from "./cases.ts";
 import { type Comparison, compare, summarize } from "./compare.ts";
 import type { Observation } from "./connection.ts";
-import { Daemon, IMPLEMENTATIONS, type Implementation } from "./daemons.ts";
-import { ClientHandshake } from "./stream.ts";
+import { Daemon, type DaemonKind, type Implementation, implementationsOf } from "./daemons.ts";
+import { Handshake } from "./stream.ts";
 
 /** Time without activity after which a connection is taken to stay open, in ms. */
 const PATIENCE_MS: Record<Configuration, number> = {
@@ -21,7 +21,8 @@ const PATIENCE_MS: Record<Configuration, number> = {
 };
 
 /** A case that looks wrong is repeated with more time, in case the machine was busy. */
-const REPETITIONS = [4, 20];
+const REPETITIONS = [4, 50];
+const MAX_PATIENCE_MS = 8000;
 
 /** Sets of daemons for each configuration; each runs one case at a time. */
 const SETS: Record<Configuration, number> = {
@@ -32,6 +33,10 @@ const SETS: Record<Configuration, number> = {
   silent: 3,
   unreachable: 1,
 };
+
+const KINDS: readonly DaemonKind[] = (["client", "server"] as const).flatMap((role) =>
+  CONFIGURATIONS.map((configuration) => ({ role, configuration })),
+);
 
 /** A set of daemons is started for this many cases at least. */
 const CASES_PER_SET = 50;
@@ -63,10 +68,13 @@ export async function runCases({ seed, cases, onCase, isOver = () => false }: Op
   const keyPath = join(directory, "key");
   const key = createHash("sha256").update(`key of ${seed}`).digest();
   writeFileSync(keyPath, key, { mode: 0o600 });
-  const queues = new Map<Configuration, Case[]>(CONFIGURATIONS.map((name) => [name, []]));
+  /** The cases that are left, by the kind of daemon that they need. */
+  const queues = KINDS.map((kind) => ({ kind, cases: [] as Case[] }));
   for (const index of cases) {
     const it = makeCase(seed, index);
-    queues.get(it.configuration)!.push(it);
+    const isFor = ({ kind }: { kind: DaemonKind }) =>
+      kind.role === it.role && kind.configuration === it.configuration;
+    queues.find(isFor)!.cases.push(it);
   }
   const daemons: Daemon[] = [];
   const classes = new Map<string, { cases: number; same: number }>();
@@ -74,11 +82,10 @@ export async function runCases({ seed, cases, onCase, isOver = () => false }: Op
   let count = 0;
   let repeated = 0;
 
-  /** Runs the cases of a configuration, one after the other, on one set of daemons. */
-  const work = async (configuration: Configuration, set: readonly Daemon[]) => {
-    const queue = queues.get(configuration)!;
-    const runOnce = async (it: Case, handshake: ClientHandshake, factor: number) => {
-      const patience = PATIENCE_MS[configuration] * factor;
+  /** Runs the cases of a queue, one after the other, on one set of daemons. */
+  const work = async (configuration: Configuration, queue: Case[], set: readonly Daemon[]) => {
+    const runOnce = async (it: Case, handshake: Handshake, factor: number) => {
+      const patience = Math.min(PATIENCE_MS[configuration] * factor, MAX_PATIENCE_MS);
       const seen = await Promise.all(set.map((daemon) => daemon.run(it, handshake, patience)));
       const observations = new Map<Implementation, Observation>(
         set.map((daemon, i) => [daemon.implementation, seen[i]!]),
@@ -86,7 +93,7 @@ export async function runCases({ seed, cases, onCase, isOver = () => false }: Op
       return { observations, comparison: compare(it, observations) };
     };
     for (let it = queue.shift(); it !== undefined && !isOver(); it = queue.shift()) {
-      const handshake = new ClientHandshake(it, key);
+      const handshake = new Handshake(it, key);
       let result = await runOnce(it, handshake, 1);
       for (const factor of REPETITIONS) {
         if (result.comparison.problems.length === 0) break;
@@ -94,8 +101,9 @@ export async function runCases({ seed, cases, onCase, isOver = () => false }: Op
         result = await runOnce(it, handshake, factor);
       }
       const { difference = "none", isSame, problems } = result.comparison;
-      const known = classes.get(difference) ?? { cases: 0, same: 0 };
-      classes.set(difference, { cases: known.cases + 1, same: known.same + (isSame ? 1 : 0) });
+      const name = `${it.role === "client" ? "-d" : "-e"}, ${difference}`;
+      const known = classes.get(name) ?? { cases: 0, same: 0 };
+      classes.set(name, { cases: known.cases + 1, same: known.same + (isSame ? 1 : 0) });
       count += 1;
       if (problems.length > 0) failures.push(describe(it, problems, result.observations));
       onCase?.(it, result.comparison);
@@ -103,19 +111,16 @@ export async function runCases({ seed, cases, onCase, isOver = () => false }: Op
   };
 
   try {
-    const workers = CONFIGURATIONS.flatMap((configuration) => {
-      const sets = Math.min(
-        SETS[configuration],
-        Math.ceil(queues.get(configuration)!.length / CASES_PER_SET),
-      );
+    const workers = queues.flatMap(({ kind, cases: queue }) => {
+      const sets = Math.min(SETS[kind.configuration], Math.ceil(queue.length / CASES_PER_SET));
       return Array.from({ length: sets }, () => {
-        const set = IMPLEMENTATIONS.map((name) => new Daemon(name, configuration, keyPath));
+        const set = implementationsOf(kind).map((name) => new Daemon(name, kind, keyPath));
         daemons.push(...set);
-        return { configuration, set };
+        return () => work(kind.configuration, queue, set);
       });
     });
     await Promise.all(daemons.map((daemon) => daemon.start()));
-    await Promise.all(workers.map(({ configuration, set }) => work(configuration, set)));
+    await Promise.all(workers.map((start) => start()));
   } finally {
     await Promise.all(daemons.map((daemon) => daemon.stop()));
     rmSync(directory, { recursive: true, force: true });

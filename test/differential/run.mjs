@@ -1,5 +1,5 @@
 /**
- * Differential test of spiped -d: the same connections to Tarsnap's spiped, to ours and to an independent
+ * Differential test: the same connections to Tarsnap's spiped, to ours and, for -d, to an independent
  * implementation, whose results are compared.
  *
  *     npm run differential -- [--cases N] [--seed S] [--case I]      default: 1000 cases of a random seed

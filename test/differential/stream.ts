@@ -1,4 +1,4 @@
-/** The client's bytes in a case, and what an implementation may deliver of them. */
+/** Our bytes in a case, and what an implementation may deliver of them. */
 import {
   hmac,
   P,
@@ -7,21 +7,22 @@ import {
   rawMacKeys,
   rawPacket,
   rawSecret,
+  rawSessionKeys,
   toBytes,
   toNumber,
 } from "../support/raw-peer.ts";
-import { bytesOf, type Case, HANDSHAKE, PACKET } from "./cases.ts";
+import { bytesOf, type Case, HANDSHAKE, PACKET, type Role } from "./cases.ts";
 
 const FIXED_VALUES = { "1": 1n, "0": 0n, "p-1": P - 1n, p: P, "p+1": P + 1n, max: 2n ** 2048n - 1n };
 
-/** The client's part of the handshake. */
-export class ClientHandshake {
+/** Our part of the handshake. */
+export class Handshake {
   readonly nonce: Buffer;
   readonly #case: Case;
   /** The shared secret K. */
   readonly secret: Buffer;
   readonly #exponent: bigint;
-  /** The client's value, which is computed once for all implementations. */
+  /** Our value, which is computed once for all implementations. */
   readonly #value: bigint;
 
   constructor(it: Case, keyFile: Buffer) {
@@ -38,30 +39,46 @@ export class ClientHandshake {
     return fault?.kind === "flip" ? flipBit(this.nonce, fault.bit) : this.nonce;
   }
 
-  /** Returns the message of 288 bytes as it is sent, for the server's nonce. */
-  message(serverNonce: Buffer): Buffer {
+  /** Returns both nonces, the client's first. */
+  #ordered(own: Buffer, peer: Buffer): Buffer {
+    return Buffer.concat(this.#case.role === "client" ? [own, peer] : [peer, own]);
+  }
+
+  /** Returns the message of 288 bytes as it is sent, for the daemon's nonce. */
+  message(peerNonce: Buffer): Buffer {
     const { handshakeFault: fault } = this.#case;
     if (fault?.kind === "garbage") return bytesOf(this.#case, "garbage", 288);
     const secret = fault?.kind === "wrong-key" ? rawSecret(Buffer.from("another key")) : this.secret;
-    const peer = fault?.kind === "other-nonce" ? bytesOf(this.#case, "other nonce", 32) : serverNonce;
-    const keys = rawMacKeys(secret, Buffer.concat([this.nonce, peer]));
+    const peer = fault?.kind === "other-nonce" ? bytesOf(this.#case, "other nonce", 32) : peerNonce;
+    const keys = rawMacKeys(secret, this.#ordered(this.nonce, peer));
     const value = toBytes(this.#value);
-    const mac = hmac(fault?.kind === "mac-of-server" ? keys.server : keys.client, value);
+    const mac = hmac(keys[fault?.kind === "mac-of-other-side" ? this.#peer : this.#case.role], value);
     const message = Buffer.concat([value, fault?.kind === "mac-zero" ? Buffer.alloc(32) : mac]);
     return fault?.kind === "flip" ? flipBit(message, fault.bit - 8 * this.nonce.length) : message;
   }
 
-  /** Returns true if the server's message has the right MAC and a value in range. */
-  isValid(serverNonce: Buffer, message: Buffer): boolean {
-    const { server } = rawMacKeys(this.secret, Buffer.concat([this.nonce, serverNonce]));
+  /** Returns true if the daemon's message has the right MAC and a value in range. */
+  isValid(peerNonce: Buffer, message: Buffer): boolean {
+    const nonces = this.#ordered(this.sentNonce(), peerNonce);
+    const key = rawMacKeys(this.secret, nonces)[this.#peer];
     const value = message.subarray(0, 256);
-    return hmac(server, value).equals(message.subarray(256)) && toNumber(value) < P;
+    return hmac(key, value).equals(message.subarray(256)) && toNumber(value) < P;
+  }
+
+  /** The keys of the session with this shared value, for what we send and for what we receive. */
+  keys(peerNonce: Buffer, shared: bigint): Keys {
+    const { up, down } = rawSessionKeys(this.secret, this.#ordered(this.nonce, peerNonce), shared);
+    return this.#case.role === "client" ? { own: up, peer: down } : { own: down, peer: up };
+  }
+
+  get #peer(): Role {
+    return this.#case.role === "client" ? "server" : "client";
   }
 
   /**
    * Returns the shared values that are possible.
    *
-   * @param message - the server's message; undefined if it is not here yet.
+   * @param message - the daemon's message; undefined if it is not here yet.
    */
   sharedValues(message: Buffer | undefined): bigint[] {
     const { configuration, value } = this.#case;
@@ -69,39 +86,47 @@ export class ClientHandshake {
     if (value === "0") return [0n];
     if (value === "1") return [1n];
     if (value === "p-1") return [1n, P - 1n];
-    if (message === undefined || value !== "power") throw new Error("the shared value is not known");
+    // The others are out of range.
+    if (value !== "power") return [];
+    if (message === undefined) throw new Error("the shared value is not known");
     return [power(toNumber(message.subarray(0, 256)), this.#exponent)];
   }
 }
 
+/** The keys of our packets and of the daemon's. */
+export interface Keys {
+  readonly own: RawSession["up"];
+  readonly peer: RawSession["up"];
+}
+
 /** A piece of the stream after the handshake. */
 interface Piece {
-  readonly make: (keys: RawSession) => Buffer;
+  readonly make: (keys: Keys) => Buffer;
   /** Undefined if the daemon must reject it. */
   readonly data: Buffer | undefined;
 }
 
-/** Returns the packets that the client sends. */
+/** Returns the packets that we send. */
 function piecesOf(it: Case): Piece[] {
   const { packetFault: fault } = it;
   const all = it.packets.map((size, number) => bytesOf(it, `packet ${number}`, size));
   /** Returns a piece whose packet has the number of its place, as long as nothing before it was added or left out. */
   const honest = (number: number, shift = 0): Piece => ({
-    make: ({ up }) => rawPacket(up, number, all[number]!),
+    make: ({ own }) => rawPacket(own, number, all[number]!),
     data: shift === 0 ? all[number] : undefined,
   });
   if (fault === undefined) return all.map((_, number) => honest(number));
   const { at, argument } = fault;
   const wrong = (make: Piece["make"]): Piece => ({ make, data: undefined });
-  const sealed = ({ up }: RawSession) => rawPacket(up, at, all[at]!);
+  const sealed = ({ own }: Keys) => rawPacket(own, at, all[at]!);
   const replacement = (): Piece[] => {
     switch (fault.kind) {
       case "flip":
         return [wrong((keys) => flipBit(sealed(keys), argument))];
       case "length":
-        return [wrong(({ up }) => rawPacket(up, at, all[at]!, argument))];
+        return [wrong(({ own }) => rawPacket(own, at, all[at]!, argument))];
       case "number":
-        return [wrong(({ up }) => rawPacket(up, at + argument < 0 ? at + 1 : at + argument, all[at]!))];
+        return [wrong(({ own }) => rawPacket(own, at + argument < 0 ? at + 1 : at + argument, all[at]!))];
       case "drop":
         return [];
       case "repeat":
@@ -113,11 +138,11 @@ function piecesOf(it: Case): Piece[] {
       case "zeros":
         return [wrong(() => Buffer.alloc(PACKET))];
       case "other-direction":
-        return [wrong(({ down }) => rawPacket(down, at, all[at]!))];
+        return [wrong(({ peer }) => rawPacket(peer, at, all[at]!))];
       case "insert-byte":
         return [wrong((keys) => Buffer.concat([Buffer.from([0]), sealed(keys)]))];
       case "padding":
-        return [{ make: ({ up }) => rawPacket(up, at, all[at]!, all[at]!.length, 0xa5), data: all[at] }];
+        return [{ make: ({ own }) => rawPacket(own, at, all[at]!, all[at]!.length, 0xa5), data: all[at] }];
     }
   };
   const before = all.slice(0, at).map((_, number) => honest(number));
@@ -126,14 +151,14 @@ function piecesOf(it: Case): Piece[] {
   return [...before, ...replacement(), ...after];
 }
 
-/** Returns the client's packets. */
-export function packetsOf(it: Case, keys: RawSession): Buffer {
+/** Returns our packets. */
+export function packetsOf(it: Case, keys: Keys): Buffer {
   return Buffer.concat(piecesOf(it).map(({ make }) => make(keys)));
 }
 
-/** What a daemon that has received a part of the client's stream must make of it. */
+/** What a daemon that has received a part of our stream must make of it. */
 export interface Meaning {
-  /** `valid` if the client has proved that it holds the key; `incomplete` if fewer than 320 bytes were sent. */
+  /** `valid` if we have proved that we hold the key; `incomplete` if fewer than 320 bytes were sent. */
   readonly proof: "valid" | "invalid" | "incomplete";
   /** All data in the packets before the first wrong one. */
   readonly data: Buffer;
@@ -141,7 +166,7 @@ export interface Meaning {
   readonly stream: "wrong" | "truncated" | "whole";
 }
 
-/** @param sent - the number of bytes that the client has sent. */
+/** @param sent - the number of bytes that we have sent. */
 export function meaningOf(it: Case, sent: number): Meaning {
   const { configuration, value, handshakeFault, length } = it;
   const rejected =
