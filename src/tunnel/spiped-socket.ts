@@ -5,7 +5,7 @@ import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
 import { finished } from "node:stream/promises";
 import { confirmEof } from "../net/confirm-eof.ts";
-import { writeErrorOf } from "../net/direct-read.ts";
+import { unsentBytes, writeErrorOf } from "../net/direct-read.ts";
 import { reset } from "../net/reset.ts";
 import { startTimeout } from "../net/timers.ts";
 import type { Engine } from "../protocol/engine/engine.ts";
@@ -46,6 +46,9 @@ interface SpipedSocketOptions {
  * read for a minute, or reading was never started, the stream is destroyed without it. A connection truncated between
  * two packets cannot be distinguished from a complete one.
  *
+ * `destroy()` discards the data that has not been sent. The peer then sees a reset, as with `destroy(error)`; if all
+ * data has been sent, it sees EOF.
+ *
  * `await using` ends the stream: see `[Symbol.asyncDispose]()`.
  */
 export class SpipedSocket extends Duplex {
@@ -57,10 +60,16 @@ export class SpipedSocket extends Duplex {
   #failure: Error | undefined;
   /** True if written data can no longer reach the peer. */
   #writesLost = false;
+  /** Bytes of the current write that were passed to the encrypted socket. */
+  #passedBytes = 0;
   #onWritten: ((error?: Error | null) => void) | undefined;
   /** Time of the last read since writes are lost, in ms on the monotonic clock. */
   #readAt = 0;
   #stopWatchingReader = () => {};
+  /** True once the encrypted socket has emitted 'close'; its property `closed` is true before. */
+  #isEncryptedClosed = false;
+  /** Completes the destruction of the stream when the encrypted socket is closed. */
+  #onEncryptedClosed: (() => void) | undefined;
   /** Name of the client's key; undefined if the server has only one key, and on the client. */
   readonly keyName: string | undefined;
   /** Fingerprint of the client's key, which distinguishes keys of the same name; undefined if `keyName` is. */
@@ -102,6 +111,8 @@ export class SpipedSocket extends Duplex {
     encrypted.on("error", (error) => this.#fail(error));
     encrypted.on("writeError", () => this.#stopWriting());
     encrypted.on("close", () => {
+      this.#isEncryptedClosed = true;
+      this.#onEncryptedClosed?.();
       const endedCleanly = encrypted.readableEnded && encrypted.writableFinished;
       if (!endedCleanly) this.#fail(new ConnectionLostError("encrypted", null, "connection closed"));
     });
@@ -159,6 +170,8 @@ export class SpipedSocket extends Duplex {
 
   /** @internal */
   override read(size?: number): unknown {
+    // Node's streams go on to emit the data that they have buffered.
+    if (this.destroyed) return null;
     const data: unknown = super.read(size);
     if (data !== null && this.#writesLost) this.#readAt = performance.now();
     if (this.#failure !== undefined && this.readableLength === 0) this.destroy(this.#failure);
@@ -174,6 +187,7 @@ export class SpipedSocket extends Duplex {
     const part = chunk.subarray(0, MAX_WRITE_BYTES);
     const buffer = acquireBuffer(sealedSize(part.length));
     this.#traffic.bytesEncrypted += part.length;
+    this.#passedBytes += part.length;
     const length = this.#sealer.seal(part, buffer);
     this.#onWritten = callback;
     this.#encrypted.write(buffer.subarray(0, length), (error) => {
@@ -199,7 +213,10 @@ export class SpipedSocket extends Duplex {
     if (error) this.#fail(error);
     const onWritten = this.#onWritten;
     this.#onWritten = undefined;
-    onWritten?.(error);
+    this.#passedBytes = 0;
+    // An error would become that of a stream which was destroyed without one.
+    const wasInterrupted = this.destroyed && this.errored === null;
+    onWritten?.(wasInterrupted ? null : error);
   }
 
   /**
@@ -231,11 +248,18 @@ export class SpipedSocket extends Duplex {
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     this.#stopWatchingReader();
     this.#encrypted.removeAllListeners("data");
-    if (error === null) this.#encrypted.destroy();
+    if (error === null && !this.#hasUnsentData) this.#encrypted.destroy();
     else reset(this.#encrypted);
     this.#sealer.destroy();
     this.#opener.destroy();
-    callback(error);
+    // As in `net.Socket`, 'close' follows the callbacks of all writes.
+    if (this.#isEncryptedClosed) callback(error);
+    else this.#onEncryptedClosed = () => callback(error);
+  }
+
+  /** True if the kernel has not accepted all written data. */
+  get #hasUnsentData(): boolean {
+    return this.writableLength > this.#passedBytes || unsentBytes(this.#encrypted) > 0;
   }
 
   /** Destroys the stream once received data has been read; immediately if none is buffered or reading never started. */

@@ -8,7 +8,7 @@ import { inspect } from "node:util";
 import { describe, expect, it, vi } from "vitest";
 import { connect, createServer, loadKey, Secret, type SpipedSocket } from "../../../src/index.ts";
 import { listen, open } from "../../support/library.ts";
-import { cleanUp, keyFile } from "../../support/programs.ts";
+import { cleanUp, keyFile, until } from "../../support/programs.ts";
 import { digestOf } from "../../support/servers.ts";
 
 describe("a connection", () => {
@@ -116,6 +116,72 @@ describe("a connection", () => {
       expect(client.errored).toBe(null);
     }
   });
+
+  it.each([
+    [1, "the end after the data", "end"],
+    [2, "a reset if data is lost", "ECONNRESET"],
+  ])("shows the peer of a stream that is destroyed after %i writes %s", async (writes, _, outcome) => {
+    const [client, server] = await pair();
+    const seen = new Promise((done) => {
+      server.once("end", () => done("end"));
+      server.once("error", (error: NodeJS.ErrnoException) => done(error.code));
+    });
+    // The second one waits for the first.
+    for (let count = 0; count < writes; count += 1) client.write("data");
+    client.destroy();
+    server.resume();
+    expect(await seen).toBe(outcome);
+    expect(client.errored).toBe(null);
+  });
+
+  it("passes no more data to a listener that has destroyed it", async () => {
+    const [client, server] = await pair();
+    const chunks: number[] = [];
+    client.pause();
+    client.read(0);
+    for (const size of [1000, 2000]) {
+      server.write(Buffer.alloc(size));
+      await until(() => client.readableLength >= size);
+      client.read(0);
+    }
+    const closed = once(client, "close");
+    client.on("data", (chunk: Buffer) => {
+      chunks.push(chunk.length);
+      client.destroy();
+    });
+    client.resume();
+    await closed;
+    expect(chunks).toEqual([1000]);
+  });
+
+  it.each([undefined, new Error("given up")])(
+    "calls the callbacks of all writes before 'close' when it is destroyed with %s",
+    async (error) => {
+      const [client] = await pair();
+      const events: string[] = [];
+      client.on("error", () => events.push("error"));
+      // More than the kernel buffers.
+      for (let count = 0; count < 3; count += 1)
+        client.write(Buffer.alloc(16 << 20), () => events.push("callback"));
+      // Until the kernel accepts no more.
+      for (let turn = 0; turn < 2000; turn += 1) await new Promise((next) => setImmediate(next));
+      const closed = new Promise<void>((done) => {
+        client.once("close", () => {
+          events.push("close");
+          done();
+        });
+      });
+      client.destroy(error);
+      await closed;
+      expect(client.errored).toBe(error ?? null);
+      expect(events.filter((event) => event !== "error")).toEqual([
+        "callback",
+        "callback",
+        "callback",
+        "close",
+      ]);
+    },
+  );
 
   it("shows no key when it is inspected or serialized", async () => {
     const [client] = await pair();
