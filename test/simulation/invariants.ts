@@ -1,7 +1,7 @@
 /** What must hold in every world. */
 import { MAX_PENDING_BURST } from "../../src/tunnel/pending-handshakes.ts";
 import type { Entry } from "./ledger.ts";
-import type { Peer } from "./peer.ts";
+import type { Party, Peer } from "./peer.ts";
 import { findLeak, forgetInteractive } from "./pools.ts";
 import type { World } from "./world.ts";
 
@@ -46,7 +46,7 @@ function routeFromTarget({ encrypting, decrypting, clients, attacked }: World, t
 }
 
 /** Checks that what a program receives is the stream of the program that it is connected to. */
-export function checkPartner(world: World, peer: Peer, partner: Peer): void {
+export function checkPartner(world: World, peer: Peer, partner: Party): void {
   const { client, target } =
     peer.name === "client" ? routeFromClient(world, peer) : routeFromTarget(world, peer);
   const expected = peer.name === "client" ? target : client;

@@ -37,13 +37,22 @@ export interface PeerPlan {
 /** What all programs read into. */
 const readBuffer = Buffer.allocUnsafeSlow(65_536);
 
-export class Peer {
+/** A program at one end of a connection. */
+export interface Party {
+  readonly id: number;
+  /** `client` or `target`. */
+  readonly name: string;
+  /** Number of bytes sent. */
+  readonly sent: number;
+}
+
+export class Peer implements Party {
   readonly id: number;
   readonly name: string;
   readonly plan: PeerPlan;
   readonly #network: Network;
   readonly #onViolation: (message: string) => void;
-  readonly #peers: ReadonlyMap<number, Peer>;
+  readonly #peers: ReadonlyMap<number, Party>;
   endpoint: Endpoint | undefined;
   /** The port by which the server knows this program, or to which the server has connected from. */
   port: number | undefined;
@@ -51,7 +60,7 @@ export class Peer {
   sent = 0;
   received = 0;
   /** The program whose stream this one receives, once that is known. */
-  partner: Peer | undefined;
+  partner: Party | undefined;
   /** True once it has half-closed or closed in order. */
   hasEnded = false;
   /** True if it has closed or reset before both directions had ended, or vanished. */
@@ -74,7 +83,7 @@ export class Peer {
     name: string,
     plan: PeerPlan,
     network: Network,
-    peers: ReadonlyMap<number, Peer>,
+    peers: ReadonlyMap<number, Party>,
     onViolation: (message: string) => void,
   ) {
     this.id = id;
@@ -170,7 +179,7 @@ export class Peer {
       this.#onViolation(`received ${this.received} bytes of ${this.partner.sent} that were sent`);
   }
 
-  #findPartner(): Peer | undefined {
+  #findPartner(): Party | undefined {
     const partner = this.#peers.get(senderOf(this.#start));
     const isOther = partner?.name === (this.name === "client" ? "target" : "client");
     if (!isOther || !isContent(partner.id, 0, this.#start)) {
@@ -187,7 +196,7 @@ export class Peer {
   }
 
   /** Called once it is known whose stream is received. */
-  onPartner: ((partner: Peer) => void) | undefined;
+  onPartner: ((partner: Party) => void) | undefined;
 
   /** Called when the end has arrived as an end. */
   onEnd: (() => void) | undefined;

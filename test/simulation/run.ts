@@ -2,8 +2,8 @@
 
 import { inspect } from "node:util";
 import { loadEngine } from "../../src/protocol/engine/select.ts";
+import { runSeed } from "./run-seed.ts";
 import { shrink } from "./shrink.ts";
-import { runWorld } from "./world.ts";
 
 const [from, to, option] = process.argv.slice(2) as [string, string, string | undefined];
 const engine = await loadEngine();
@@ -16,7 +16,7 @@ const result = {
   violations: [] as readonly string[],
 };
 while (result.next <= Number(to) && result.violations.length === 0) {
-  const outcome = await runWorld(result.next, engine, { keepsText: option === "trace" });
+  const outcome = await runSeed(result.next, engine, option === "trace");
   result.next += 1;
   result.steps += outcome.steps;
   result.connections += outcome.connections;

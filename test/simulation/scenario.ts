@@ -98,9 +98,9 @@ export interface Scenario {
 }
 
 /** Time in which programs connect and act. */
-const ACTION_MS = 3000;
+export const ACTION_MS = 3000;
 
-function makeProfile(random: Random): PathProfile {
+export function makeProfile(random: Random): PathProfile {
   return {
     delay: random.pick([0, 0, 0.125, 1, 20, 80]),
     jitter: random.pick([0, 0, 1, 8]),
@@ -111,7 +111,7 @@ function makeProfile(random: Random): PathProfile {
   };
 }
 
-function makeTotal(random: Random, profiles: readonly PathProfile[]): number {
+export function makeTotal(random: Random, profiles: readonly PathProfile[]): number {
   if (random.chance(0.15)) return 0;
   const smallest = Math.min(
     ...profiles.map(({ maxSegment, sendBuffer }) => Math.min(maxSegment, sendBuffer)),
@@ -132,7 +132,7 @@ function makeEnding(random: Random, calm: boolean, isTarget: boolean): Ending {
   };
 }
 
-function makePeerPlan(
+export function makePeerPlan(
   random: Random,
   calm: boolean,
   isTarget: boolean,
@@ -154,7 +154,7 @@ function makePeerPlan(
   };
 }
 
-function makeAttack(random: Random): Attack {
+export function makeAttack(random: Random): Attack {
   return {
     kind: random.pick(["flip", "repeat", "swap", "drop", "inject", "fin", "rst"]),
     segment: random.chance(0.4) ? random.below(3) : random.below(20),

@@ -21,24 +21,18 @@ import { Descriptors, type Endpoint, Network, type SocketAddress } from "./netwo
 import { Peer, type PeerPlan } from "./peer.ts";
 import { forgetInteractive, holdOutputs } from "./pools.ts";
 import { Random } from "./random.ts";
+import {
+  drive,
+  MAX_VIOLATIONS,
+  nextStart,
+  type Outcome,
+  runSimulation,
+  type Simulation,
+} from "./run-simulation.ts";
 import { type ClientPlan, makeScenario, type Operation, type Scenario } from "./scenario.ts";
 import { Server, type Settings } from "./server.ts";
 import { setMachine } from "./system.ts";
 import { Trace } from "./trace.ts";
-
-/** The result of a world. */
-export interface Outcome {
-  readonly seed: number;
-  /** Hash of all steps. */
-  readonly hash: string;
-  readonly steps: number;
-  /** Connections that were accepted by the servers. */
-  readonly connections: number;
-  /** What was wrong, in the order in which it was found. */
-  readonly violations: readonly string[];
-  /** All steps, if they are kept. */
-  readonly lines: readonly string[];
-}
 
 const ENCRYPTING: SocketAddress = { host: "10.0.0.1", port: 8022 };
 const DECRYPTING: SocketAddress = { host: "10.0.0.2", port: 8023 };
@@ -49,33 +43,13 @@ const IMPOSTOR: SocketAddress = { host: "10.0.0.5", port: 8023 };
 const REST_MS = 600_000;
 /** Time after which everything that the process does by itself is done, in ms. */
 const END_MS = 60 * 60_000;
-/** Steps after which a world is considered not to come to rest. */
-const MAX_STEPS = 400_000;
-
-/** Violations that are reported. */
-const MAX_VIOLATIONS = 10;
-
-const realImmediate = setImmediate;
-
-/** Lets a task of the real event loop pass. */
-function nextTask(): Promise<void> {
-  return new Promise((resolve) => {
-    realImmediate(resolve);
-  });
-}
-
-/**
- * The monotonic time at the start of the next world, in ms. It continues from world to world, as some modules remember
- * times.
- */
-let nextStart = 2 ** 20;
 
 /** Everything in a world. */
-export class World {
+export class World implements Simulation {
   readonly scenario: Scenario;
   readonly engine: Engine;
   readonly random: Random;
-  readonly clock = new SimulatedClock(nextStart);
+  readonly clock = new SimulatedClock(nextStart());
   readonly trace: Trace;
   readonly network: Network;
   readonly descriptors: Descriptors;
@@ -138,6 +112,11 @@ export class World {
     if (this.violations.length < MAX_VIOLATIONS) this.violations.push(message);
   };
 
+  /** Number of connections that the servers have accepted. */
+  get connections(): number {
+    return this.servers.reduce((sum, { accepted }) => sum + accepted, 0);
+  }
+
   /** Runs the world to its end. */
   async run(): Promise<void> {
     const { scenario, network, clock } = this;
@@ -188,21 +167,8 @@ export class World {
     await this.#drive(this.clock.now + END_MS);
   }
 
-  async #drive(until: number): Promise<void> {
-    const steps = this.#loop.run(until);
-    for (;;) {
-      try {
-        if (steps.next().done === true) return;
-      } catch (error) {
-        this.report(`exception: ${(error as Error).stack}`);
-        return;
-      }
-      await nextTask();
-      if (this.trace.steps > MAX_STEPS) {
-        this.report(`no rest after ${MAX_STEPS} steps`);
-        return;
-      }
-    }
+  #drive(until: number): Promise<void> {
+    return drive(this.#loop, this, until);
   }
 
   *#listedEndpoints(): Generator<Endpoint> {
@@ -403,6 +369,10 @@ function makeTarget(addresses: readonly SocketAddress[], name?: string): Target 
   );
 }
 
+export function makeTargets(addresses: readonly SocketAddress[]): Targets {
+  return new Targets([makeTarget(addresses)]);
+}
+
 const PROXY_V2_FIXED_SIZE = 16;
 
 /** Returns a function that counts the bytes of a read that belong to a PROXY protocol header. */
@@ -427,33 +397,10 @@ function proxyHeaderSkipper(): (bytes: Buffer) => number {
  *
  * @param scenario - what happens in it; the seed decides only when and in which order.
  */
-export async function runWorld(
+export function runWorld(
   seed: number,
   engine: Engine,
   { scenario = makeScenario(new Random(seed, 0)), keepsText = false } = {},
 ): Promise<Outcome> {
-  const world = new World(seed, scenario, engine, keepsText);
-  const onError = (error: unknown) => {
-    world.report(`exception: ${error instanceof Error ? error.stack : String(error)}`);
-  };
-  process.on("uncaughtException", onError);
-  process.on("unhandledRejection", onError);
-  const restore = world.clock.install();
-  try {
-    await world.run();
-  } finally {
-    nextStart = Math.ceil(world.clock.now / 2 ** 20 + 1) * 2 ** 20;
-    restore();
-    setMachine(undefined);
-    process.off("uncaughtException", onError);
-    process.off("unhandledRejection", onError);
-  }
-  return {
-    seed,
-    hash: world.trace.hash,
-    steps: world.trace.steps,
-    connections: world.servers.reduce((sum, { accepted }) => sum + accepted, 0),
-    violations: world.violations,
-    lines: world.trace.lines,
-  };
+  return runSimulation(new World(seed, scenario, engine, keepsText));
 }
