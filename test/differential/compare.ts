@@ -79,8 +79,8 @@ const endsUnauthenticated: Rule = ({ case: it, seen, meaning }) => {
   if (it.end === "reset" && (!it.endsLate || end === "own reset")) return true;
   if (meaning.proof === "incomplete" && it.end === "hold" && it.configuration !== "silent")
     return end === "open";
-  // A socket that is closed with unread data is reset.
-  return end === "fin" || (end === "reset" && seen.sent > HANDSHAKE);
+  // A socket that is closed with unread data is reset, and our spiped -e resets a server whose handshake fails.
+  return end === "fin" || (end === "reset" && (seen.sent > HANDSHAKE || it.role === "server"));
 };
 
 const endedAtClient: Rule = ({ case: it, seen }) => it.end === "reset" || isClosed(seen.wire.end);
