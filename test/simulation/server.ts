@@ -64,9 +64,10 @@ export class Server {
     return this.#server.connections;
   }
 
-  reconfigure(settings: Settings): void {
+  /** @param makeSettings - called if the server still accepts connections. */
+  reconfigure(makeSettings: () => Settings): void {
     if (this.isDraining || this.isDestroyed) return;
-    this.#server.reconfigure(this.#complete(settings));
+    this.#server.reconfigure(this.#complete(makeSettings()));
   }
 
   probe(): void {

@@ -324,7 +324,7 @@ export class World implements Simulation {
     this.trace.record("operation", kind);
     switch (kind) {
       case "reload":
-        this.encrypting.reconfigure(this.#encryptingSettings());
+        this.encrypting.reconfigure(() => this.#encryptingSettings());
         break;
       case "remove-key":
         this.#hasKey = false;
@@ -353,7 +353,7 @@ export class World implements Simulation {
         this.decrypting.destroy();
         return;
     }
-    this.decrypting.reconfigure(this.#decryptingSettings());
+    this.decrypting.reconfigure(() => this.#decryptingSettings());
   }
 }
 
