@@ -15,6 +15,9 @@ export type Settings = Omit<ServerOptions, "source" | "openSocket" | "observer">
 /** The port of the client whose connection is being served. */
 const clientPort = new AsyncLocalStorage<number>();
 
+/** Port of a client that had left before it was accepted. */
+const UNKNOWN_PORT = -1;
+
 export class Server {
   readonly name: string;
   readonly #host: Host;
@@ -47,7 +50,7 @@ export class Server {
     );
     this.#server = new TunnelServer(this.#complete(settings));
     this.#listener = new Listener(
-      (socket) => clientPort.run(socket.remotePort!, () => this.#server.accept(socket)),
+      (socket) => clientPort.run(socket.remotePort ?? UNKNOWN_PORT, () => this.#server.accept(socket)),
       (error) => onViolation(`${name}: ${error.message}`),
     );
     const handle = new SimulatedListener(host, address, () => {
