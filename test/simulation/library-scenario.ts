@@ -9,6 +9,7 @@ import {
   makePeerPlan,
   makeProfile,
   makeTotal,
+  PLAIN,
   type TargetState,
 } from "./scenario.ts";
 
@@ -258,3 +259,30 @@ export function makeLibraryScenario(random: Random): LibraryScenario {
     heldOutputs: random.chance(0.1) ? random.pick([31, 32, 39, 40]) : 0,
   };
 }
+
+/** A scenario in which nothing happens: what a failing one differs in is what matters. */
+export const PLAIN_LIBRARY: LibraryScenario = {
+  calm: false,
+  topology: "library",
+  weak: true,
+  requireForwardSecrecy: false,
+  timeout: 5000,
+  serverTimeout: 5000,
+  keepAlive: true,
+  allowHalfOpen: true,
+  keys: 0,
+  expires: Number.POSITIVE_INFINITY,
+  descriptorLimit: 1024,
+  descriptors: 1024,
+  stalls: PLAIN.stalls,
+  local: PLAIN.local,
+  wire: PLAIN.wire,
+  connects: [],
+  plains: [],
+  served: [],
+  targets: [],
+  states: [],
+  operations: [],
+  takesHangUpForEnd: true,
+  heldOutputs: 0,
+};

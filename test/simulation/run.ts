@@ -2,8 +2,7 @@
 
 import { inspect } from "node:util";
 import { loadEngine } from "../../src/protocol/engine/select.ts";
-import { runSeed } from "./run-seed.ts";
-import { shrink } from "./shrink.ts";
+import { runSeed, shrinkSeed } from "./run-seed.ts";
 
 const [from, to, option] = process.argv.slice(2) as [string, string, string | undefined];
 const engine = await loadEngine();
@@ -25,6 +24,8 @@ while (result.next <= Number(to) && result.violations.length === 0) {
   result.violations = outcome.violations;
 }
 if (option === "shrink") {
-  result.lines = inspect(await shrink(Number(from), engine), { depth: 9, maxArrayLength: null }).split("\n");
+  result.lines = inspect(await shrinkSeed(Number(from), engine), { depth: 9, maxArrayLength: null }).split(
+    "\n",
+  );
 }
 process.stdout.write(`${JSON.stringify(result)}\n`);

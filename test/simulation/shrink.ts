@@ -2,26 +2,32 @@
 
 import type { Engine } from "../../src/protocol/engine/engine.ts";
 import { Random } from "./random.ts";
-import { makeScenario, PLAIN, type Scenario } from "./scenario.ts";
-import { runWorld } from "./world.ts";
+import type { Outcome } from "./run-simulation.ts";
 
-/** Fields that are lists, of which items can be left out. */
-const LISTS = ["clients", "targetPlans", "intruders", "operations", "targetStates"] as const;
+/** A kind of world, by its scenarios. */
+export interface WorldKind<Scenario extends object> {
+  /** A scenario in which little happens. */
+  readonly plain: Scenario;
+  readonly make: (random: Random) => Scenario;
+  readonly run: (seed: number, engine: Engine, options: { scenario: Scenario }) => Promise<Outcome>;
+}
 
 /** Yields scenarios that are a little simpler. */
-function* simplerThan(scenario: Scenario): Generator<Scenario> {
-  for (const list of LISTS) {
-    for (const index of scenario[list].keys()) {
-      yield { ...scenario, [list]: (scenario[list] as readonly unknown[]).toSpliced(index, 1) };
+function* simplerThan<Scenario extends object>(scenario: Scenario, plain: Scenario): Generator<Scenario> {
+  const fields = Object.entries(scenario) as [string, unknown][];
+  const lists = fields.filter((field): field is [string, object[]] => Array.isArray(field[1]));
+  for (const [name, items] of lists) {
+    for (const index of items.keys()) yield { ...scenario, [name]: items.toSpliced(index, 1) };
+  }
+  for (const [name, value] of fields) {
+    const simple: unknown = plain[name as keyof Scenario];
+    if (!Array.isArray(value) && value !== simple) yield { ...scenario, [name]: simple };
+  }
+  for (const [name, items] of lists) {
+    for (const [index, item] of items.entries()) {
+      if (!("attack" in item) || item.attack === undefined) continue;
+      yield { ...scenario, [name]: items.with(index, { ...item, attack: undefined }) };
     }
-  }
-  for (const name of Object.keys(PLAIN) as (keyof Scenario)[]) {
-    if (LISTS.some((list) => list === name) || scenario[name] === PLAIN[name]) continue;
-    yield { ...scenario, [name]: PLAIN[name] };
-  }
-  for (const [index, client] of scenario.clients.entries()) {
-    if (client.attack === undefined) continue;
-    yield { ...scenario, clients: scenario.clients.with(index, { ...client, attack: undefined }) };
   }
 }
 
@@ -31,20 +37,25 @@ function kindOf(violations: readonly string[]): string | undefined {
 }
 
 /**
- * Returns what differs from `PLAIN` in the simplest scenario found.
+ * Returns what differs from the plain scenario in the simplest scenario found.
  *
  * @param runs - maximum number of worlds to try.
  */
-export async function shrink(seed: number, engine: Engine, runs = 500): Promise<Partial<Scenario>> {
-  let scenario = makeScenario(new Random(seed, 0));
+export async function shrink<Scenario extends object>(
+  seed: number,
+  engine: Engine,
+  { plain, make, run }: WorldKind<Scenario>,
+  runs = 500,
+): Promise<Partial<Scenario>> {
+  let scenario = make(new Random(seed, 0));
   const failure = async (candidate: Scenario) =>
-    kindOf((await runWorld(seed, engine, { scenario: candidate })).violations);
+    kindOf((await run(seed, engine, { scenario: candidate })).violations);
   const kind = await failure(scenario);
   if (kind === undefined) throw new Error(`the world of seed ${seed} does not fail`);
   let left = runs;
   for (let isSimpler = true; isSimpler && left > 0; ) {
     isSimpler = false;
-    for (const candidate of simplerThan(scenario)) {
+    for (const candidate of simplerThan(scenario, plain)) {
       left -= 1;
       if (left <= 0 || (await failure(candidate)) !== kind) continue;
       scenario = candidate;
@@ -53,6 +64,6 @@ export async function shrink(seed: number, engine: Engine, runs = 500): Promise<
     }
   }
   return Object.fromEntries(
-    Object.entries(scenario).filter(([name, value]) => value !== PLAIN[name as keyof Scenario]),
-  );
+    Object.entries(scenario).filter(([name, value]) => value !== plain[name as keyof Scenario]),
+  ) as Partial<Scenario>;
 }
