@@ -215,7 +215,8 @@ export class Connection {
     connecting.then(
       (plaintext) => {
         ignoreErrors(plaintext);
-        if (encrypted.destroyed) plaintext.destroy();
+        // Not EOF: the target would take the empty stream for a complete one.
+        if (encrypted.destroyed) reset(plaintext);
       },
       () => {},
     );

@@ -314,7 +314,6 @@ export class LibraryPeer implements Party {
   #receiveEnd(): void {
     this.sawEnd = true;
     if (this.hasDisposed) return;
-    if (this.#receipt.isPartial) this.#report("received an end inside of the first 8 bytes");
     this.#host.onEnd(this);
     if (this.socket!.allowHalfOpen) this.#maybeEnd();
   }

@@ -28,11 +28,6 @@ export class Receipt {
     this.#onViolation = onViolation;
   }
 
-  /** True if not even the start of the stream, which identifies its sender, is complete. */
-  get isPartial(): boolean {
-    return this.#start.length > 0 && this.partner === undefined;
-  }
-
   add(bytes: Buffer): void {
     let data = bytes;
     if (this.partner === undefined) {
