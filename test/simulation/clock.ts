@@ -12,7 +12,22 @@ type Callback = (...args: unknown[]) => void;
 /** What the wall clock shows at the start, in ms since 1970. */
 export const EPOCH_MS = 1_800_000_000_000;
 
-class SimulatedTimer {
+/** What Node's timers and immediates have for keeping the process alive, which a world does not depend on. */
+class Reference {
+  ref(): this {
+    return this;
+  }
+
+  unref(): this {
+    return this;
+  }
+
+  hasRef(): boolean {
+    return true;
+  }
+}
+
+class SimulatedTimer extends Reference {
   readonly #clock: SimulatedClock;
   readonly #delay: number;
   readonly #callback: () => void;
@@ -20,6 +35,7 @@ class SimulatedTimer {
   #appointment: Appointment | undefined;
 
   constructor(clock: SimulatedClock, delay: number, repeats: boolean, callback: () => void) {
+    super();
     this.#clock = clock;
     // As in Node: delays that are too long, too short or not numbers are 1.
     this.#delay = delay >= 1 && delay <= 2 ** 31 - 1 ? Math.trunc(delay) : 1;
@@ -44,41 +60,18 @@ class SimulatedTimer {
     return this;
   }
 
-  ref(): this {
-    return this;
-  }
-
-  unref(): this {
-    return this;
-  }
-
-  hasRef(): boolean {
-    return true;
-  }
-
   [Symbol.dispose](): void {
     this.close();
   }
 }
 
-class SimulatedImmediate {
+class SimulatedImmediate extends Reference {
   /** Undefined once it is cleared or has run. */
   action: (() => void) | undefined;
 
   constructor(action: () => void) {
+    super();
     this.action = action;
-  }
-
-  ref(): this {
-    return this;
-  }
-
-  unref(): this {
-    return this;
-  }
-
-  hasRef(): boolean {
-    return true;
   }
 }
 

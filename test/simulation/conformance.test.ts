@@ -10,8 +10,9 @@ import { cleanUp, until } from "../support/programs.ts";
 import { Agenda } from "./agenda.ts";
 import { SimulatedClock } from "./clock.ts";
 import { EventLoop } from "./event-loop.ts";
-import { Descriptors, type Endpoint, Network, type PathProfile } from "./network.ts";
+import { Descriptors, type Endpoint, Network } from "./network.ts";
 import { Random } from "./random.ts";
+import { PLAIN } from "./scenario.ts";
 import { SimulatedHandle } from "./simulated-handle.ts";
 import { Trace } from "./trace.ts";
 
@@ -80,14 +81,6 @@ async function realBench(): Promise<Bench> {
   };
 }
 
-const PROFILE: PathProfile = {
-  delay: 0,
-  jitter: 0,
-  maxSegment: 65_536,
-  sendBuffer: 262_144,
-  receiveBuffer: 262_144,
-  shortWrites: 0,
-};
 const ADDRESS = { host: "10.0.0.1", port: 1 };
 
 /** The libuv of Node 20 and 22 takes a reset behind data for the end. */
@@ -98,7 +91,7 @@ async function simulatedBench(): Promise<Bench> {
   const agenda = new Agenda();
   const random = new Random(1, 0);
   const loop = new EventLoop(clock, agenda, random, { probability: 0, max: 0 });
-  const network = new Network(clock, agenda, random, new Trace(clock, false), () => PROFILE);
+  const network = new Network(clock, agenda, random, new Trace(clock, false), () => PLAIN.local);
   const host = { network, loop, descriptors: new Descriptors(100), takesHangUpForEnd };
   const settle = async () => {
     const restore = clock.install();

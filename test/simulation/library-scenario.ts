@@ -5,6 +5,7 @@ import type { Random } from "./random.ts";
 import {
   ACTION_MS,
   type Attack,
+  type ClientPlan,
   makeAttack,
   makePeerPlan,
   makeProfile,
@@ -91,14 +92,6 @@ export interface ConnectPlan {
   readonly attack: Attack | undefined;
 }
 
-/** A client without the library, which connects to the encrypting server. */
-export interface PlainPlan {
-  readonly at: number;
-  readonly host: string;
-  readonly peer: PeerPlan;
-  readonly attack: Attack | undefined;
-}
-
 /** Something that the program with the server does. */
 export interface LibraryOperation {
   readonly at: number;
@@ -127,7 +120,8 @@ export interface LibraryScenario {
   readonly local: PathProfile;
   readonly wire: PathProfile;
   readonly connects: readonly ConnectPlan[];
-  readonly plains: readonly PlainPlan[];
+  /** Clients without the library, which connect to the encrypting server. */
+  readonly plains: readonly ClientPlan[];
   /** What the server's streams do, in the order of their connections. */
   readonly served: readonly LibraryPlan[];
   /** What the targets of the decrypting daemon do. */

@@ -37,7 +37,6 @@ import {
   type LibraryOperation,
   type LibraryScenario,
   makeLibraryScenario,
-  type PlainPlan,
 } from "./library-scenario.ts";
 import { Descriptors, type Endpoint, Network, type SocketAddress } from "./network.ts";
 import { type Party, Peer, type PeerPlan } from "./peer.ts";
@@ -45,13 +44,15 @@ import { forgetInteractive, holdOutputs } from "./pools.ts";
 import { Random } from "./random.ts";
 import {
   drive,
+  END_MS,
   MAX_VIOLATIONS,
   nextStart,
   type Outcome,
+  REST_MS,
   runSimulation,
   type Simulation,
 } from "./run-simulation.ts";
-import type { Attack } from "./scenario.ts";
+import type { Attack, ClientPlan } from "./scenario.ts";
 import { Server } from "./server.ts";
 import { type Host, SimulatedHandle, SimulatedListener } from "./simulated-handle.ts";
 import { describeError } from "./stream-watch.ts";
@@ -63,11 +64,6 @@ const ENCRYPTING: SocketAddress = { host: "10.0.0.1", port: 8022 };
 const DECRYPTING: SocketAddress = { host: "10.0.0.2", port: 8023 };
 const LIBRARY: SocketAddress = { host: "10.0.0.2", port: 8024 };
 const TARGET: SocketAddress = { host: "10.0.0.3", port: 22 };
-
-/** Time at which everything that programs do by themselves is done, in ms. */
-const REST_MS = 600_000;
-/** Time after which everything that the process does by itself is done, in ms. */
-const END_MS = 60 * 60_000;
 
 /** The outcome of a call of `connect()`. */
 export interface Attempt {
@@ -350,7 +346,7 @@ export class LibraryWorld implements Simulation {
     };
   }
 
-  #startPlain(plan: PlainPlan): void {
+  #startPlain(plan: ClientPlan): void {
     const peer = this.#addPlain("client", plan.peer);
     this.plainClients.push(peer);
     this.network.after(plan.at, () => {

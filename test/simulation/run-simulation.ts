@@ -4,6 +4,11 @@ import type { EventLoop } from "./event-loop.ts";
 import { setMachine } from "./system.ts";
 import type { Trace } from "./trace.ts";
 
+/** Time at which everything that programs do by themselves is done, in ms. */
+export const REST_MS = 600_000;
+/** Time after which everything that the process does by itself is done, in ms. */
+export const END_MS = 60 * 60_000;
+
 /** A world of any kind. */
 export interface Simulation {
   readonly clock: SimulatedClock;

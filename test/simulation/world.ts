@@ -23,9 +23,11 @@ import { forgetInteractive, holdOutputs } from "./pools.ts";
 import { Random } from "./random.ts";
 import {
   drive,
+  END_MS,
   MAX_VIOLATIONS,
   nextStart,
   type Outcome,
+  REST_MS,
   runSimulation,
   type Simulation,
 } from "./run-simulation.ts";
@@ -38,11 +40,6 @@ const ENCRYPTING: SocketAddress = { host: "10.0.0.1", port: 8022 };
 const DECRYPTING: SocketAddress = { host: "10.0.0.2", port: 8023 };
 const TARGET: SocketAddress = { host: "10.0.0.3", port: 22 };
 const IMPOSTOR: SocketAddress = { host: "10.0.0.5", port: 8023 };
-
-/** Time at which everything that programs do by themselves is done, in ms. */
-const REST_MS = 600_000;
-/** Time after which everything that the process does by itself is done, in ms. */
-const END_MS = 60 * 60_000;
 
 /** Everything in a world. */
 export class World implements Simulation {
