@@ -18,12 +18,9 @@ import { Secret } from "../../src/protocol/secret.ts";
 import { Admission } from "../../src/tunnel/admission.ts";
 import { ConnectionLimit } from "../../src/tunnel/connection-limit.ts";
 import { CHANNELS } from "../../src/tunnel/diagnostics-channels.ts";
-import { ExponentPool } from "../../src/tunnel/exponent-pool.ts";
 import { RejectedError } from "../../src/tunnel/tunnel-error.ts";
-import { makeTamper } from "./adversary.ts";
-import { Agenda } from "./agenda.ts";
-import { EPOCH_MS, SimulatedClock } from "./clock.ts";
-import { EventLoop } from "./event-loop.ts";
+import { BaseWorld, DECRYPTING } from "./base-world.ts";
+import { EPOCH_MS } from "./clock.ts";
 import { Journal } from "./journal.ts";
 import {
   checkLibraryAtEnd,
@@ -38,30 +35,17 @@ import {
   type LibraryScenario,
   makeLibraryScenario,
 } from "./library-scenario.ts";
-import { Descriptors, type Endpoint, Network, type SocketAddress } from "./network.ts";
+import { type Endpoint, type SocketAddress } from "./network.ts";
 import { type Party, Peer, type PeerPlan } from "./peer.ts";
-import { forgetInteractive, holdOutputs } from "./pools.ts";
 import { Random } from "./random.ts";
-import {
-  drive,
-  END_MS,
-  MAX_VIOLATIONS,
-  nextStart,
-  type Outcome,
-  REST_MS,
-  runSimulation,
-  type Simulation,
-} from "./run-simulation.ts";
+import { END_MS, type Outcome, REST_MS, runSimulation } from "./run-simulation.ts";
 import type { Attack, ClientPlan } from "./scenario.ts";
 import { Server } from "./server.ts";
-import { type Host, SimulatedHandle, SimulatedListener } from "./simulated-handle.ts";
+import { SimulatedHandle, SimulatedListener } from "./simulated-handle.ts";
 import { describeError } from "./stream-watch.ts";
-import { setMachine } from "./system.ts";
-import { Trace } from "./trace.ts";
 import { makeTargets } from "./world.ts";
 
 const ENCRYPTING: SocketAddress = { host: "10.0.0.1", port: 8022 };
-const DECRYPTING: SocketAddress = { host: "10.0.0.2", port: 8023 };
 const LIBRARY: SocketAddress = { host: "10.0.0.2", port: 8024 };
 const TARGET: SocketAddress = { host: "10.0.0.3", port: 22 };
 
@@ -73,24 +57,13 @@ export interface Attempt {
 }
 
 /** Everything in a world of the library. */
-export class LibraryWorld implements Simulation {
-  readonly scenario: LibraryScenario;
-  readonly engine: Engine;
-  readonly random: Random;
-  readonly clock = new SimulatedClock(nextStart());
-  readonly trace: Trace;
-  readonly network: Network;
-  readonly descriptors: Descriptors;
-  readonly violations: string[] = [];
+export class LibraryWorld extends BaseWorld<LibraryScenario> {
   readonly parties = new Map<number, Party>();
   readonly attempts: Attempt[] = [];
   readonly plainClients: Peer[] = [];
   readonly served: LibraryPeer[] = [];
   readonly targets: Peer[] = [];
-  readonly exponents = new ExponentPool();
   readonly journal: Journal;
-  /** Ports of the clients of connections whose encrypted data the adversary has changed. */
-  readonly attacked = new Set<number>();
   /** The decrypting daemon, or the encrypting one. */
   daemon: Server | undefined;
   server: SpipedServer | undefined;
@@ -101,10 +74,6 @@ export class LibraryWorld implements Simulation {
   isClosed = false;
   /** Ciphers whose keys are not overwritten. */
   readonly ciphers = new Set<PacketCipher>();
-  readonly #loop: EventLoop;
-  readonly #agenda = new Agenda();
-  readonly #host: Host;
-  #endpoints: Endpoint[] = [];
   readonly #key = Secret.fromKeyFile(Buffer.from("the clients' key"));
   readonly #wrongKey = Secret.fromKeyFile(Buffer.from("another key"));
   readonly #keys: Key[] = [];
@@ -112,59 +81,32 @@ export class LibraryWorld implements Simulation {
   readonly #attacks = new Map<number, Attack>();
 
   constructor(seed: number, scenario: LibraryScenario, engine: Engine, keepsText: boolean) {
-    this.engine = engine;
-    this.scenario = scenario;
-    this.random = new Random(seed, 1);
-    this.trace = new Trace(this.clock, keepsText);
+    super(seed, scenario, engine, keepsText);
     this.journal = new Journal(this.trace, this.report);
-    this.network = new Network(this.clock, this.#agenda, this.random, this.trace, (_, to) =>
-      isWire(to) ? scenario.wire : scenario.local,
-    );
-    this.#loop = new EventLoop(this.clock, this.#agenda, this.random, scenario.stalls);
-    this.descriptors = new Descriptors(scenario.descriptors);
-    this.#host = {
-      network: this.network,
-      loop: this.#loop,
-      descriptors: this.descriptors,
-      takesHangUpForEnd: scenario.takesHangUpForEnd,
-    };
-    setMachine({
-      descriptorLimit: scenario.descriptorLimit,
-      endpoints: () => this.#listedEndpoints(),
-      endpointOf: (descriptor) => this.descriptors.endpoint(descriptor),
-      lookup: () => Promise.reject(new Error("no names")),
-      complete: (callback) => this.network.after(0.25, () => this.#loop.post(callback)),
-    });
   }
 
   get connections(): number {
     return this.accepted + (this.daemon?.accepted ?? 0);
   }
 
-  readonly report = (message: string): void => {
-    this.trace.record("violation", message);
-    if (this.violations.length < MAX_VIOLATIONS) this.violations.push(message);
-  };
-
-  /** Runs the world to its end. */
-  async run(): Promise<void> {
-    const { scenario, network, clock } = this;
-    forgetInteractive(() => {
-      clock.now += 1024;
-    });
-    const releaseOutputs = holdOutputs(this.engine.workspace.outputs, scenario.heldOutputs);
-    network.onEstablished = (near, far) => this.#onEstablished(near, far);
+  protected async play(): Promise<void> {
     const restore = this.#observe();
     try {
       await this.#start();
-      await this.#drive(this.clock.start + REST_MS);
+      await this.drive(this.clock.start + REST_MS);
       checkLibraryAtRest(this);
       await this.#finish();
     } finally {
       restore();
     }
-    releaseOutputs();
+  }
+
+  protected checkAtEnd(): void {
     checkLibraryAtEnd(this);
+  }
+
+  protected lookUp(): Promise<never> {
+    return Promise.reject(new Error("no names"));
   }
 
   async #start(): Promise<void> {
@@ -180,7 +122,7 @@ export class LibraryWorld implements Simulation {
     for (const plan of scenario.connects) this.#startConnect(plan);
     for (const plan of scenario.plains) this.#startPlain(plan);
     for (const operation of scenario.operations) {
-      this.network.after(operation.at, () => this.#loop.post(() => this.#operate(operation)));
+      this.network.after(operation.at, () => this.loop.post(() => this.#operate(operation)));
     }
     const address = topology === "plain" ? LIBRARY : topology === "daemon" ? DECRYPTING : LIBRARY;
     for (const { at, state } of scenario.states) {
@@ -194,31 +136,27 @@ export class LibraryWorld implements Simulation {
   /** Makes everything end. */
   async #finish(): Promise<void> {
     this.trace.record("finale");
-    this.#loop.post(() => this.#close());
-    await this.#drive(this.clock.now + 10_000);
+    this.loop.post(() => this.#close());
+    await this.drive(this.clock.now + 10_000);
     for (const peer of [...this.plainClients, ...this.targets])
       peer.breakOff(this.random.pick(["close", "reset"]));
-    await this.#drive(this.clock.now + 10_000);
-    this.#loop.post(() => {
+    await this.drive(this.clock.now + 10_000);
+    this.loop.post(() => {
       this.daemon?.destroy();
       for (const peer of [...this.attempts.map(({ peer }) => peer), ...this.served])
         peer.breakOff(this.random.pick(["destroy", "destroy-error", "dispose"]));
     });
-    await this.#drive(this.clock.now + 10_000);
-    this.#loop.post(() => {
+    await this.drive(this.clock.now + 10_000);
+    this.loop.post(() => {
       for (const peer of [...this.attempts.map(({ peer }) => peer), ...this.served]) peer.breakOff("destroy");
     });
-    await this.#drive(this.clock.now + END_MS);
-  }
-
-  #drive(until: number): Promise<void> {
-    return drive(this.#loop, this, until);
+    await this.drive(this.clock.now + END_MS);
   }
 
   /** Observes events and ciphers, and lets servers of the library listen on the simulated network. */
   #observe(): () => void {
     const { engine, ciphers } = this;
-    const host = this.#host;
+    const host = this.host;
     const onHandle = () => {
       this.accepted += 1;
     };
@@ -253,23 +191,12 @@ export class LibraryWorld implements Simulation {
     };
   }
 
-  *#listedEndpoints(): Generator<Endpoint> {
-    this.#endpoints = this.#endpoints.filter((endpoint) => endpoint.isListed);
-    yield* this.#endpoints;
-  }
-
-  #onEstablished(near: Endpoint, far: Endpoint): void {
-    this.#endpoints.push(near, far);
-    if (!isWire(near.remote)) return;
+  protected onEstablished(near: Endpoint, far: Endpoint): void {
+    if (near.remote.host !== DECRYPTING.host) return;
     const { port } = near.local;
     const clientPort = this.daemon?.clientPorts.get(port) ?? port;
     const attack = this.#attacks.get(clientPort);
-    if (attack === undefined) return;
-    const sender = attack.direction === "to-server" ? near : far;
-    sender.tamper = makeTamper(attack, this.random, () => {
-      this.trace.record(`attack-${attack.kind}`, sender.id);
-      this.attacked.add(clientPort);
-    });
+    if (attack !== undefined) this.attack(attack, near, far, clientPort);
   }
 
   #makeDaemon(mode: "encrypt" | "decrypt", address: SocketAddress, target: SocketAddress): Server {
@@ -288,7 +215,7 @@ export class LibraryWorld implements Simulation {
       keyring: new Keyring([{ name: "key", fingerprint: "", secret: Secret.copy(this.#key) }]),
       connectionLimit: new ConnectionLimit(Number.POSITIVE_INFINITY, () => {}),
     };
-    return new Server(mode === "encrypt" ? "E" : "D", this.#host, address, settings, this.report);
+    return new Server(mode === "encrypt" ? "E" : "D", this.host, address, settings, this.report);
   }
 
   async #startServer(): Promise<void> {
@@ -367,7 +294,7 @@ export class LibraryWorld implements Simulation {
     );
     const attempt: Attempt = { plan, peer, outcome: "pending" };
     this.attempts.push(attempt);
-    this.network.after(plan.at, () => this.#loop.post(() => this.#connect(attempt)));
+    this.network.after(plan.at, () => this.loop.post(() => this.#connect(attempt)));
   }
 
   #connect(attempt: Attempt): void {
@@ -409,7 +336,7 @@ export class LibraryWorld implements Simulation {
   #openSocket(plan: ConnectPlan, peer: LibraryPeer, address: ResolvedAddress) {
     if (address.kind !== "tcp") throw new Error("only TCP is simulated");
     const { host, port } = address;
-    const handle = new SimulatedHandle(this.#host, plan.host, (localPort) => {
+    const handle = new SimulatedHandle(this.host, plan.host, (localPort) => {
       peer.port = localPort;
       if (plan.attack !== undefined) this.#attacks.set(localPort, plan.attack);
     });
@@ -471,10 +398,6 @@ function replaceMethod<Target extends object, Name extends keyof Target>(
   return () => {
     target[name] = method;
   };
-}
-
-function isWire({ host }: SocketAddress): boolean {
-  return host === DECRYPTING.host;
 }
 
 /**

@@ -11,63 +11,33 @@ import type { Engine } from "../../src/protocol/engine/engine.ts";
 import { Secret } from "../../src/protocol/secret.ts";
 import { Admission } from "../../src/tunnel/admission.ts";
 import { ConnectionLimit } from "../../src/tunnel/connection-limit.ts";
-import { ExponentPool } from "../../src/tunnel/exponent-pool.ts";
-import { Intruder, makeTamper, startImpostor } from "./adversary.ts";
-import { Agenda } from "./agenda.ts";
-import { EPOCH_MS, SimulatedClock } from "./clock.ts";
-import { EventLoop } from "./event-loop.ts";
+import { Intruder, startImpostor } from "./adversary.ts";
+import { BaseWorld, DECRYPTING } from "./base-world.ts";
+import { EPOCH_MS } from "./clock.ts";
 import { checkAtEnd, checkAtRest, checkEnd, checkPartner, watchUnauthenticated } from "./invariants.ts";
-import { Descriptors, type Endpoint, Network, type SocketAddress } from "./network.ts";
+import { type Endpoint, type SocketAddress } from "./network.ts";
 import { Peer, type PeerPlan } from "./peer.ts";
-import { forgetInteractive, holdOutputs } from "./pools.ts";
 import { Random } from "./random.ts";
-import {
-  drive,
-  END_MS,
-  MAX_VIOLATIONS,
-  nextStart,
-  type Outcome,
-  REST_MS,
-  runSimulation,
-  type Simulation,
-} from "./run-simulation.ts";
+import { END_MS, type Outcome, REST_MS, runSimulation } from "./run-simulation.ts";
 import { type ClientPlan, makeScenario, type Operation, type Scenario } from "./scenario.ts";
 import { Server, type Settings } from "./server.ts";
-import { setMachine } from "./system.ts";
-import { Trace } from "./trace.ts";
 
 const ENCRYPTING: SocketAddress = { host: "10.0.0.1", port: 8022 };
-const DECRYPTING: SocketAddress = { host: "10.0.0.2", port: 8023 };
 const TARGET: SocketAddress = { host: "10.0.0.3", port: 22 };
 const IMPOSTOR: SocketAddress = { host: "10.0.0.5", port: 8023 };
 
 /** Everything in a world. */
-export class World implements Simulation {
-  readonly scenario: Scenario;
-  readonly engine: Engine;
-  readonly random: Random;
-  readonly clock = new SimulatedClock(nextStart());
-  readonly trace: Trace;
-  readonly network: Network;
-  readonly descriptors: Descriptors;
-  readonly violations: string[] = [];
+export class World extends BaseWorld<Scenario> {
   /** Clients and what the target has accepted, by number. */
   readonly peers = new Map<number, Peer>();
   readonly clients: Peer[] = [];
   readonly targets: Peer[] = [];
   readonly servers: Server[] = [];
-  readonly exponents = new ExponentPool();
   readonly admission: Admission;
   readonly encryptingLimit: ConnectionLimit;
   readonly decryptingLimit: ConnectionLimit;
   readonly keyLimit: ConnectionLimit;
-  /** Ports from which the encrypting server has connected, of connections that the adversary has changed. */
-  readonly attacked = new Set<number>();
-  readonly #loop: EventLoop;
-  readonly #agenda = new Agenda();
   readonly #intruders: Intruder[] = [];
-  /** Endpoints of connections with the process under test, as the kernel lists them. */
-  #endpoints: Endpoint[] = [];
   readonly #keys: Secret[];
   readonly #plans: ClientPlan[];
   encrypting!: Server;
@@ -77,53 +47,26 @@ export class World implements Simulation {
   #lookups = 0;
 
   constructor(seed: number, scenario: Scenario, engine: Engine, keepsText: boolean) {
-    this.engine = engine;
-    this.scenario = scenario;
-    this.random = new Random(seed, 1);
-    this.trace = new Trace(this.clock, keepsText);
-    const isWire = ({ host }: SocketAddress) => host === DECRYPTING.host;
-    this.network = new Network(this.clock, this.#agenda, this.random, this.trace, (_, to) =>
-      isWire(to) ? scenario.wire : scenario.local,
-    );
-    this.#loop = new EventLoop(this.clock, this.#agenda, this.random, scenario.stalls);
-    this.descriptors = new Descriptors(scenario.descriptors);
+    super(seed, scenario, engine, keepsText);
     this.#keys = Array.from({ length: scenario.keys + 2 }, (_, index) =>
       Secret.fromKeyFile(Buffer.from(`key ${index}`)),
     );
     this.#plans = [...scenario.clients];
-    setMachine({
-      descriptorLimit: scenario.descriptorLimit,
-      endpoints: () => this.#listedEndpoints(),
-      endpointOf: (descriptor) => this.descriptors.endpoint(descriptor),
-      lookup: () => this.#lookUp(),
-      complete: (callback) => this.network.after(0.25, () => this.#loop.post(callback)),
-    });
     this.admission = new Admission({ processes: scenario.processes, onShortage: () => {} });
     this.encryptingLimit = new ConnectionLimit(scenario.encryptingLimit, () => {});
     this.decryptingLimit = new ConnectionLimit(scenario.decryptingLimit, () => {});
     this.keyLimit = new ConnectionLimit(scenario.keyLimit, () => {});
   }
 
-  readonly report = (message: string): void => {
-    this.trace.record("violation", message);
-    if (this.violations.length < MAX_VIOLATIONS) this.violations.push(message);
-  };
-
   /** Number of connections that the servers have accepted. */
   get connections(): number {
     return this.servers.reduce((sum, { accepted }) => sum + accepted, 0);
   }
 
-  /** Runs the world to its end. */
-  async run(): Promise<void> {
-    const { scenario, network, clock } = this;
-    forgetInteractive(() => {
-      clock.now += 1024;
-    });
-    const releaseOutputs = holdOutputs(this.engine.workspace.outputs, scenario.heldOutputs);
-    network.onEstablished = (near, far) => this.#onEstablished(near, far);
+  protected async play(): Promise<void> {
+    const { scenario, network } = this;
     this.#startServers();
-    this.#loop.onIteration = watchUnauthenticated(this);
+    this.loop.onIteration = watchUnauthenticated(this);
     this.#startTarget();
     for (const plan of scenario.clients) this.#startClient(plan);
     for (const plan of scenario.intruders) {
@@ -133,12 +76,14 @@ export class World implements Simulation {
       startImpostor(scenario.impostor, network, IMPOSTOR, this.#keys[0]!);
     }
     for (const operation of scenario.operations) {
-      network.after(operation.at, () => this.#loop.post(() => this.#operate(operation)));
+      network.after(operation.at, () => this.loop.post(() => this.#operate(operation)));
     }
-    await this.#drive(this.clock.start + REST_MS);
+    await this.drive(this.clock.start + REST_MS);
     checkAtRest(this);
     await this.#finish();
-    releaseOutputs();
+  }
+
+  protected checkAtEnd(): void {
     checkAtEnd(this);
   }
 
@@ -151,47 +96,27 @@ export class World implements Simulation {
         else server.destroy();
       }
     };
-    this.#loop.post(end);
-    if (this.scenario.finale === "drain") await this.#drive(this.clock.now + 10_000);
+    this.loop.post(end);
+    if (this.scenario.finale === "drain") await this.drive(this.clock.now + 10_000);
     for (const peer of [...this.clients, ...this.targets])
       peer.breakOff(this.random.pick(["close", "reset"]));
     for (const intruder of this.#intruders) intruder.leave();
-    await this.#drive(this.clock.now + 30_000);
+    await this.drive(this.clock.now + 30_000);
     // As the daemon does when its drain takes too long: peers may have vanished.
-    this.#loop.post(() => {
+    this.loop.post(() => {
       for (const server of this.servers) server.destroy();
     });
-    await this.#drive(this.clock.now + END_MS);
+    await this.drive(this.clock.now + END_MS);
   }
 
-  #drive(until: number): Promise<void> {
-    return drive(this.#loop, this, until);
-  }
-
-  *#listedEndpoints(): Generator<Endpoint> {
-    this.#endpoints = this.#endpoints.filter((endpoint) => endpoint.isListed);
-    yield* this.#endpoints;
-  }
-
-  #onEstablished(near: Endpoint, far: Endpoint): void {
-    this.#endpoints.push(near, far);
+  protected onEstablished(near: Endpoint, far: Endpoint): void {
     if (near.local.host !== ENCRYPTING.host || far.local.host !== DECRYPTING.host) return;
     const attack = this.#plans.shift()?.attack;
-    if (attack === undefined) return;
-    const sender = attack.direction === "to-server" ? near : far;
-    sender.tamper = makeTamper(attack, this.random, () => {
-      this.trace.record(`attack-${attack.kind}`, sender.id);
-      this.attacked.add(near.local.port);
-    });
+    if (attack !== undefined) this.attack(attack, near, far, near.local.port);
   }
 
   #startServers(): void {
-    const host = {
-      network: this.network,
-      loop: this.#loop,
-      descriptors: this.descriptors,
-      takesHangUpForEnd: this.scenario.takesHangUpForEnd,
-    };
+    const { host } = this;
     this.encrypting = new Server("E", host, ENCRYPTING, this.#encryptingSettings(), this.report);
     this.decrypting = new Server("D", host, DECRYPTING, this.#decryptingSettings(), this.report);
     this.servers.push(this.encrypting, this.decrypting);
@@ -253,13 +178,13 @@ export class World implements Simulation {
   }
 
   /** Looks up the target's name, in a thread of the process. */
-  #lookUp(): Promise<string[]> {
+  protected lookUp(): Promise<string[]> {
     const { lookups } = this.scenario;
     const found = lookups[this.#lookups % lookups.length]!;
     this.#lookups += 1;
     return new Promise((resolve, reject) => {
       this.network.after(this.random.below(64), () =>
-        this.#loop.post(() => {
+        this.loop.post(() => {
           this.trace.record("lookup", found);
           if (found === "fails") reject(Object.assign(new Error("no such name"), { code: "ENOTFOUND" }));
           else resolve([found === "target" ? TARGET.host : "10.0.0.6"]);
